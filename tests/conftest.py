@@ -1,0 +1,25 @@
+"""Keras, the oracle, runs on its torch backend; the large sets are used where the data folder is set."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from pathlib import Path
+
+import pytest
+
+os.environ["KERAS_BACKEND"] = "torch"
+os.environ.setdefault("TRAINER_DATA", "")
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    import keras  # noqa: F401  (its own import warns; tests run with warnings as errors)
+
+
+@pytest.fixture
+def data_folder() -> Path:
+    """The folder of large data sets; a test that needs it skips by name without it."""
+    folder = os.environ["TRAINER_DATA"]
+    if not folder:
+        pytest.skip("needs the folder of large data sets: set TRAINER_DATA")
+    return Path(folder)
