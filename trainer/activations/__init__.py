@@ -1,0 +1,1 @@
+"""Elementwise functions and softmaxes between layers."""

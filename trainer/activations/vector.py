@@ -1,0 +1,46 @@
+"""Activations over the last axis as a whole."""
+
+from __future__ import annotations
+
+from trainer.activations.base import Activation
+from trainer.lazy import F, torch
+
+
+class Softmax(Activation):
+    """exp(x) / sum(exp(x)) along the last axis: probabilities that sum to 1"""
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.softmax(x, -1)
+
+
+class LogSoftmax(Activation):
+    """x - log(sum(exp(x))) along the last axis"""
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.log_softmax(x, -1)
+
+
+class Sparsemax(Activation):
+    """max(x - tau, 0) along the last axis, after Martins and Astudillo, 2016 (https://arxiv.org/abs/1602.02068).
+
+    tau is Keras's, so that a model predicts there what it predicts here: it sums the running totals over the support
+    where the paper takes the last of them, so a row sums to 1 only when a single entry is above zero.
+    """
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        ordered = torch.sort(x, dim=-1, descending=True).values
+        totals = torch.cumsum(ordered, dim=-1)
+        ranks = torch.arange(1, x.shape[-1] + 1, device=x.device, dtype=x.dtype)
+        support = ordered - (totals - 1) / ranks > 0
+        total = torch.where(support, totals, torch.zeros_like(totals)).sum(-1, keepdim=True)
+        return torch.clamp(x - (total - 1) / support.sum(-1, keepdim=True), min=0)
+
+
+class Glu(Activation):
+    """a sigmoid(b), where a and b are the halves of the last axis, which gets half as long.
+
+    Dauphin et al., 2017 (https://arxiv.org/abs/1612.08083).
+    """
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        return F.glu(x, -1)

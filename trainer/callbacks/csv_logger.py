@@ -1,0 +1,70 @@
+"""CSVLogger."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Annotated, Any
+
+from trainer.callbacks.base import Callback, Logs, Run
+from trainer.callbacks.files import RunPath
+from trainer.errors import EnvironmentFault
+from trainer.options import Bool, Rule
+
+
+def _separator(value: Any) -> str:
+    if not isinstance(value, str) or len(value) != 1 or value in '"\r\n':
+        raise ValueError
+    return value
+
+
+class CSVLogger(Callback):
+    """Writes a line for every epoch: its number from 0, then every value by name, `NA` where there is none.
+
+    The names are those of the first epoch. https://keras.io/api/callbacks/csv_logger/
+
+    Raises:
+        EnvironmentFault: the file can't be written.
+    """
+
+    filename: RunPath
+    "File under the run directory."
+    separator: Annotated[
+        str, Rule("a single character", _separator, {"type": "string", "minLength": 1, "maxLength": 1})
+    ] = ","
+    "Character between the values."
+    append: Bool = False
+    "Whether an existing file is continued instead of replaced."
+
+    def on_train_begin(self, my: SimpleNamespace, run: Run) -> None:
+        path = run.directory / self.filename
+        my.names = None
+        # Lines beyond this size were written by epochs that a resumed run repeats.
+        my.size = path.stat().st_size if self.append and path.is_file() else 0
+        self._write(my, path, "")
+
+    def on_epoch_end(self, my: SimpleNamespace, run: Run, epoch: int, logs: Logs) -> None:
+        lines = []
+        if my.names is None:
+            my.names = sorted(logs)
+            if not any(n.startswith("val_") for n in my.names):
+                my.names += [f"val_{n}" for n in my.names]
+            if my.size == 0:
+                lines.append(["epoch", *my.names])
+        lines.append([epoch, *(logs.get(n, "NA") for n in my.names)])
+        text = io.StringIO()
+        csv.writer(text, delimiter=self.separator).writerows(lines)
+        self._write(my, run.directory / self.filename, text.getvalue())
+
+    def _write(self, my: SimpleNamespace, path: Path, text: str) -> None:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("r+b" if path.is_file() else "w+b") as file:
+                file.seek(min(my.size, path.stat().st_size))
+                file.truncate()
+                file.write(text.encode())
+                my.size = file.tell()
+        except OSError as error:
+            raise EnvironmentFault(f"can't write {path}: {error.strerror}", code="write") from error

@@ -1,0 +1,1 @@
+"""Projections applied to weights after each update."""

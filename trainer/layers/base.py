@@ -1,0 +1,139 @@
+"""The kind `layer`, the plan that a layer's `build` fills in, and what `forward` is handed.
+
+A layer is frozen options. `build(plan, shape) -> shape` is its only shape arithmetic and needs no torch;
+`forward(w, x)` computes with the weights `w` that the builder made from the plan.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+from trainer.constraints.base import Constraint
+from trainer.declare import Declared
+from trainer.initializers.base import Initializer
+from trainer.options import Bool, Name
+from trainer.regularizers.base import Regularizer
+from trainer.shapes import Shape
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class WeightSpec:
+    """A weight to be made: name, shape in Keras's axis order, and what acts on it."""
+
+    name: str
+    shape: tuple[int, ...]
+    initializer: Initializer
+    regularizer: Regularizer | None = None
+    constraint: Constraint | None = None
+    trainable: bool = True
+    group: str = ""
+    "Path between the layer's and the weight's name in Keras files, such as `lstm_cell`."
+    dtype: str = "float32"
+
+
+@dataclass
+class Plan:
+    """What a layer needs: its weights and inner layers, in Keras's order."""
+
+    weights: list[WeightSpec] = field(default_factory=list)
+    children: dict[str, tuple[Layer, Plan]] = field(default_factory=dict)
+    absent: list[str] = field(default_factory=list)
+    "Weights that the options left out; `forward` finds None."
+
+    def weight(
+        self,
+        name: str,
+        shape: tuple[int | None, ...],
+        initializer: Initializer,
+        *,
+        regularizer: Regularizer | None = None,
+        constraint: Constraint | None = None,
+        trainable: bool = True,
+        when: bool = True,
+        group: str = "",
+        dtype: str = "float32",
+    ) -> None:
+        """Ask for a weight, which `forward` finds as `w.<name>` (None when `when` is false).
+
+        Raises:
+            ValueError: a size of the weight is unknown.
+        """
+        if not when:
+            self.absent.append(name)
+            return
+        known = tuple(n for n in shape if n is not None)
+        if len(known) < len(shape):
+            raise ValueError(f"the last axis of the input must be known to make the weight {name}")
+        self.weights.append(WeightSpec(name, known, initializer, regularizer, constraint, trainable, group, dtype))
+
+    def child(self, name: str, layer: Layer, shape: Any) -> Shape:
+        """Build an inner layer, which `forward` calls as `w.<name>(x)`."""
+        plan = Plan()
+        out = layer.build(plan, shape)
+        self.children[name] = (layer, plan)
+        return out
+
+
+class Weights(Protocol):
+    """What `forward` is handed: the plan's weights as attributes, the phase, and this layer's random stream."""
+
+    training: bool
+
+    def generator(self, seed: int | None = None) -> torch.Generator:
+        """This layer's generator, seeded for the current step (from `seed`, when the layer has one of its own)."""
+        ...
+
+    def __getattr__(self, name: str) -> Any: ...
+
+
+class Layer(Declared, kind="layer", room="trainer.layers", keras="keras.layers"):
+    """A step of the model, from a tensor to a tensor."""
+
+    snake_names: ClassVar[bool] = False
+    takes_mask: ClassVar[bool] = False
+    "Whether `forward` has a `mask` argument."
+    supports_masking: ClassVar[bool] = False
+    "Whether a mask may reach the layer and passes it by unchanged (Keras's flag); otherwise it ends there."
+    preprocessing: ClassVar[bool] = False
+    "Whether the layer may stand under a feature's `preprocess`."
+    reads_integers: ClassVar[bool] = False
+    "Whether integer input stays as it is; the model casts it to float32 otherwise, as Keras does."
+    fitted: ClassVar[bool] = False
+    "Whether the layer is adapted to training rows before use (`adapt`)."
+
+    name: Name | None = None
+    "Name of the layer; by default the class name in snake case with a running number."
+    trainable: Bool = True
+    "Whether training moves the layer's weights."
+
+    def build(self, plan: Plan, shape: Any) -> Shape:
+        """Ask `plan` for weights; the output's shape. `shape` is the input's Shape (a list of them for merges).
+
+        Raises:
+            ValueError: the layer can't take that input; the message says what it takes.
+        """
+        return shape
+
+    def forward(self, w: Weights, x: Any) -> Any:
+        """The output for the input tensor `x` (a list of tensors for merges)."""
+        raise NotImplementedError
+
+    def compute_mask(self, x: Any, mask: Any) -> Any:
+        """The mask (batch, time) that goes on with the output, or None."""
+        return mask if self.supports_masking else None
+
+
+def need_rank(shape: Shape, rank: int, what: str) -> None:
+    """Refuse an input of another rank, in words that say what the axes should be.
+
+    Raises:
+        ValueError: `shape` has not `rank` axes.
+    """
+    if len(shape) != rank:
+        from trainer.shapes import text
+
+        raise ValueError(f"expected input of shape {what}, found {text(shape)}")

@@ -1,0 +1,243 @@
+"""Pooling: the largest or the mean value of each window, or of everything."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import field_validator
+
+from trainer.layers.base import Layer, Plan, Weights
+from trainer.layers.spatial import (
+    DataFormat,
+    Sizes,
+    flat,
+    for_each_axis,
+    from_planes,
+    joined,
+    one_for_all,
+    split_axes,
+    to_planes,
+)
+from trainer.lazy import F, torch
+from trainer.options import Bool
+from trainer.shapes import Shape, same_padding, window_length
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Pooling(Layer, abstract=True):
+    """One value for each window, channel by channel."""
+
+    rank: ClassVar[int] = 0
+
+    pool_size: Sizes
+    "Size of the window along each axis."
+    strides: Sizes | None = None
+    "Steps of the window along each axis; by default pool_size, so that windows don't overlap."
+    padding: Literal["valid", "same"] = "valid"
+    "valid: only whole windows; same: windows may reach over the ends, so that stride 1 keeps the size."
+    data_format: DataFormat = "channels_last"
+    "Where the channels stand: channels_last or channels_first."
+
+    @field_validator("pool_size", "strides", mode="before")
+    @classmethod
+    def _for_each_axis(cls, value: Any) -> Any:
+        return for_each_axis(value, cls.rank)
+
+    @property
+    def steps(self) -> tuple[int, ...]:
+        """The strides, with the default written out."""
+        return self.strides or self.pool_size
+
+    def keras_config(self) -> dict[str, Any]:
+        return {**super().keras_config(), "strides": list(self.steps)}
+
+    def build(self, plan: Plan, shape: Shape) -> Shape:
+        spatial, channels = split_axes(shape, self.rank, self.data_format)
+        windows = zip(spatial, self.pool_size, self.steps, strict=True)
+        made = tuple(window_length(n, k, s, self.padding) for n, k, s in windows)
+        return joined(shape[0], made, channels, self.data_format)
+
+    def forward(self, w: Weights, x: Tensor) -> Tensor:
+        planes = to_planes(x, self.rank, self.data_format)
+        window, steps = flat(self.pool_size), flat(self.steps)
+        if self.padding == "valid":
+            made = self.pool(planes, window, steps, (0, 0), False)
+        else:
+            made = self._over_the_ends(planes, window, steps)
+        return from_planes(made, self.rank, self.data_format)
+
+    def _over_the_ends(self, x: Tensor, window: tuple[int, ...], steps: tuple[int, ...]) -> Tensor:
+        """Padding `same` without a padded copy, though torch pads both ends alike.
+
+        Where the odd entry falls to the end, ceil mode lets the last window reach over it; with stride 1 there is no
+        such window, so both ends get the larger padding and the first position is left out.
+        """
+        ends = [same_padding(*axis) for axis in zip(x.shape[2:], window, steps, strict=True)]
+        shift = [int(after > before and step == 1) for (before, after), step in zip(ends, steps, strict=True)]
+        padding = tuple(before + extra for (before, _), extra in zip(ends, shift, strict=True))
+        made = self.pool(x, window, steps, padding, any(after > before for before, after in ends))
+        return made[:, :, shift[0] :, shift[1] :] if any(shift) else made
+
+    def pool(
+        self, x: Tensor, window: tuple[int, ...], steps: tuple[int, ...], padding: tuple[int, ...], ceil: bool
+    ) -> Tensor:
+        """The pooled planes (batch, channels, height, width)."""
+        raise NotImplementedError
+
+
+class MaxPooling(Pooling, abstract=True):
+    """The largest value of each window."""
+
+    pool_size: Sizes = one_for_all(2)
+    "Size of the window along each axis."
+
+    def pool(
+        self, x: Tensor, window: tuple[int, ...], steps: tuple[int, ...], padding: tuple[int, ...], ceil: bool
+    ) -> Tensor:
+        return F.max_pool2d(x, window, steps, padding, 1, ceil)
+
+
+class AveragePooling(Pooling, abstract=True):
+    """The mean of each window, over the entries that it has inside the input."""
+
+    def pool(
+        self, x: Tensor, window: tuple[int, ...], steps: tuple[int, ...], padding: tuple[int, ...], ceil: bool
+    ) -> Tensor:
+        return F.avg_pool2d(x, window, steps, padding, ceil, False)
+
+
+class MaxPooling1D(MaxPooling):
+    """The largest value of each window of steps.
+
+    https://keras.io/api/layers/pooling_layers/max_pooling1d/
+
+    Shape: (batch, steps, channels) -> (batch, new steps, channels)
+    """
+
+    aliases = ("MaxPool1D",)
+    rank = 1
+
+
+class MaxPooling2D(MaxPooling):
+    """The largest value of each window of pixels.
+
+    https://keras.io/api/layers/pooling_layers/max_pooling2d/
+
+    Shape: (batch, height, width, channels) -> (batch, new height, new width, channels)
+    """
+
+    aliases = ("MaxPool2D",)
+    rank = 2
+
+
+class AveragePooling1D(AveragePooling):
+    """The mean of each window of steps; padding does not count.
+
+    https://keras.io/api/layers/pooling_layers/average_pooling1d/
+
+    Shape: (batch, steps, channels) -> (batch, new steps, channels)
+    """
+
+    aliases = ("AvgPool1D",)
+    rank = 1
+
+
+class AveragePooling2D(AveragePooling):
+    """The mean of each window of pixels; padding does not count.
+
+    https://keras.io/api/layers/pooling_layers/average_pooling2d/
+
+    Shape: (batch, height, width, channels) -> (batch, new height, new width, channels)
+    """
+
+    aliases = ("AvgPool2D",)
+    rank = 2
+
+
+class GlobalPooling(Layer, abstract=True):
+    """One value for each channel, from all steps or pixels."""
+
+    rank: ClassVar[int] = 0
+
+    data_format: DataFormat = "channels_last"
+    "Where the channels stand: channels_last or channels_first."
+    keepdims: Bool = False
+    "Whether the pooled axes stay, with size 1."
+
+    def build(self, plan: Plan, shape: Shape) -> Shape:
+        _, channels = split_axes(shape, self.rank, self.data_format)
+        return joined(shape[0], (1,) * self.rank if self.keepdims else (), channels, self.data_format)
+
+    @property
+    def pooled(self) -> tuple[int, ...]:
+        """The axes that go."""
+        first = 2 if self.data_format == "channels_first" else 1
+        return tuple(range(first, first + self.rank))
+
+
+class GlobalMaxPooling(GlobalPooling, abstract=True):
+    """The largest value of each channel."""
+
+    def forward(self, w: Weights, x: Tensor) -> Tensor:
+        return x.amax(self.pooled, self.keepdims)
+
+
+class GlobalMaxPooling1D(GlobalMaxPooling):
+    """The largest value of each channel over all steps.
+
+    https://keras.io/api/layers/pooling_layers/global_max_pooling1d/
+
+    Shape: (batch, steps, channels) -> (batch, channels)
+    """
+
+    aliases = ("GlobalMaxPool1D",)
+    rank = 1
+
+
+class GlobalMaxPooling2D(GlobalMaxPooling):
+    """The largest value of each channel over all pixels.
+
+    https://keras.io/api/layers/pooling_layers/global_max_pooling2d/
+
+    Shape: (batch, height, width, channels) -> (batch, channels)
+    """
+
+    aliases = ("GlobalMaxPool2D",)
+    rank = 2
+
+
+class GlobalAveragePooling1D(GlobalPooling):
+    """The mean of each channel over the steps that the mask, if there is one, leaves (NaN where it leaves none).
+
+    https://keras.io/api/layers/pooling_layers/global_average_pooling1d/
+
+    Shape: (batch, steps, channels) -> (batch, channels)
+    """
+
+    aliases = ("GlobalAvgPool1D",)
+    rank = 1
+    takes_mask = True
+
+    def forward(self, w: Weights, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        if mask is None:
+            return x.mean(self.pooled, self.keepdims)
+        there = mask.bool().unsqueeze(1 if self.data_format == "channels_first" else 2)
+        total = torch.where(there, x, 0.0).sum(self.pooled, self.keepdims)
+        return total / there.sum(self.pooled, self.keepdims)
+
+
+class GlobalAveragePooling2D(GlobalPooling):
+    """The mean of each channel over all pixels.
+
+    https://keras.io/api/layers/pooling_layers/global_average_pooling2d/
+
+    Shape: (batch, height, width, channels) -> (batch, channels)
+    """
+
+    aliases = ("GlobalAvgPool2D",)
+    rank = 2
+
+    def forward(self, w: Weights, x: Tensor) -> Tensor:
+        return x.mean(self.pooled, self.keepdims)

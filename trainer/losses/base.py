@@ -1,0 +1,99 @@
+"""The kind `loss`: a final gives values per sample; the root weights, masks and reduces them as Keras does."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from trainer.declare import Declared
+from trainer.losses.shaping import matched, merged, no_nan, paired
+from trainer.options import Str
+
+if TYPE_CHECKING:
+    import torch
+
+Targets = Literal["values", "binary", "one_hot", "integer"]
+EPSILON = 1e-7
+"Keras's `epsilon()`: probabilities are kept this far from 0 and 1."
+
+
+class Loss(Declared, kind="loss", room="trainer.losses", keras="keras.losses"):
+    """What training minimises."""
+
+    targets: ClassVar[Targets] = "values"
+    "What the target holds: numbers shaped like the output, 0/1 flags, one-hot rows, or class numbers."
+    fits: ClassVar[tuple[str, ...]] = ()
+    "Activations of the last layer that the loss is made for (unless `from_logits`); empty when any will do."
+
+    reduction: Literal["sum_over_batch_size", "sum", "mean", "mean_with_sample_weight", "none"] | None = (
+        "sum_over_batch_size"
+    )
+    "How the values of a batch become one number; none (or null) leaves them as they are."
+    name: Str | None = None
+    "Name in logs; by default the class name in snake case."
+
+    def values(self, y_true: torch.Tensor, y_pred: torch.Tensor) -> torch.Tensor:
+        """Loss per sample: the shape of `y_pred` without its last axis. Both come as `per_sample` prepared them."""
+        raise NotImplementedError
+
+    def mean(self, y_true: torch.Tensor, y_pred: torch.Tensor) -> torch.Tensor:
+        """The mean of `values`; overridden where one operation gives it."""
+        return self.values(y_true, y_pred).mean()
+
+    def valid(self, y_true: torch.Tensor) -> torch.Tensor | None:
+        """A mask of the targets that count, when the loss leaves some out."""
+        return None
+
+    def check(self, y_true: torch.Tensor, classes: int) -> None:
+        """Refuse targets that the loss can't take for an output of `classes` values; the root takes all.
+
+        Raises:
+            DataError: names the first bad value and its row.
+        """
+
+    def per_sample(self, y_true: torch.Tensor, y_pred: torch.Tensor) -> torch.Tensor:
+        """`values` for a target of any number type whose rank may differ by an axis of length 1."""
+        return self.values(*paired(y_true, y_pred, cast=self.targets != "integer"))
+
+    def __call__(
+        self,
+        y_true: torch.Tensor,
+        y_pred: torch.Tensor,
+        sample_weight: torch.Tensor | None = None,
+        mask: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """The reduced loss of a batch, a scalar (the weighted values under `reduction: none`).
+
+        With a mask, means are over what is unmasked; weights multiply the values but enter the divisor only under
+        `mean_with_sample_weight`. Weights of fewer axes than the values weigh whole samples.
+        """
+        y_true, y_pred = paired(y_true, y_pred, cast=self.targets != "integer")
+        valid = self.valid(y_true)
+        if sample_weight is None and mask is None and valid is None and self.reduction in _MEANS:
+            return self.mean(y_true, y_pred)
+        values = self.values(y_true, y_pred)
+        if valid is not None:
+            valid = valid.reshape(values.shape)
+            mask = valid if mask is None else mask & valid
+        return reduced(values, sample_weight, mask, self.reduction)
+
+
+_MEANS = ("sum_over_batch_size", "mean", "mean_with_sample_weight")
+
+
+def reduced(
+    values: torch.Tensor, sample_weight: torch.Tensor | None, mask: torch.Tensor | None, reduction: str | None
+) -> torch.Tensor:
+    """Weighted, masked and reduced values by Keras's rules."""
+    scaled = reduction in ("mean", "sum_over_batch_size")
+    weight = merged(sample_weight, mask, values.dtype, scaled=scaled)
+    if weight is not None:
+        values, weight = matched(values, weight)
+        values = values * weight
+    if reduction in (None, "none") or values.dim() == 0:
+        return values
+    total = values.sum()
+    if reduction == "sum":
+        return total
+    if reduction == "mean_with_sample_weight" and weight is not None:
+        return no_nan(total, weight.sum())
+    return total / max(values.numel(), 1)

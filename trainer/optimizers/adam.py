@@ -1,0 +1,126 @@
+"""Adam and its kin. https://keras.io/api/optimizers/adam/"""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, ClassVar
+
+from trainer.lazy import torch
+from trainer.optimizers.base import Optimizer, Slots
+from trainer.optimizers.kernels import kernel
+from trainer.optimizers.powers import adam_correction, nesterov_momenta, power
+from trainer.options import Bool, Fraction, NonNegativeFloat, PositiveFloat
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@functools.cache
+def _far(device: torch.device) -> Tensor:
+    """A step so far on that the kernel's own bias correction, which is not Keras's, comes to nothing."""
+    return torch.full((), 1e30, dtype=torch.float32, device=device)
+
+
+class Adaptive(Optimizer, abstract=True):
+    """An optimizer with running means of the gradient and of its size."""
+
+    interleaved: ClassVar[int] = 2
+
+    beta_1: Fraction = 0.9
+    "Decay of the running mean of the gradient."
+    beta_2: Fraction = 0.999
+    "Decay of the running mean of its square (of its largest size, in Adamax)."
+    epsilon: PositiveFloat = 1e-7
+    "Added to the divisor, against division by zero."
+
+    def slots(self) -> tuple[str, ...]:
+        return ("momentum", "velocity")
+
+
+class AdamRule(Adaptive, abstract=True):
+    """w -= rate sqrt(1 - beta_2^t) / (1 - beta_1^t) m / (sqrt(v) + epsilon)."""
+
+    amsgrad: Bool = False
+    "Whether v is replaced by the largest v so far. Reddi et al., 2018."
+
+    def slots(self) -> tuple[str, ...]:
+        return ("momentum", "velocity", "velocity_hat") if self.amsgrad else ("momentum", "velocity")
+
+    def update(self, weight: Tensor, gradient: Tensor, slots: Slots, rate: float, step: int) -> None:
+        alpha = rate * adam_correction(self.beta_1, self.beta_2, step)
+        if self.beta_1 == 1 or self.beta_2 == 1:
+            self._plainly(weight, gradient, slots, alpha)
+            return
+        # Keras's epsilon stands beside the uncorrected root; with the correction in the rate the kernel does the same.
+        kernel("_fused_adam_")(
+            [weight],
+            [gradient],
+            [slots["momentum"]],
+            [slots["velocity"]],
+            [slots["velocity_hat"]] if self.amsgrad else [],
+            [_far(weight.device)],
+            lr=alpha,
+            beta1=self.beta_1,
+            beta2=self.beta_2,
+            weight_decay=0.0,
+            eps=self.epsilon,
+            amsgrad=self.amsgrad,
+            maximize=False,
+        )
+
+    def _plainly(self, weight: Tensor, gradient: Tensor, slots: Slots, alpha: float) -> None:
+        mean, square = slots["momentum"], slots["velocity"]
+        mean.mul_(self.beta_1).add_(gradient, alpha=1 - self.beta_1)
+        square.mul_(self.beta_2).addcmul_(gradient, gradient, value=1 - self.beta_2)
+        if self.amsgrad:
+            square = torch.maximum(slots["velocity_hat"], square, out=slots["velocity_hat"])
+        weight.sub_(mean.mul(alpha).div_(square.sqrt().add_(self.epsilon)))
+
+
+class Adam(AdamRule):
+    """Running means of the gradient and its square, corrected for their start at 0.
+
+    w -= rate sqrt(1 - beta_2^t) / (1 - beta_1^t) m / (sqrt(v) + epsilon). Kingma and Ba, 2014.
+    """
+
+    aliases = ("adam",)
+
+
+class AdamW(AdamRule):
+    """Adam with weight decay apart from the gradient. Loshchilov and Hutter, 2019."""
+
+    aliases = ("adamw",)
+
+    weight_decay: NonNegativeFloat = 0.004  # pyright: ignore[reportIncompatibleVariableOverride]
+    "Share of each weight, times the learning rate, that is taken off it before the update."
+
+
+class Adamax(Adaptive):
+    """Adam with the largest size of the gradient in place of the root of its mean square. Kingma and Ba, 2014."""
+
+    aliases = ("adamax",)
+
+    def slots(self) -> tuple[str, ...]:
+        return ("momentum", "norm")
+
+    def update(self, weight: Tensor, gradient: Tensor, slots: Slots, rate: float, step: int) -> None:
+        mean, largest = slots["momentum"], slots["norm"]
+        mean.mul_(self.beta_1).add_(gradient, alpha=1 - self.beta_1)
+        torch.maximum(largest.mul_(self.beta_2), gradient.abs(), out=largest)
+        divisor = largest.add(self.epsilon).mul_(1 - power(self.beta_1, step))
+        weight.addcdiv_(mean, divisor, value=-rate)
+
+
+class Nadam(Adaptive):
+    """Adam with Nesterov momentum. Dozat, 2015."""
+
+    aliases = ("nadam",)
+
+    def update(self, weight: Tensor, gradient: Tensor, slots: Slots, rate: float, step: int) -> None:
+        mean, square = slots["momentum"], slots["velocity"]
+        mean.mul_(self.beta_1).add_(gradient, alpha=1 - self.beta_1)
+        square.mul_(self.beta_2).addcmul_(gradient, gradient, value=1 - self.beta_2)
+        now, coming, product = nesterov_momenta(self.beta_1, step)
+        ahead = mean.mul(coming / (1 - product * coming)).add_(gradient, alpha=(1 - now) / (1 - product))
+        divisor = square.div(1 - power(self.beta_2, step)).sqrt_().add_(self.epsilon)
+        weight.addcdiv_(ahead, divisor, value=-rate)

@@ -1,0 +1,50 @@
+"""RMSprop. https://keras.io/api/optimizers/rmsprop/"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from trainer.optimizers.base import Optimizer, Slots
+from trainer.options import Bool, Fraction, NonNegativeFloat, PositiveFloat
+
+if TYPE_CHECKING:
+    import torch
+
+
+class RMSprop(Optimizer):
+    """Steps divided by the root of a running mean of squared gradients: w -= rate g / sqrt(v + epsilon).
+
+    Hinton, 2012, lecture 6e.
+    """
+
+    aliases = ("rmsprop",)
+
+    rho: Fraction = 0.9
+    "Decay of the running mean of squared gradients."
+    momentum: NonNegativeFloat = 0.0
+    "Share of the last step that goes into the next one."
+    epsilon: PositiveFloat = 1e-7
+    "Added under the root, against division by zero."
+    centered: Bool = False
+    "Whether the squared running mean of the gradient is taken off, which leaves its variance."
+
+    def slots(self) -> tuple[str, ...]:
+        return (
+            "velocity",
+            *(("momentum",) if self.momentum else ()),
+            *(("average_gradient",) if self.centered else ()),
+        )
+
+    def update(self, weight: torch.Tensor, gradient: torch.Tensor, slots: Slots, rate: float, step: int) -> None:
+        velocity = slots["velocity"]
+        velocity.mul_(self.rho).addcmul_(gradient, gradient, value=1 - self.rho)
+        size = velocity.add(self.epsilon)
+        if self.centered:
+            mean = slots["average_gradient"]
+            mean.mul_(self.rho).add_(gradient, alpha=1 - self.rho)
+            size.addcmul_(mean, mean, value=-1)
+        size.sqrt_()
+        if self.momentum:
+            weight.sub_(slots["momentum"].mul_(self.momentum).addcdiv_(gradient, size, value=rate))
+        else:
+            weight.addcdiv_(gradient, size, value=-rate)

@@ -1,0 +1,39 @@
+"""SGD. https://keras.io/api/optimizers/sgd/"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from trainer.optimizers.base import Optimizer, Slots
+from trainer.options import Bool, Fraction
+from trainer.schedules.base import ConstantRate, Schedule
+
+if TYPE_CHECKING:
+    import torch
+
+
+class SGD(Optimizer):
+    """Gradient descent: w -= rate g; with momentum v = momentum v - rate g, w += v."""
+
+    aliases = ("sgd",)
+
+    learning_rate: Schedule = ConstantRate(learning_rate=0.01)
+    "Step size: a number or a schedule."
+    momentum: Fraction = 0.0
+    "Share of the last step that goes into the next one."
+    nesterov: Bool = False
+    "Whether the step looks ahead: w += momentum v - rate g."
+
+    def slots(self) -> tuple[str, ...]:
+        return ("momentum",) if self.momentum else ()
+
+    def update(self, weight: torch.Tensor, gradient: torch.Tensor, slots: Slots, rate: float, step: int) -> None:
+        if not self.momentum:
+            weight.add_(gradient, alpha=-rate)
+            return
+        velocity = slots["momentum"]
+        velocity.mul_(self.momentum).add_(gradient, alpha=-rate)
+        if self.nesterov:
+            weight.add_(gradient, alpha=-rate).add_(velocity, alpha=self.momentum)
+        else:
+            weight.add_(velocity)

@@ -1,0 +1,42 @@
+"""The kind `schedule`: a learning rate as a function of the step."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from trainer.declare import Declared
+from trainer.options import PositiveFloat, number
+
+
+class Schedule(Declared, kind="schedule", room="trainer.schedules", keras="keras.optimizers.schedules"):
+    """A learning rate for each step; a bare number is a constant one."""
+
+    def rate(self, step: int) -> float:
+        """The learning rate for the update that follows `step` finished ones."""
+        raise NotImplementedError
+
+    @classmethod
+    def short(cls, value: Any) -> Any:
+        if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+            return value
+        try:
+            number(value)
+        except (ValueError, ZeroDivisionError):
+            return value
+        return {"ConstantRate": {"learning_rate": value}}
+
+
+class ConstantRate(Schedule):
+    """The same learning rate at every step; written as a bare number."""
+
+    learning_rate: PositiveFloat
+    "The rate."
+
+    def rate(self, step: int) -> float:
+        return self.learning_rate
+
+    def spec(self) -> Any:
+        return self.learning_rate
+
+    def to_keras(self) -> Any:
+        return self.learning_rate
