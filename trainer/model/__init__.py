@@ -1,0 +1,1 @@
+"""From declared layers to a PyTorch module."""

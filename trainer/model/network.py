@@ -1,0 +1,153 @@
+"""The PyTorch module that a graph becomes: a generic module per layer, inside one module for the model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from trainer.layers.base import Layer, Plan, WeightSpec
+from trainer.model.graph import Graph
+from trainer.streams import derive, mixed, stream
+
+
+class Clock:
+    """The position of training that random layers follow; the loop sets it before each step."""
+
+    def __init__(self, seed: int):
+        self.seed, self.step = seed, 0
+
+
+class Cell(nn.Module):
+    """A built layer: its weights under Keras's names, its inner layers, its phase and its random stream."""
+
+    def __init__(self, layer: Layer, plan: Plan, path: str, clock: Clock, trainable: bool = True):
+        super().__init__()
+        self.layer, self.path, self.clock = layer, path, clock
+        self.trainable = trainable and layer.trainable
+        self.specs = plan.weights
+        self._stream = derive(clock.seed, "layer", path)
+        self._asked = (-1, 0)
+        for spec in plan.weights:
+            value = torch.from_numpy(first_values(spec, clock.seed, path))
+            if spec.trainable:
+                self.register_parameter(spec.name, nn.Parameter(value, requires_grad=self.trainable))
+            else:
+                self.register_buffer(spec.name, value)
+        for name in plan.absent:
+            self.__dict__[name] = None
+        for name, (inner, inner_plan) in plan.children.items():
+            self.add_module(name, Cell(inner, inner_plan, f"{path}/{name}", clock, self.trainable))
+
+    def generator(self, seed: int | None = None) -> torch.Generator:
+        step = self.clock.step
+        times = self._asked[1] + 1 if self._asked[0] == step else 0
+        self._asked = (step, times)
+        base = self._stream if seed is None else derive(seed, "layer")
+        device = next((t.device for t in (*self.parameters(), *self.buffers())), torch.device("cpu"))
+        return torch.Generator(device).manual_seed(mixed(base + times, step))
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return self.layer.forward(self, *args, **kwargs)
+
+    def rows(self) -> Iterator[tuple[WeightSpec, str, torch.Tensor, bool]]:
+        """(spec, path, tensor, trainable) of each weight, trainable ones first, as Keras lists them."""
+        found = list(self._rows())
+        yield from (r for r in found if r[3])
+        yield from (r for r in found if not r[3])
+
+    def _rows(self) -> Iterator[tuple[WeightSpec, str, torch.Tensor, bool]]:
+        for spec in self.specs:
+            path = "/".join(p for p in (self.path, spec.group, spec.name) if p)
+            yield spec, path, getattr(self, spec.name), spec.trainable and self.trainable
+        for inner in self.children():
+            assert isinstance(inner, Cell)
+            yield from inner._rows()
+
+
+def first_values(spec: WeightSpec, seed: int, path: str) -> np.ndarray:
+    """A weight's first values: from the initializer's own seed, or the recipe's seed, the layer's path and the name."""
+    own = getattr(spec.initializer, "seed", None)
+    random = stream(seed, "init", path, spec.name) if own is None else stream(own, "init")
+    return np.ascontiguousarray(spec.initializer.values(spec.shape, random), dtype=spec.dtype)
+
+
+class Network(nn.Module):
+    """A model that runs: the graph's calls over its cells."""
+
+    def __init__(self, graph: Graph, seed: int = 0):
+        super().__init__()
+        self.graph, self.clock = graph, Clock(seed)
+        self.cells = nn.ModuleDict(
+            {
+                name.replace(".", "·"): Cell(layer, graph.plans[name], name, self.clock)
+                for name, layer in graph.layers.items()
+            }
+        )
+        self._steps = [(self.cell(c.layer), c.inputs, c.output) for c in graph.calls]
+        self.activity: list[torch.Tensor] = []
+        self.masked = any(type(c.layer).compute_mask is not Layer.compute_mask for c in self.cells.values())  # type: ignore[attr-defined]
+
+    def cell(self, name: str) -> Cell:
+        """The built layer of that name."""
+        found = self.cells[name.replace(".", "·")]
+        assert isinstance(found, Cell)
+        return found
+
+    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
+        """The output tensor for the input tensors, in the graph's order."""
+        return self.run(*inputs)[0]
+
+    def run(self, *inputs: torch.Tensor, until: int | None = None) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """(output, its mask or None); penalties on outputs are left in `activity`. `until` asks for another tensor."""
+        values: dict[int, Any] = dict(zip(self.graph.inputs.values(), inputs, strict=True))
+        masks: dict[int, Any] = {}
+        self.activity = []
+        for cell, reads, makes in self._steps:
+            layer = cell.layer
+            x = values[reads[0]] if len(reads) == 1 else [values[i] for i in reads]
+            if not self.masked:
+                out = layer.forward(cell, x)
+            else:
+                mask = masks.get(reads[0]) if len(reads) == 1 else [masks.get(i) for i in reads]
+                out = layer.forward(cell, x, mask=mask) if layer.takes_mask else layer.forward(cell, x)  # type: ignore[call-arg]
+                masks[makes] = layer.compute_mask(x, mask)
+            penalty = getattr(layer, "activity_regularizer", None)
+            if penalty is not None:
+                self.activity.append(penalty.penalty(out))
+            values[makes] = out
+            if makes == until:
+                break
+        target = until if until is not None else next(iter(self.graph.outputs.values()))
+        return values[target], masks.get(target)
+
+    def rows(self) -> Iterator[tuple[WeightSpec, str, torch.Tensor, bool]]:
+        """(spec, path, tensor, trainable) of every weight, layer by layer, in Keras's order."""
+        for name in self.graph.layers:
+            yield from self.cell(name).rows()
+
+    def penalties(self) -> list[torch.Tensor]:
+        """Penalties on weights; Keras counts those of frozen layers out."""
+        return [spec.regularizer.penalty(t) for spec, _, t, moves in self.rows() if spec.regularizer and moves]
+
+    def get_weights(self) -> list[np.ndarray]:
+        """Copies of all weights, in Keras's order."""
+        return [t.detach().cpu().numpy().copy() for _, _, t, _ in self.rows()]
+
+    def set_weights(self, weights: list[np.ndarray]) -> None:
+        """Overwrite all weights in place.
+
+        Raises:
+            ValueError: another number of arrays, or another shape.
+        """
+        rows = list(self.rows())
+        if len(rows) != len(weights):
+            raise ValueError(f"the model has {len(rows)} weights, given were {len(weights)}")
+        with torch.no_grad():
+            for (_, path, tensor, _), value in zip(rows, weights, strict=True):
+                if tuple(tensor.shape) != value.shape:
+                    raise ValueError(f"{path} has shape {tuple(tensor.shape)}, given was {value.shape}")
+                tensor.copy_(torch.from_numpy(np.ascontiguousarray(value)))

@@ -1,0 +1,53 @@
+"""Keras's table of layers, output shapes and parameters, as data and as text; no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from trainer.model.graph import Graph
+from trainer.shapes import text
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row of the table."""
+
+    name: str
+    kind: str
+    shape: str
+    parameters: int
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The table and its totals."""
+
+    name: str
+    lines: tuple[Line, ...]
+    trainable: int
+    fixed: int
+
+    @property
+    def parameters(self) -> int:
+        """All parameters of the model."""
+        return self.trainable + self.fixed
+
+
+def summarize(graph: Graph) -> Summary:
+    """The summary of a graph whose shapes are known."""
+    lines, trainable, fixed = [], 0, 0
+    for name, layer, shape, moving, still in graph.sizes():
+        lines.append(Line(name, type(layer).__name__, text(shape), moving + still))
+        trainable += moving
+        fixed += still
+    return Summary(graph.name, tuple(lines), trainable, fixed)
+
+
+def bytes_text(parameters: int) -> str:
+    """Size of so many float32 numbers, as Keras prints it."""
+    amount = float(parameters * 4)
+    for unit in ("B", "KB", "MB", "GB", "TB"):
+        if amount < 1024 or unit == "TB":
+            break
+        amount /= 1024
+    return f"{amount:.2f} {unit}"

@@ -1,0 +1,81 @@
+"""NPY and NPZ files read with bounds: a declared shape is held against the bytes before memory is taken."""
+
+from __future__ import annotations
+
+import io
+import math
+import zipfile
+import zlib
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from trainer.errors import FileError
+from trainer.lazy import np
+from trainer.sources.pickled import object_rows
+
+if TYPE_CHECKING:
+    import numpy
+
+MOST_BYTES = 8 << 30
+
+
+def read_npz(path: Path, *, objects: bool = False) -> dict[str, Any]:
+    """The arrays of an .npz file by name.
+
+    `objects` admits arrays of lists of numbers (as the published imdb and reuters files hold them), read by an
+    unpickler that knows nothing else.
+
+    Raises:
+        FileError: no zip file, damaged, larger than it says, or holding objects.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = [m for m in archive.infolist() if m.filename.endswith(".npy")]
+            if not members:
+                raise FileError(f"{path}: expected arrays (.npy) in the archive, found none")
+            if sum(m.file_size for m in members) > MOST_BYTES:
+                raise FileError(f"{path}: the arrays would take more than {MOST_BYTES >> 30} GiB")
+            return {m.filename[:-4]: _member(archive, m, path, objects) for m in members}
+    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, NotImplementedError, RuntimeError) as error:
+        raise FileError(f"{path}: expected an .npz file, which this is not or no longer: {error}") from None
+
+
+def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path, objects: bool) -> Any:
+    with archive.open(member) as stream:
+        data = stream.read(member.file_size + 1)
+    if len(data) != member.file_size:
+        raise FileError(f"{path}: {member.filename} is not as long as it says")
+    return read_npy(data, f"{path}: {member.filename}", objects=objects)
+
+
+def read_npy(data: bytes, name: str, *, objects: bool = False) -> Any:
+    """The array in the bytes of an .npy file.
+
+    Raises:
+        FileError: no such file, shapes that lie, or objects.
+    """
+    stream = io.BytesIO(data)
+    shape, fortran, dtype = _header(stream, name)
+    if dtype.hasobject:
+        if not objects:
+            raise FileError(f"{name}: expected numbers, found Python objects, which are never loaded")
+        return object_rows(stream, shape, name)
+    need = math.prod(shape) * dtype.itemsize
+    if need != len(data) - stream.tell():
+        raise FileError(f"{name}: the shape {shape} needs {need} bytes, found {len(data) - stream.tell()}")
+    array = np.frombuffer(data, dtype, offset=stream.tell())
+    return array.reshape(shape, order="F" if fortran else "C").copy()
+
+
+def _header(stream: IO[bytes], name: str) -> tuple[tuple[int, ...], bool, numpy.dtype[Any]]:
+    from numpy.lib import format as npy
+
+    try:
+        version = npy.read_magic(stream)
+        read = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}[version]
+        shape, fortran, dtype = read(stream)
+    except (ValueError, KeyError, EOFError, TypeError, SyntaxError, OverflowError, RecursionError) as error:
+        raise FileError(f"{name}: expected an .npy array, found a header that can't be read: {error}") from None
+    if any(n < 0 for n in shape):
+        raise FileError(f"{name}: the shape {shape} can't be")
+    return shape, fortran, dtype

@@ -1,0 +1,89 @@
+"""Rows in memory: named columns of equal length, each an array or a ragged list of integers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from dataclasses import field as dataclass_field
+from typing import TYPE_CHECKING, Any
+
+from trainer.lazy import np
+
+if TYPE_CHECKING:
+    import numpy
+
+
+@dataclass(frozen=True)
+class Ragged:
+    """Rows of unequal length, end to end: row i is values[offsets[i]:offsets[i + 1]]."""
+
+    values: numpy.ndarray
+    offsets: numpy.ndarray
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, row: int) -> numpy.ndarray:
+        return self.values[self.offsets[row] : self.offsets[row + 1]]
+
+    def lengths(self) -> numpy.ndarray:
+        """Entries of each row."""
+        return np.diff(self.offsets)
+
+    def take(self, index: numpy.ndarray | slice) -> Ragged:
+        """The rows of `index`, in its order."""
+        starts, lengths = self.offsets[:-1][index], self.lengths()[index]
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        where = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], lengths)
+        return Ragged(self.values[where], offsets)
+
+    @classmethod
+    def of(cls, rows: Any, dtype: str = "int64") -> Ragged:
+        """From a sequence of sequences."""
+        offsets = np.concatenate([[0], np.cumsum([len(r) for r in rows], dtype="int64")]).astype("int64")
+        values = np.concatenate([np.asarray(r, dtype) for r in rows]) if len(rows) else np.zeros(0, dtype)
+        return cls(values, offsets)
+
+
+Column = Any
+"numpy.ndarray with rows along the first axis, or Ragged."
+
+
+def take(column: Column, index: Any) -> Column:
+    """The rows of `index` of a column."""
+    return column.take(index) if isinstance(column, Ragged) else column[index]
+
+
+@dataclass(frozen=True)
+class Field:
+    """What a column holds: the shape of one row (None: unknown or ragged), its dtype, and the names of its classes."""
+
+    shape: tuple[int | None, ...] = ()
+    dtype: str = "float32"
+    classes: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Columns by name, all of one length."""
+
+    columns: dict[str, Column]
+
+    def __len__(self) -> int:
+        return len(next(iter(self.columns.values()))) if self.columns else 0
+
+    def take(self, index: Any) -> Rows:
+        """The rows of `index` (an integer array or a slice), in its order."""
+        return Rows({name: take(column, index) for name, column in self.columns.items()})
+
+
+@dataclass(frozen=True)
+class Table:
+    """An opened source: its training rows, its own test rows if it has some, and what the columns mean."""
+
+    train: Rows
+    test: Rows | None = None
+    fields: dict[str, Field] = dataclass_field(default_factory=dict)
+    digests: dict[str, str] = dataclass_field(default_factory=dict)
+    "File name to sha256 of what was read."
+    words: tuple[str, ...] | None = None
+    "Token number to word, for text that comes as numbers."

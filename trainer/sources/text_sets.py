@@ -1,0 +1,162 @@
+"""imdb and reuters: reviews and newswires as word numbers, with the rules of Keras's loaders."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+from trainer.errors import DataError, FileError
+from trainer.lazy import np
+from trainer.options import NonNegativeInt, PositiveInt, ProperFraction, Rule, integer
+from trainer.sources.arrays import read_npz
+from trainer.sources.base import Places, Source
+from trainer.sources.columns import Field, Ragged, Rows, Table
+from trainer.sources.finding import Published, digest, find
+
+if TYPE_CHECKING:
+    import numpy
+
+KERAS = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/"
+
+
+class WordSet(Source, abstract=True):
+    """Texts as lists of word numbers (the most frequent word is 1 before `index_from` is added) with a class each."""
+
+    published: ClassVar[Published]
+    classes: ClassVar[tuple[str, ...] | None] = None
+
+    num_words: PositiveInt | None = None
+    "Keep word numbers below this; rarer ones become oov_char."
+    skip_top: NonNegativeInt = 0
+    "Word numbers below this become oov_char too."
+    maxlen: PositiveInt | None = None
+    "Leave out texts of this length or longer."
+    seed: Annotated[int, Rule("an integer", integer, {"type": "integer"})] = 113
+    "Seed of the shuffling (numpy's RandomState, as Keras's loader does it)."
+    start_char: NonNegativeInt | None = 1
+    "Number that begins each text; null for none."
+    oov_char: NonNegativeInt | None = 2
+    "Number that stands for words left out; null drops them."
+    index_from: NonNegativeInt = 3
+    "Added to every word number."
+
+    def fields(self) -> dict[str, Field]:
+        return {"words": Field((None,), "ragged"), "label": Field((), "int64", self.classes)}
+
+    @property
+    def stem(self) -> str:
+        """Name of the set in file names."""
+        return type(self).recipe_name()
+
+    def numbered(self, rows: list[list[int]], labels: numpy.ndarray) -> tuple[Ragged, numpy.ndarray]:
+        """Texts with start mark and offset, the long ones left out."""
+        words = Ragged.of(rows)
+        lengths = words.lengths() + (self.start_char is not None)
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype("int64")
+        values = np.empty(offsets[-1], "int64")
+        inside = np.ones(len(values), bool)
+        if self.start_char is not None:
+            inside[offsets[:-1]] = False
+            values[offsets[:-1]] = self.start_char
+        values[inside] = words.values + self.index_from
+        made = Ragged(values, offsets)
+        if self.maxlen is not None:
+            kept = np.flatnonzero(lengths < self.maxlen)
+            if not len(kept):
+                raise DataError(f"no text is shorter than maxlen {self.maxlen}", hint="a larger maxlen")
+            made, labels = made.take(kept), labels[kept]
+        return made, labels
+
+    def limited(self, words: Ragged, most: int) -> Ragged:
+        """Word numbers outside skip_top to `most` replaced or dropped."""
+        kept = (words.values >= self.skip_top) & (words.values < most)
+        if self.oov_char is not None:
+            return Ragged(np.where(kept, words.values, self.oov_char), words.offsets)
+        counts = np.concatenate([[0], np.cumsum(kept)])
+        return Ragged(words.values[kept], counts[words.offsets])
+
+    def vocabulary(self, places: Places) -> tuple[str, ...] | None:
+        """Word of each number, None without the word index."""
+        try:
+            path = find(Places(places.recipe, places.data, False), f"{self.stem}_word_index.json")
+            index = json.loads(path.read_text(encoding="utf-8"))
+        except (FileError, OSError, ValueError):
+            return None
+        if not isinstance(index, dict) or not all(isinstance(n, int) for n in index.values()):
+            return None
+        words = ["<pad>", "<start>", "<unknown>", *(f"<{n}>" for n in range(3, self.index_from + 1))]
+        words = (words + [""] * (max(index.values(), default=0) + self.index_from + 1))[
+            : max(index.values(), default=0) + self.index_from + 1
+        ]
+        for word, number in index.items():
+            if number >= 0:
+                words[number + self.index_from] = word
+        return tuple(words)
+
+    def table(self, places: Places, path: Path, train: tuple[Any, Any], test: tuple[Any, Any]) -> Table:
+        """The opened source."""
+        rows = [Rows({"words": w, "label": np.asarray(y, "int64")}) for w, y in (train, test)]
+        return Table(rows[0], rows[1], self.fields(), {path.name: digest(path)}, self.vocabulary(places))
+
+
+def shuffled(random: Any, rows: list[Any], labels: numpy.ndarray) -> tuple[list[Any], numpy.ndarray]:
+    """Rows and labels in the order that Keras's loader draws."""
+    order = np.arange(len(rows))
+    random.shuffle(order)
+    return [rows[i] for i in order], labels[order]
+
+
+def needed(arrays: dict[str, Any], path: Path, *names: str) -> list[Any]:
+    """Arrays by name.
+
+    Raises:
+        FileError: one is not there, or labels are no numbers.
+    """
+    missing = [n for n in names if n not in arrays]
+    if missing:
+        raise FileError(f"{path}: expected an array {missing[0]}, found {', '.join(arrays)}")
+    return [arrays[n] for n in names]
+
+
+class Imdb(WordSet):
+    """25,000 + 25,000 film reviews as word numbers (Maas et al., 2011); label 1 is positive."""
+
+    classes = ("negative", "positive")
+    published = Published(KERAS + "imdb.npz", "69664113be75683a8fe16e3ed0ab59fda8886cb3cd7ada244f7d9544e4676b9f")
+
+    def open(self, places: Places) -> Table:
+        path = find(places, "imdb.npz", (), self.published)
+        found = needed(read_npz(path, objects=True), path, "x_train", "y_train", "x_test", "y_test")
+        random = np.random.RandomState(self.seed)
+        train = shuffled(random, found[0], np.asarray(found[1]))
+        test = shuffled(random, found[2], np.asarray(found[3]))
+        parts = [self.numbered(*train), self.numbered(*test)]
+        most = self.num_words or max(int(w.values.max()) for w, _ in parts)
+        return self.table(places, path, *[(self.limited(w, most), y) for w, y in parts])
+
+
+class Reuters(WordSet):
+    """11,228 newswires as word numbers, 46 topics (Reuters-21578)."""
+
+    test_split: ProperFraction = 0.2
+    "The last share of the shuffled texts is the test part."
+
+    classes = (
+        "cocoa", "grain", "veg-oil", "earn", "acq", "wheat", "copper", "housing", "money-supply", "coffee", "sugar",
+        "trade", "reserves", "ship", "cotton", "carcass", "crude", "nat-gas", "cpi", "money-fx", "interest", "gnp",
+        "meal-feed", "alum", "oilseed", "gold", "tin", "strategic-metal", "livestock", "retail", "ipi", "iron-steel",
+        "rubber", "heat", "jobs", "lei", "bop", "zinc", "orange", "pet-chem", "dlr", "gas", "silver", "wpi", "hog",
+        "lead",
+    )  # fmt: skip
+    published = Published(KERAS + "reuters.npz", "d6586e694ee56d7a4e65172e12b3e987c03096cb01eab99753921ef915959916")
+
+    def open(self, places: Places) -> Table:
+        path = find(places, "reuters.npz", (), self.published)
+        rows, labels = needed(read_npz(path, objects=True), path, "x", "y")
+        random = np.random.RandomState(self.seed)
+        words, topics = self.numbered(*shuffled(random, rows, np.asarray(labels)))
+        words = self.limited(words, self.num_words or int(words.values.max()))
+        at = int(len(words) * (1 - self.test_split))
+        parts = [slice(0, at), slice(at, None)]
+        return self.table(places, path, *[(words.take(p), topics[p]) for p in parts])
