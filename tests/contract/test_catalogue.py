@@ -1,0 +1,116 @@
+"""Sweeps over every catalogue: documented, readable back, known to Keras under the same names and defaults."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from typing import Any
+
+import keras
+import pytest
+
+from trainer.declare import REQUIRED, Declared, describe, explained
+from trainer.recipe.explanation import explain
+from trainer.recipe.json_schema import KINDS
+
+LEAST = {
+    "activation": 20,
+    "callback": 7,
+    "constraint": 4,
+    "initializer": 14,
+    "layer": 30,
+    "loss": 5,
+    "metric": 8,
+    "optimizer": 3,
+    "regularizer": 3,
+    "schedule": 6,
+    "source": 14,
+}
+EVERY = [
+    pytest.param(kind, final, id=f"{kind.kind}-{name}")
+    for kind in KINDS
+    for name, final in (kind.spellings(), sorted(kind.catalogue.items()))[1]
+]
+SAMPLES: dict[str, Any] = {
+    "units": 3, "filters": 3, "rate": 0.5, "kernel_size": 3, "pool_size": 2, "target_shape": [4], "dims": [1], "n": 2,
+    "input_dim": 7, "output_dim": 3, "scale": 2.0, "num_tokens": 5, "maxlen": 5, "activation": "relu", "stddev": 0.1,
+    "learning_rate": 0.5, "initial_learning_rate": 0.1, "decay_steps": 10, "decay_rate": 0.5, "first_decay_steps": 10,
+    "boundaries": [1, 5], "values": [1.0, 0.5, 0.1], "path": "rows.csv", "images": "a.gz", "labels": "b.gz",
+    "schedule": {0: 0.1}, "filename": "log.csv", "filepath": "checkpoints/m.h5",
+}  # fmt: skip
+
+
+def made(final: type[Declared]) -> Declared:
+    """An instance with sample values for what must be given."""
+    needed = {n: SAMPLES[n] for n, f in final.model_fields.items() if f.is_required()}
+    return final.read(needed)
+
+
+def test_catalogues_are_whole() -> None:
+    counts = {kind.kind: len(kind.catalogue) for kind in KINDS}
+    assert all(counts[kind] >= least for kind, least in LEAST.items()), counts
+
+
+@pytest.mark.parametrize(("kind", "final"), EVERY)
+def test_is_documented(kind: type[Declared], final: type[Declared]) -> None:
+    assert (final.__doc__ or "").strip(), "needs a docstring"
+    assert final.__doc__ != kind.__doc__
+    lines = describe(final)
+    assert [n for n, line in lines.items() if not line] == []
+    if kind.kind == "layer":
+        assert re.search(r"Shape: \(batch", inspect.cleandoc(final.__doc__ or "")), "needs a Shape: line"
+
+
+@pytest.mark.parametrize(("kind", "final"), EVERY)
+def test_reads_back_from_its_spec(kind: type[Declared], final: type[Declared]) -> None:
+    instance = made(final)
+    assert kind.parse(instance.spec()) == instance
+
+
+@pytest.mark.parametrize(("kind", "final"), EVERY)
+def test_is_explained(kind: type[Declared], final: type[Declared]) -> None:
+    meanings = [m for m in explain(final.recipe_name()) if m.what.endswith(kind.kind)]
+    assert len(meanings) == 1
+    assert meanings[0].example
+
+
+IN_KERAS = [p for p in EVERY if p.values[1].keras and p.values[0].kind not in ("activation",)]
+
+
+@pytest.mark.parametrize(("kind", "final"), IN_KERAS)
+def test_options_are_those_of_keras(kind: type[Declared], final: type[Declared]) -> None:
+    """Every option of ours that goes into a Keras config is an argument of Keras's class, with the same default."""
+    module: Any = keras
+    for part in final.keras.split(".")[1:]:
+        module = getattr(module, part)
+    theirs = inspect.signature(getattr(module, final.__name__).__init__).parameters
+    known = {n: p.default for n, p in theirs.items() if n not in ("self", "kwargs", "args")}
+    base = {"name", "trainable", "dtype", "activity_regularizer"}
+    for name, _, default, _ in explained(final):
+        if name in final.not_keras or name in base:
+            continue
+        assert name in known, f"Keras's {final.__name__} has no {name}"
+        if default is not REQUIRED:
+            same(name, default, known[name])
+
+
+def same(name: str, ours: Any, theirs: Any) -> None:
+    if isinstance(ours, Declared):
+        if type(ours).__name__ == "ConstantRate":
+            ours = ours.spec()
+        elif theirs is None:
+            assert ours.recipe_name() == "linear", name
+            return
+        else:
+            assert theirs in (ours.recipe_name(), *ours.aliases) or theirs.lower() in type(ours).spellings(), name
+            return
+    if isinstance(ours, tuple) and not isinstance(theirs, (tuple, list)):
+        assert set(ours) == {theirs}, name
+        return
+    if isinstance(theirs, tuple):
+        theirs = tuple(theirs)
+        ours = tuple(ours) if isinstance(ours, (tuple, list)) else (ours,) * len(theirs)
+    if name in ("data_format",) and theirs is None:
+        assert ours in (None, "channels_last")
+        return
+    assert ours == theirs, f"{name}: {ours!r}, Keras has {theirs!r}"

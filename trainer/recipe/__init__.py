@@ -1,0 +1,1 @@
+"""The recipe language: text with positions, schema, checks."""

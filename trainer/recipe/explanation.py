@@ -1,0 +1,151 @@
+"""What a name or a key of a recipe means, from its declaration."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from typing import Any, get_args
+
+from trainer.declare import REQUIRED, Block, Declared, describe, explained, plural, type_words
+from trainer.errors import RecipeError, nearest
+from trainer.options import article, shown
+from trainer.recipe.json_schema import KINDS, kind_named
+from trainer.recipe.schema import Recipe
+
+
+@dataclass(frozen=True)
+class Option:
+    """One argument of a name."""
+
+    name: str
+    type: str
+    default: str | None
+    "As a recipe writes it; None when the argument must be given."
+    text: str
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What is known of a name."""
+
+    name: str
+    what: str
+    text: str
+    aliases: tuple[str, ...]
+    options: tuple[Option, ...]
+    example: str
+
+
+def explain(word: str) -> list[Explanation]:
+    """Every meaning of a name (a loss and a metric may share one) or of a key such as `fit.batch_size`.
+
+    Raises:
+        RecipeError: nothing is called so; the hint holds the nearest name.
+    """
+    found = [_named(kind, kind.spellings()[word]) for kind in KINDS if word in kind.spellings()]
+    key = _key(word.split("."))
+    if key is not None:
+        found.append(key)
+    if not found:
+        names = [n for kind in KINDS for n in kind.spellings()] + list(Recipe.model_fields)
+        raise RecipeError(f"nothing is called {shown(word)}", hint=nearest(word, names) or "`trainer list layers`")
+    return found
+
+
+def _named(kind: type[Declared], final: type[Declared]) -> Explanation:
+    short = [n for n, c in kind.spellings().items() if c is final and n != final.recipe_name()]
+    options = options_of(final)
+    return Explanation(
+        final.recipe_name(), article(kind.kind), _text(final), tuple(short), options, _example(kind, final, options)
+    )
+
+
+def _text(cls: type[Block]) -> str:
+    return inspect.cleandoc(cls.__doc__ or "")
+
+
+def options_of(cls: type[Block]) -> tuple[Option, ...]:
+    """The arguments of a class with types, defaults and their lines."""
+    return tuple(
+        Option(name, words, None if default is REQUIRED else default_text(default), text)
+        for name, words, default, text in explained(cls)
+    )
+
+
+def default_text(value: Any) -> str:
+    """A default as a recipe would write it."""
+    if isinstance(value, Declared):
+        spec = value.spec()
+        return spec if isinstance(spec, str) else str(spec) if not isinstance(spec, dict) else next(iter(spec))
+    if isinstance(value, Block):
+        return "{}"
+    if isinstance(value, tuple):
+        return str(list(value))
+    return shown(value)
+
+
+_SAMPLES = {
+    "an integer above 0": "64",
+    "a number from 0 to below 1": "0.5",
+    "a number from 0 to 1": "0.5",
+    "text": "name",
+}
+
+
+def _example(kind: type[Declared], final: type[Declared], options: tuple[Option, ...]) -> str:
+    needed = [f"{o.name}: {_sample(o.type)}" for o in options if o.default is None]
+    name = final.recipe_name()
+    spec = f"{{{name}: {{{', '.join(needed)}}}}}" if needed else name
+    lead = {"layer": "- ", "callback": "- ", "metric": "- ", "loss": "loss: ", "optimizer": "optimizer: "}
+    more = {"source": "source: ", "schedule": "learning_rate: ", "activation": "activation: "}
+    last = {"initializer": "kernel_initializer: ", "regularizer": "kernel_regularizer: "}
+    return {**lead, **more, **last, "constraint": "kernel_constraint: "}[kind.kind] + spec
+
+
+def _sample(words: str) -> str:
+    if words in _SAMPLES:
+        return _SAMPLES[words]
+    if "list" in words:
+        return "[2, 2]"
+    return "1" if "integer" in words or "number" in words else "..."
+
+
+def _key(parts: list[str]) -> Explanation | None:
+    cls: type[Block] = Recipe
+    for depth, part in enumerate(parts):
+        field = cls.model_fields.get(part)
+        if field is None:
+            return None
+        inner = _block(field.annotation)
+        if depth == len(parts) - 1:
+            text = describe(cls)[part]
+            words = type_words(field.annotation, field.metadata)
+            options = options_of(inner) if inner is not None else ()
+            default = "" if field.is_required() else f", by default {default_text(field.get_default())}"
+            kind = f"a key of a recipe: {words}{default}"
+            return Explanation(".".join(parts), kind, text, (), options, "")
+        if inner is None:
+            return None
+        cls = inner
+    return None
+
+
+def _block(annotation: Any) -> type[Block] | None:
+    if isinstance(annotation, type) and issubclass(annotation, Block) and not issubclass(annotation, Declared):
+        return annotation
+    return next((b for b in map(_block, get_args(annotation)) if b is not None), None)
+
+
+def listed(word: str) -> list[tuple[str, str]]:
+    """(name, one-line meaning) of everything of a kind.
+
+    Raises:
+        RecipeError: no such kind.
+    """
+    kind = kind_named(word)
+    if kind is None:
+        words = [plural(k.kind) for k in KINDS]
+        raise RecipeError(f"there is no kind {shown(word)}", hint=nearest(word, words) or f"kinds: {', '.join(words)}")
+    kind.spellings()
+    finals = sorted((c for c in kind.catalogue.values()), key=lambda c: c.__name__.lower())
+    return [(c.recipe_name(), _text(c).split("\n")[0]) for c in finals]

@@ -1,0 +1,125 @@
+"""What a recipe's inputs and targets read, and the shapes that they have before and after preprocessing; no data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from trainer.errors import Path, Problem, RecipeError, nearest
+from trainer.layers.base import Layer, Plan
+from trainer.recipe.schema import Dataset, Feature
+from trainer.shapes import Shape
+from trainer.sources.columns import Field
+
+Features = dict[str, Feature]
+
+
+def default_features(dataset: Dataset, fields: dict[str, Field] | None) -> tuple[Features, Features]:
+    """The inputs and targets, with the short forms written out.
+
+    By default the last field of the source is the target, and the only other one the input.
+
+    Raises:
+        RecipeError: the recipe leaves open which fields they are.
+    """
+    inputs, targets = dataset.inputs, dataset.targets
+    names = list(fields or {})
+    if targets is None:
+        if dataset.target is not None:
+            targets = {_label(dataset.target, "target"): _named(dataset.target, names)}
+        elif len(names) == 2:
+            targets = {names[1]: Feature(field=names[1])}
+    if inputs is None:
+        if dataset.columns is not None:
+            inputs = {_label(dataset.columns, "input"): Feature(columns=dataset.columns, preprocess=dataset.preprocess)}
+        elif len(names) == 2:
+            inputs = {names[0]: Feature(field=names[0], preprocess=dataset.preprocess)}
+    missing = [w for w, found in (("inputs", inputs), ("targets", targets)) if found is None]
+    if missing or inputs is None or targets is None:
+        short = {"inputs": "columns: 0-7", "targets": "target: 8"}
+        problems = []
+        for word in missing:
+            hint = f"add {word}, or the short form `{short[word]}`"
+            problems.append(Problem(f"the dataset does not say its {word}", ("dataset",), hint, "missing"))
+        raise RecipeError(*problems)
+    return _filled(inputs), _filled(targets)
+
+
+def _label(columns: tuple[str, ...], otherwise: str) -> str:
+    return columns[0] if len(columns) == 1 and columns[0][0].isalpha() else otherwise
+
+
+def _named(columns: tuple[str, ...], names: list[str]) -> Feature:
+    if len(columns) == 1 and columns[0] in names:
+        return Feature(field=columns[0])
+    return Feature(columns=columns)
+
+
+def _filled(features: dict[str, Feature]) -> dict[str, Feature]:
+    return {
+        name: f if f.field is not None or f.columns is not None else f.model_copy(update={"field": name})
+        for name, f in features.items()
+    }
+
+
+def raw_shape(feature: Feature, fields: dict[str, Field] | None, *, target: bool) -> tuple[Shape | None, Field | None]:
+    """(shape with the batch first, the field), None where nothing is known; an input has at least two axes (Keras).
+
+    Raises:
+        ValueError: the source has no such field.
+    """
+    if feature.columns is not None:
+        width = len(feature.columns)
+        known = [f for f in (fields or {}) if f in feature.columns]
+        if fields is not None and len(known) < width:
+            name = next(c for c in feature.columns if c not in fields)
+            raise ValueError(_unknown("column", name, fields))
+        if target and width == 1:
+            return (None,), (fields or {}).get(feature.columns[0])
+        return (None, width), None
+    if fields is None:
+        return None, None
+    name = feature.field or ""
+    if name not in fields:
+        raise ValueError(_unknown("field", name, fields))
+    field = fields[name]
+    shape = (None, *field.shape)
+    return (shape if target or len(shape) > 1 else (None, 1)), field
+
+
+def _unknown(what: str, name: str, fields: Iterable[str]) -> str:
+    return f'the source has no {what} "{name}"; {nearest(name, fields) or f"it has {_some(fields)}"}'
+
+
+def _some(fields: Iterable[str]) -> str:
+    names = list(fields)
+    return ", ".join(names[:8]) + (", …" if len(names) > 8 else "")
+
+
+def through(layers: tuple[Layer, ...], shape: Shape, path: Path) -> Shape:
+    """The shape after preprocessing.
+
+    Raises:
+        RecipeError: a step can't take what reaches it, or is no preprocessing step.
+    """
+    for index, layer in enumerate(layers):
+        here = (*path, index, type(layer).__name__)
+        if not layer.preprocessing:
+            hint = "put it under model.layers; `trainer list layers` marks the preprocessing ones"
+            message = f"{type(layer).__name__} is a layer of the model, not a preprocessing step"
+            raise RecipeError(message, path=here, hint=hint)
+        try:
+            shape = layer.build(Plan(), shape)
+        except ValueError as error:
+            raise RecipeError(str(error), path=here, code="shape") from None
+    return shape
+
+
+def feature_path(dataset: Dataset, word: str, name: str) -> Path:
+    """Where a feature stands in the recipe: under its name, or in the short form."""
+    long = dataset.inputs if word == "inputs" else dataset.targets
+    return ("dataset", word, name) if long is not None else ("dataset",)
+
+
+def clash(a: Shape, b: Shape) -> bool:
+    """Whether two shapes can't be one: another number of axes, or two known sizes that differ."""
+    return len(a) != len(b) or any(x is not None and y is not None and x != y for x, y in zip(a, b, strict=True))

@@ -1,0 +1,102 @@
+"""The recipe language as a JSON Schema (draft 07), for editors; made from the declarations."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from trainer.activations.base import Activation
+from trainer.callbacks.base import Callback
+from trainer.constraints.base import Constraint
+from trainer.declare import KIND_MARK, Declared, describe, plural
+from trainer.initializers.base import Initializer
+from trainer.layers.base import Layer
+from trainer.losses.base import Loss
+from trainer.metrics.base import Metric
+from trainer.optimizers.base import Optimizer
+from trainer.recipe.schema import Recipe
+from trainer.regularizers.base import Regularizer
+from trainer.schedules.base import Schedule
+from trainer.sources.base import Source
+
+KINDS: tuple[type[Declared], ...] = (
+    Activation,
+    Callback,
+    Constraint,
+    Initializer,
+    Layer,
+    Loss,
+    Metric,
+    Optimizer,
+    Regularizer,
+    Schedule,
+    Source,
+)
+
+
+def json_schema() -> dict[str, Any]:
+    """The schema of a whole recipe file."""
+    definitions: dict[str, Any] = {}
+    root = _linked(Recipe.model_json_schema(), definitions)
+    root["properties"]["extends"] = {"type": "string", "description": "Another recipe; this one says what differs."}
+    root["required"] = [n for n in root.get("required", []) if n != "name"]
+    for kind in KINDS:
+        definitions[kind.kind] = _kind(kind, definitions)
+    title = {"$schema": "http://json-schema.org/draft-07/schema#", "title": "trainer recipe"}
+    return {**title, **root, "definitions": dict(sorted(definitions.items()))}
+
+
+def _kind(kind: type[Declared], definitions: dict[str, Any]) -> dict[str, Any]:
+    names = kind.spellings()
+    objects: dict[str, Any] = {}
+    for name, final in names.items():
+        key = f"{kind.kind}.{final.__name__}"
+        if key not in definitions:
+            definitions[key] = _described(final, _linked(final.model_json_schema(), definitions))
+        objects[name] = {"anyOf": [{"$ref": f"#/definitions/{key}"}, {"type": "null"}]}
+    bare = {"enum": sorted(n for n, c in names.items() if not _required(c))}
+    keyed = {
+        "type": "object",
+        "properties": objects,
+        "additionalProperties": False,
+        "minProperties": 1,
+        "maxProperties": 1,
+    }
+    short = [{"type": ["number", "string"]}] if kind is Schedule else []
+    return {"anyOf": [bare, keyed, *short], "description": (kind.__doc__ or "").strip()}
+
+
+def _required(final: type[Declared]) -> bool:
+    return any(f.is_required() for f in final.model_fields.values())
+
+
+def _described(final: type[Declared], schema: dict[str, Any]) -> dict[str, Any]:
+    schema["description"] = (final.__doc__ or "").strip().split("\n")[0]
+    for name, line in describe(final).items():
+        if line and name in schema.get("properties", {}):
+            schema["properties"][name] = {**schema["properties"][name], "description": line}
+    return schema
+
+
+def _linked(schema: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
+    """Move pydantic's `$defs` to our definitions and turn kind marks into references."""
+    for name, inner in schema.pop("$defs", {}).items():
+        definitions.setdefault(name, _walk(inner))
+    return _walk(schema)
+
+
+def _walk(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_walk(v) for v in value]
+    if not isinstance(value, dict):
+        return value
+    if KIND_MARK in value:
+        return {"$ref": f"#/definitions/{value[KIND_MARK]}"}
+    made = {k: _walk(v) for k, v in value.items() if k not in ("default", "title")}
+    if "$ref" in made:
+        made["$ref"] = made["$ref"].replace("#/$defs/", "#/definitions/")
+    return made
+
+
+def kind_named(word: str) -> type[Declared] | None:
+    """The kind of a word such as `layers` or `layer`."""
+    return next((k for k in KINDS if word in (k.kind, plural(k.kind))), None)

@@ -1,0 +1,90 @@
+"""Whether a loss can learn from a target with a last layer: the standard pairs of problem, layer and loss."""
+
+from __future__ import annotations
+
+from trainer.errors import Problem
+from trainer.losses.base import Loss
+from trainer.model.graph import Graph
+from trainer.recipe.features import clash
+from trainer.recipe.schema import Feature
+from trainer.shapes import Shape, text
+
+
+def last_activation(graph: Graph) -> str:
+    """Keras's name of the function that makes the model's output."""
+    for name in reversed(graph.layers):
+        layer = graph.layers[name]
+        activation = getattr(layer, "activation", None)
+        if activation is not None:
+            return activation.recipe_name()
+        if graph.plans[name].weights:
+            break
+    return "linear"
+
+
+class LossCheck:
+    """Holds one loss against the last layer and the target."""
+
+    def __init__(
+        self,
+        loss: Loss,
+        graph: Graph,
+        target_shape: Shape | None,
+        target: Feature,
+        classes: tuple[str, ...] | None,
+        problems: list[Problem],
+    ):
+        self.loss, self.graph, self.target_shape, self.target = loss, graph, target_shape, target
+        self.classes, self.problems = classes, problems
+        self.name = loss.recipe_name()
+        self.last = list(graph.layers)[-1]
+        self.activation = last_activation(graph)
+
+    def _wrong(self, message: str, hint: str) -> None:
+        self.problems.append(Problem(message, ("compile", "loss"), hint, "loss"))
+
+    def run(self) -> None:
+        """Append what is wrong to `problems`."""
+        out = self.graph.output_shape
+        logits = getattr(self.loss, "from_logits", False)
+        fits = self.loss.fits
+        if fits and not logits and self.activation not in fits:
+            hint = f"set {self.last}'s activation to {fits[0]}"
+            if self.activation == "linear":
+                hint += f", or write {{{type(self.loss).__name__}: {{from_logits: true}}}}"
+            self._wrong(f"{self.name} needs probabilities, but {self.last} ends in {self.activation}", hint)
+        elif logits and self.activation in ("sigmoid", "softmax"):
+            hint = f"remove from_logits, or {self.last}'s activation"
+            found = f"but {self.last} ends in {self.activation}"
+            self._wrong(f"{self.name} with from_logits needs raw scores, {found}", hint)
+        units = out[-1]
+        if units == 1 and self.loss.targets in ("one_hot", "integer"):
+            hint = "use binary_crossentropy with one sigmoid unit, or one softmax unit per class"
+            self._wrong(f"{self.name} chooses among classes, but {self.last} has 1 unit", hint)
+        elif self.target_shape is not None:
+            self._target(out, units)
+
+    def _target(self, out: Shape, units: int | None) -> None:
+        shape = self.target_shape
+        assert shape is not None
+        kind = self.loss.targets
+        if kind == "integer":
+            if len(shape) == len(out) and shape[-1] not in (1, None):
+                self._wrong(
+                    f"{self.name} needs class numbers, but the target has {shape[-1]} columns",
+                    "use categorical_crossentropy for one-hot targets, or remove the target's one_hot encoding",
+                )
+            elif self.classes and units and units < len(self.classes) and not self.target.preprocess:
+                self._wrong(
+                    f"the target has {len(self.classes)} classes, but {self.last} has {units} units",
+                    f"set {self.last}'s units to {len(self.classes)}",
+                )
+        elif kind == "one_hot" and len(shape) < len(out):
+            step = "{CategoryEncoding: {num_tokens: N, output_mode: one_hot}}"
+            hint = f"use sparse_categorical_crossentropy, or add {step} to the target's preprocess"
+            self._wrong(f"{self.name} needs one-hot targets, but the target is one number a row", hint)
+        elif clash(shape, out) and not (len(shape) + 1 == len(out) and units == 1 and not clash(shape, out[:-1])):
+            self._wrong(
+                f"the target has shape {text(shape)}, but {self.last} gives {text(out)}",
+                f"make {self.last} give one value for each value of the target",
+            )

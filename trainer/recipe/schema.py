@@ -1,0 +1,381 @@
+"""The recipe as frozen blocks: what may stand where, with Keras's words and defaults."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+
+from pydantic import field_validator, model_validator
+from pydantic_core import core_schema
+
+from trainer.callbacks.base import Callback
+from trainer.declare import Block, raise_all
+from trainer.layers.base import Layer
+from trainer.losses.base import Loss
+from trainer.metrics.base import Metric
+from trainer.metrics.resolve import BY_SHAPE
+from trainer.optimizers.base import Optimizer
+from trainer.optimizers.rmsprop import RMSprop
+from trainer.options import (
+    Bool,
+    Float,
+    Name,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveInt,
+    ProperFraction,
+    Rule,
+    Str,
+    complaint,
+    ints,
+    shown,
+)
+from trainer.sources.base import Source
+
+
+def _columns(value: Any) -> tuple[str, ...]:
+    """Column names from a name, a number, a range such as `0-7`, or a list of these."""
+    parts = value if isinstance(value, (list, tuple)) else [value]
+    names: list[str] = []
+    for part in parts:
+        if isinstance(part, bool) or not isinstance(part, (int, str)) or part == "":
+            raise TypeError
+        span = re.fullmatch(r"(\d+)-(\d+)", part) if isinstance(part, str) else None
+        names += [str(n) for n in range(int(span[1]), int(span[2]) + 1)] if span else [str(part)]
+    if not names:
+        raise ValueError
+    return tuple(names)
+
+
+_COLUMN = {"anyOf": [{"type": "string"}, {"type": "integer", "minimum": 0}]}
+Columns = Annotated[
+    tuple[str, ...],
+    Rule(
+        "column names or numbers, or a range such as 0-7",
+        _columns,
+        {"anyOf": [*_COLUMN["anyOf"], {"type": "array", "items": _COLUMN}]},
+    ),
+]
+
+
+def _part(value: Any) -> Any:
+    if isinstance(value, dict):
+        ((where, count),) = value.items()
+        if where not in ("first", "last") or isinstance(count, bool) or not isinstance(count, int) or count < 1:
+            raise ValueError
+        return {where: count}
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or value <= 0:
+        raise ValueError
+    if isinstance(value, float) and value >= 1:
+        raise ValueError
+    return value
+
+
+Part = Annotated[
+    Any,
+    Rule(
+        "a share between 0 and 1, a number of rows, {first: rows} or {last: rows}",
+        _part,
+        {
+            "anyOf": [
+                {"type": "number", "exclusiveMinimum": 0},
+                {
+                    "type": "object",
+                    "properties": {w: {"type": "integer", "minimum": 1} for w in ("first", "last")},
+                    "maxProperties": 1,
+                    "minProperties": 1,
+                    "additionalProperties": False,
+                },
+            ]
+        },
+    ),
+]
+
+
+class Feature(Block):
+    """One input or target of the model: which fields or columns it reads, and what is done to them first."""
+
+    field: Str | None = None
+    "Name of a field of the source (mnist has `image` and `label`); by default the name of this entry."
+    columns: Columns | None = None
+    "Columns of a table, side by side: names, numbers, or a range such as `0-7`."
+    preprocess: tuple[Layer, ...] = ()
+    "Keras preprocessing layers, in order; those that learn something are adapted on the training rows only."
+
+    @model_validator(mode="after")
+    def _one_of(self) -> Feature:
+        if self.field is not None and self.columns is not None:
+            raise ValueError("expected either field or columns, found both")
+        return self
+
+
+class Split(Block):
+    """Rows held back from training."""
+
+    test: Part | None = None
+    "Rows for the test at the end: a share, a number, {first: rows} or {last: rows}; drawn with the recipe's seed."
+    validation: Part | None = None
+    "Rows for validation in every epoch, taken after the test rows; for Keras's rule use fit.validation_split."
+    stratify: Str | None = None
+    "Field or column whose classes keep their shares in every part (drawn parts only)."
+
+
+class Dataset(Block):
+    """Where rows come from and what the model reads of them."""
+
+    source: Source
+    "A named dataset (mnist, imdb, digits, …) or a file ({csv: {path: rows.csv}}, npz, idx)."
+    inputs: dict[Name, Feature] | None = None
+    "The model's input by name."
+    targets: dict[Name, Feature] | None = None
+    "What the model learns to predict, by name."
+    columns: Columns | None = None
+    "Short for one input: its columns."
+    target: Columns | None = None
+    "Short for one target: its field or column."
+    preprocess: tuple[Layer, ...] = ()
+    "Short for one input: its preprocessing."
+    split: Split = Split()
+    "Rows held back for test and validation."
+    limit: PositiveInt | None = None
+    "Use only the first rows of the training part (to try a recipe out)."
+
+    @model_validator(mode="after")
+    def _short_or_long(self) -> Dataset:
+        short = {"columns": self.columns is not None, "preprocess": bool(self.preprocess)}
+        for word in (w for w, given in short.items() if given and self.inputs is not None):
+            raise_all(
+                [(complaint(f"{word} is short for one input; here inputs are given", "move it into inputs"), (word,))]
+            )
+        if self.target is not None and self.targets is not None:
+            raise_all([(complaint("target is short for one target; here targets are given too"), ("target",))])
+        for word, given in (("inputs", self.inputs), ("targets", self.targets)):
+            if given is not None and len(given) != 1:
+                message = f"expected one entry, found {len(given)}"
+                raise_all([(complaint(message, "models with several inputs or outputs are not built yet"), (word,))])
+        return self
+
+
+class Model(Block):
+    """The layer stack."""
+
+    layers: tuple[Layer, ...]
+    "Layers in order, each reading the one above it."
+    input_shape: Annotated[tuple[int, ...], ints()] | None = None
+    "Shape of one row of the input; only needed when the source can't tell it before it is opened."
+
+    @field_validator("layers")
+    @classmethod
+    def _some(cls, layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
+        if not layers:
+            raise_all([(complaint("expected at least one layer, found an empty list"), ())])
+        return layers
+
+
+class MetricUse:
+    """A metric as a recipe names it: `accuracy` and `crossentropy` stay words until the shapes are known."""
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> core_schema.CoreSchema:
+        return core_schema.no_info_plain_validator_function(cls.read)
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: Any, handler: Any) -> dict[str, Any]:
+        return {"anyOf": [{"enum": sorted(BY_SHAPE)}, {"trainer-kind": "metric"}]}
+
+    @staticmethod
+    def read(value: Any) -> Any:
+        """The word itself, or the metric with its name in logs filled in (the short name, when one was written)."""
+        if isinstance(value, str) and value in BY_SHAPE:
+            return value
+        metric = Metric.parse(value)
+        if metric.name is None and isinstance(value, str):
+            return metric.model_copy(update={"name": value if value not in Metric.catalogue else metric.default_name()})
+        return metric if metric.name else metric.model_copy(update={"name": metric.default_name()})
+
+
+class Compile(Block):
+    """What `model.compile` takes."""
+
+    optimizer: Optimizer = RMSprop()
+    "Update rule: a name, or {Adam: {learning_rate: 1e-3}}."
+    loss: Loss
+    "What training minimises."
+    metrics: Annotated[tuple[Annotated[Any, MetricUse], ...], "metrics"] = ()
+    "What is reported beside the loss."
+
+    @field_validator("metrics")
+    @classmethod
+    def _differ(cls, metrics: tuple[Any, ...]) -> tuple[Any, ...]:
+        names = [m if isinstance(m, str) else m.name for m in metrics]
+        for index, name in enumerate(names):
+            if name in names[:index] or name == "loss":
+                hint = "give one of them a `name`"
+                raise_all([(complaint(f"two metrics are called {shown(name)}", hint), (index,))])
+        return metrics
+
+
+class Folds(Block):
+    """K-fold cross-validation over the training rows."""
+
+    folds: Annotated[int, Rule("an integer of 2 or more", lambda v: _least_two(v), {"type": "integer", "minimum": 2})]
+    "Number of folds; each is the validation set once."
+    shuffle: Bool = False
+    "Draw the folds instead of taking them in order."
+    stratify: Bool = False
+    "Keep the shares of the target's classes in every fold (implies drawing)."
+    final: Bool = True
+    "Train on all training rows afterwards; that model is the run's."
+
+
+def _least_two(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 2:
+        raise ValueError
+    return value
+
+
+def _class_weight(value: Any) -> Any:
+    if value == "balanced":
+        return value
+    if not isinstance(value, dict):
+        raise TypeError
+    weights = {}
+    for label, weight in value.items():
+        if isinstance(weight, bool) or not isinstance(weight, (int, float)) or weight < 0:
+            raise ValueError
+        weights[int(label)] = float(weight)
+    return weights
+
+
+ClassWeight = Annotated[
+    Any,
+    Rule(
+        "balanced, or a mapping from class number to weight",
+        _class_weight,
+        {
+            "anyOf": [
+                {"const": "balanced"},
+                {"type": "object", "additionalProperties": {"type": "number", "minimum": 0}},
+            ]
+        },
+    ),
+]
+
+
+class Fit(Block):
+    """What `model.fit` takes."""
+
+    epochs: PositiveInt = 1
+    "Passes over the training rows."
+    batch_size: PositiveInt = 32
+    "Rows a step."
+    validation_split: ProperFraction = 0.0
+    "The last share of the training rows, before any shuffling, is held out for validation."
+    shuffle: Bool = True
+    "Draw the order of the training rows anew in every epoch."
+    class_weight: ClassWeight | None = None
+    "Weight of each class in the loss: {0: 1.0, 1: 5.0}, or balanced (rows / (classes * rows of the class))."
+    sample_weight: Str | None = None
+    "Field or column that weighs each row in the loss."
+    steps_per_epoch: PositiveInt | None = None
+    "Steps that make an epoch; by default one pass over the rows. Further rows follow in the next epoch."
+    initial_epoch: NonNegativeInt = 0
+    "Number of the first epoch (to continue a schedule)."
+    validation_freq: PositiveInt = 1
+    "Validate every so many epochs."
+    validation_batch_size: PositiveInt | None = None
+    "Rows a step in validation and test; by default batch_size."
+    validation_steps: PositiveInt | None = None
+    "Validate on that many batches only."
+    kfold: Folds | None = None
+    "Cross-validation instead of one validation set."
+
+    @model_validator(mode="after")
+    def _fits(self) -> Fit:
+        if self.kfold and self.validation_split:
+            message = "kfold makes its own validation sets; validation_split can't stand beside it"
+            raise_all([(complaint(message, "remove validation_split"), ("validation_split",))])
+        if self.initial_epoch >= self.epochs:
+            message = f"initial_epoch {self.initial_epoch} leaves nothing to do when epochs is {self.epochs}"
+            raise_all([(complaint(message), ("initial_epoch",))])
+        return self
+
+
+class Bounds(Block):
+    """What a figure must be."""
+
+    min: Float | None = None
+    "At least this."
+    max: Float | None = None
+    "At most this."
+    value: Float | None = None
+    "This, within abs or rel."
+    abs: NonNegativeFloat | None = None
+    "Allowed distance from value."
+    rel: NonNegativeFloat | None = None
+    "Allowed distance from value as a share of it."
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Bounds:
+        if self.min is None and self.max is None and self.value is None:
+            raise ValueError("expected min, max or value")
+        if self.value is None and (self.abs is not None or self.rel is not None):
+            raise ValueError("abs and rel go with value")
+        return self
+
+    def holds(self, figure: float) -> bool:
+        """Whether the figure is within the bounds; NaN never is."""
+        if self.value is not None:
+            room = max(self.abs or 0.0, abs(self.value) * (self.rel or 0.0))
+            if not abs(figure - self.value) <= room:
+                return False
+        return (self.min is None or figure >= self.min) and (self.max is None or figure <= self.max)
+
+    def words(self) -> str:
+        """`at least 0.98`, as a sentence says it."""
+        parts = []
+        if self.value is not None:
+            room = f" ± {self.abs:g}" if self.abs else f" ± {100 * self.rel:g} %" if self.rel else ""
+            parts.append(f"{self.value:g}{room}")
+        parts += [f"at least {self.min:g}"] if self.min is not None else []
+        parts += [f"at most {self.max:g}"] if self.max is not None else []
+        return " and ".join(parts)
+
+
+class Expectation(Bounds):
+    """What a figure must be, for every seed, and in the mean over several seeds."""
+
+    mean: Bounds | None = None
+    "What the mean over seeds must be (`trainer reproduce --seeds N`)."
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Expectation:
+        if self.mean is None:
+            Bounds._says_something(self)
+        return self
+
+
+class Recipe(Block):
+    """One run."""
+
+    name: Name = "recipe"
+    "Name of the run's folder; by default the file's name."
+    seed: NonNegativeInt = 0
+    "Where all random numbers come from."
+    description: Str = ""
+    "What the recipe is about."
+    plugins: tuple[Str, ...] = ()
+    "Python files beside the recipe that declare layers, losses, metrics or callbacks of yours."
+    dataset: Dataset
+    "Where rows come from and what the model reads of them."
+    model: Model
+    "The layer stack."
+    compile: Compile
+    "Optimizer, loss, metrics."
+    fit: Fit = Fit()
+    "Epochs, batches, validation."
+    callbacks: tuple[Callback, ...] = ()
+    "What happens around epochs and batches, in order."
+    expect: dict[Str, Expectation] = {}
+    """Figures that the run must reach: test.METRIC, val.METRIC, train.METRIC, history.METRIC.last|best,
+    folds.METRIC.mean|std, parameters, epochs."""
