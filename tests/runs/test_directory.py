@@ -1,0 +1,137 @@
+"""Run directories: made, found, listed; nothing is written outside of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+from trainer.errors import EnvironmentFault, RunError
+from trainer.runs.directory import RunDirectory, list_runs, run_names, stamp
+
+
+def test_create(tmp_path: Path) -> None:
+    run = RunDirectory.create(tmp_path / "runs", "mnist_mlp")
+    assert run.path.parent == tmp_path / "runs" / "mnist_mlp"
+    assert re.fullmatch(r"\d{8}-\d{6}-[0-9a-f]{4}", run.path.name)
+    assert (run.path.parent / "latest").read_text() == f"{run.path.name}\n"
+    assert run.label == f"mnist_mlp/{run.path.name}"
+
+
+def test_stamps_sort_by_time() -> None:
+    assert stamp(datetime(2026, 1, 31, 12, 0, 0, 0)) == "20260131-120000-0000"
+    assert stamp(datetime(2026, 1, 31, 12, 0, 0, 500_000)) == "20260131-120000-8000"
+    assert stamp(datetime(2026, 1, 31, 12, 0, 0, 999_999)) == "20260131-120000-ffff"
+
+
+def test_many_at_once_differ_and_stay_in_order(tmp_path: Path) -> None:
+    made = [RunDirectory.create(tmp_path, "a").path for _ in range(20)]
+    assert [r.path for r in list_runs(tmp_path)] == made
+    assert RunDirectory.find(tmp_path, "a").path == made[-1]
+
+
+@pytest.mark.parametrize("name", ["", "..", ".", "a/b", "-a", ".hidden", "a" * 65, "ä", "a b", "a\n", "latest"])
+def test_names_that_cannot_be(tmp_path: Path, name: str) -> None:
+    with pytest.raises(RunError, match="expected a name for a run"):
+        RunDirectory.create(tmp_path / "runs", name)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_find(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = tmp_path / "runs"
+    first, second = RunDirectory.create(root, "pima"), RunDirectory.create(root, "pima")
+    other = RunDirectory.create(root, "boston")
+    for run in (first, second, other):
+        run.write_record({"state": "done"})
+    assert RunDirectory.find(root, "pima").path == second.path
+    assert RunDirectory.find(root, "last").path == other.path
+    assert RunDirectory.find(root, f"pima/{first.path.name}").path == first.path
+    assert RunDirectory.find(root, first.path).path == first.path
+    assert RunDirectory.find(root, str(root / "pima")).path == second.path
+    monkeypatch.chdir(first.path.parent)
+    assert RunDirectory.find(root, first.path.name).path.resolve() == first.path
+    assert run_names(root) == ["boston", "pima"]
+    assert [r.path for r in list_runs(root, "pima")] == [first.path, second.path]
+
+
+def test_find_a_run_that_was_moved(tmp_path: Path) -> None:
+    run = RunDirectory.create(tmp_path / "runs", "pima")
+    run.write_record({})
+    moved = tmp_path / "best-one"
+    run.path.rename(moved)
+    assert RunDirectory.find(tmp_path / "runs", moved).path == moved
+
+
+@pytest.mark.parametrize("latest", ["", "20200101-000000-0000", "../../etc", "\udcff", None])
+def test_latest_that_is_damaged(tmp_path: Path, latest: str | None) -> None:
+    RunDirectory.create(tmp_path, "a")
+    newest = RunDirectory.create(tmp_path, "a")
+    pointer = tmp_path / "a" / "latest"
+    pointer.unlink() if latest is None else pointer.write_bytes(latest.encode("utf-8", "surrogateescape"))
+    assert RunDirectory.find(tmp_path, "a").path == newest.path
+
+
+def test_not_found(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="there is no run in") as caught:
+        RunDirectory.find(tmp_path / "runs", "last")
+    assert "trainer fit" in caught.value.problems[0].hint
+    RunDirectory.create(tmp_path / "runs", "mnist_mlp")
+    with pytest.raises(RunError, match="there is no run 'mnist_mpl'") as caught:
+        RunDirectory.find(tmp_path / "runs", "mnist_mpl")
+    assert caught.value.problems[0].hint == "did you mean mnist_mlp?"
+    with pytest.raises(RunError) as caught:
+        RunDirectory.find(tmp_path / "runs", "zzz")
+    assert caught.value.problems[0].hint == "there are: mnist_mlp"
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(RunError):
+        RunDirectory.find(tmp_path / "runs", tmp_path / "empty")
+
+
+def test_write_and_record(tmp_path: Path) -> None:
+    run = RunDirectory.create(tmp_path, "a")
+    run.write("plots/loss.png", b"png")
+    assert (run.path / "plots" / "loss.png").read_bytes() == b"png"
+    run.write_record({"state": "running", "seed": 7})
+    assert run.record() == {"state": "running", "seed": 7}
+    assert json.loads((run.path / "run.json").read_text()) == run.record()
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "../x", "/etc/x", "plots/../../x", "plots/.."])
+def test_write_stays_inside(tmp_path: Path, name: str) -> None:
+    run = RunDirectory.create(tmp_path, "a")
+    before = sorted(p for p in tmp_path.rglob("*"))
+    with pytest.raises(RunError, match="within the run directory"):
+        run.write(name, b"x")
+    assert sorted(p for p in tmp_path.rglob("*")) == before
+
+
+def test_write_does_not_follow_a_link_out(tmp_path: Path) -> None:
+    run = RunDirectory.create(tmp_path / "runs", "a")
+    (tmp_path / "outside").mkdir()
+    (run.path / "plots").symlink_to(tmp_path / "outside")
+    with pytest.raises(RunError, match="within the run directory"):
+        run.write("plots/x.png", b"x")
+    assert not os.listdir(tmp_path / "outside")
+
+
+@pytest.mark.parametrize("text", [b"", b"{", b"[1]", b"\xff", b"[" * 100_000])
+def test_damaged_record(tmp_path: Path, text: bytes) -> None:
+    run = RunDirectory.create(tmp_path, "a")
+    (run.path / "run.json").write_bytes(text)
+    with pytest.raises(RunError, match=r"run\.json"):
+        run.record()
+
+
+def test_missing_record(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"has no run\.json"):
+        RunDirectory.create(tmp_path, "a").record()
+
+
+def test_root_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "runs").write_bytes(b"a file in the way")
+    with pytest.raises(EnvironmentFault, match="can't make the folder"):
+        RunDirectory.create(tmp_path / "runs", "a")

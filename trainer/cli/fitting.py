@@ -1,0 +1,142 @@
+"""fit, resume."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from trainer.cli.common import (
+    DataOption,
+    DebugOption,
+    DeviceOption,
+    JsonOption,
+    PluginsOption,
+    ProgressOption,
+    QuietOption,
+    RunsOption,
+    SetOption,
+    console,
+    number,
+    options,
+    put,
+    reply,
+    say,
+    session,
+)
+
+if TYPE_CHECKING:
+    from trainer.train.job import Outcome
+
+
+def fit(
+    recipe: Annotated[Path, typer.Argument(help="The recipe file.")],
+    sets: SetOption = None,
+    epochs: Annotated[int | None, typer.Option("--epochs", help="Short for --set fit.epochs=N.")] = None,
+    name: Annotated[str | None, typer.Option("--name", help="Name of the run's folder.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Build everything, train one batch, keep nothing.")
+    ] = False,
+    device: DeviceOption = "auto",
+    plugins: PluginsOption = True,
+    runs: RunsOption = Path("runs"),
+    data: DataOption = None,
+    progress: ProgressOption = "auto",
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Train a recipe, evaluate it on the test rows, and write the run.
+
+    Example: trainer fit recipes/digits.yaml --set fit.epochs=5
+    """
+    from trainer.recipe.load import load_recipe
+
+    changes = [*(sets or []), *([] if epochs is None else [f"fit.epochs={epochs}"])]
+    loaded = load_recipe(recipe, changes, allow_plugins=plugins)
+    from trainer.train.job import fit as train
+
+    chosen = options(runs, data, progress, device, plugins=plugins, name=name)
+    if dry_run:
+        from trainer.train.trial import trial
+
+        done = trial(loaded, chosen, recipe.parent)
+        say(f"one batch trained: loss {number(done['loss'])}, {done['parameters']} parameters, nothing kept")
+        reply(done)
+        return
+    outcome = train(loaded, chosen, recipe.read_bytes(), recipe.parent)
+    finish(outcome)
+
+
+def resume(
+    run: Annotated[str, typer.Argument(help="A run: its path, its name (the newest), or `last`.")] = "last",
+    epochs: Annotated[int | None, typer.Option("--epochs", help="Train to this epoch instead.")] = None,
+    allow_change: Annotated[
+        bool, typer.Option("--allow-change", help="Go on though data or versions differ (numbers may too).")
+    ] = False,
+    device: DeviceOption = "auto",
+    plugins: PluginsOption = True,
+    runs: RunsOption = Path("runs"),
+    data: DataOption = None,
+    progress: ProgressOption = "auto",
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Go on with a run exactly where it stopped, or extend it.
+
+    Example: trainer resume last --epochs 20
+    """
+    from trainer.runs.directory import RunDirectory
+    from trainer.train.job import resume as go_on
+
+    chosen = options(runs, data, progress, device, plugins=plugins, allow_change=allow_change, epochs=epochs)
+    finish(go_on(RunDirectory.find(runs, run), chosen))
+
+
+def finish(outcome: Outcome) -> None:
+    """Plots, the closing panel, the run's path on standard output, and exit 1 when an expectation fails."""
+    from trainer.train.pictures import draw
+
+    if outcome.history:
+        draw(outcome)
+    if not session.quiet and not session.json:
+        panel(outcome)
+    put(str(outcome.directory))
+    reply(
+        {
+            "run": str(outcome.directory),
+            "figures": outcome.figures,
+            "best_epoch": outcome.best_epoch,
+            "seconds": round(outcome.seconds, 3),
+            "expect": {k: ok for k, (ok, _) in outcome.verdicts.items()},
+        },
+        ok=outcome.holds,
+    )
+    if not outcome.holds:
+        raise typer.Exit(1)
+
+
+def panel(outcome: Outcome) -> None:
+    """What came out, at a glance."""
+    from rich.panel import Panel
+    from rich.table import Table
+
+    table = Table.grid(padding=(0, 2))
+    figures = outcome.figures
+    for word in ("test", "val", "folds"):
+        found = {k: v for k, v in figures.items() if k.startswith(word + ".")}
+        if found:
+            table.add_row(word, "  ".join(f"{k.split('.', 1)[1]} {number(v)}" for k, v in found.items()))
+    if outcome.best_epoch is not None:
+        best = {k: v[outcome.best_epoch - 1] for k, v in outcome.history.items() if k.startswith("val_")}
+        table.add_row("best epoch", f"{outcome.best_epoch}  " + "  ".join(f"{k} {number(v)}" for k, v in best.items()))
+    for name, (ok, words) in outcome.verdicts.items():
+        found = number(figures[name]) if name in figures else "absent"
+        table.add_row("expected", f"{'✓' if ok else '✗'} {name} {words}: {found}")
+    if outcome.stop_reason:
+        table.add_row("stopped", outcome.stop_reason)
+    table.add_row("time", f"{outcome.seconds:.1f} s")
+    table.add_row("run", str(outcome.directory))
+    console(err=True).print(Panel(table, title="done", expand=False))

@@ -1,0 +1,134 @@
+"""validate, reproduce."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from trainer.cli.common import (
+    DataOption,
+    DebugOption,
+    DeviceOption,
+    JsonOption,
+    PluginsOption,
+    ProgressOption,
+    QuietOption,
+    RunsOption,
+    SetOption,
+    clean,
+    options,
+    put,
+    reply,
+    say,
+    session,
+)
+from trainer.errors import Problem, RecipeError, TrainerError
+
+if TYPE_CHECKING:
+    from trainer.train.reproduce import Verdict
+
+
+class Format(StrEnum):
+    """How `validate` prints what it found."""
+
+    text = "text"
+    json = "json"
+    github = "github"
+
+
+def validate(
+    recipes: Annotated[list[Path], typer.Argument(help="Recipe files.")],
+    sets: SetOption = None,
+    output_format: Annotated[
+        Format, typer.Option("--output-format", help="text, json, or GitHub annotations.")
+    ] = Format.text,
+    plugins: PluginsOption = True,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Check recipes: every error at once, with shapes inferred layer by layer; needs neither torch nor data.
+
+    Example: trainer validate recipes/*.yaml
+    """
+    from trainer.recipe.load import load_recipe
+
+    session.json = session.json or output_format is Format.json
+    problems: list[Problem] = []
+    sound = []
+    for recipe in recipes:
+        try:
+            loaded = load_recipe(recipe, sets or [], allow_plugins=plugins)
+        except RecipeError as error:
+            problems += error.problems
+            continue
+        graph = loaded.outline.graph
+        shapes = "" if graph is None else f", output {graph.output_shape}"
+        sound.append({"recipe": str(recipe), "layers": len(loaded.recipe.model.layers)})
+        say(f"{recipe}: sound, {len(loaded.recipe.model.layers)} layers{shapes}")
+        if graph is None:
+            say(f"{recipe}: shapes will be known when the data are opened; model.input_shape tells them now")
+    if problems and output_format is Format.github:
+        for problem in problems:
+            put(annotation(problem))
+        raise typer.Exit(2)
+    if problems:
+        raise RecipeError(*problems)
+    reply({"recipes": sound})
+
+
+def annotation(problem: Problem) -> str:
+    """A problem as a workflow command, which shows it at its line of a pull request."""
+    place = problem.place
+    where = f" file={place.file},line={place.line},col={place.column}" if place else ""
+    message = problem.message + (f" (try: {problem.hint})" if problem.hint else "")
+    return f"::error{where}::" + clean(message).replace("%", "%25").replace("\n", "%0A")
+
+
+def reproduce(
+    targets: Annotated[list[str], typer.Argument(help="Recipe files or runs.")],
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Train with so many seeds, for mean and spread.")] = 1,
+    junit: Annotated[Path | None, typer.Option("--junit", help="Write the verdicts as JUnit XML.")] = None,
+    sets: SetOption = None,
+    device: DeviceOption = "auto",
+    plugins: PluginsOption = True,
+    runs: RunsOption = Path("runs"),
+    data: DataOption = None,
+    progress: ProgressOption = "none",
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Train again and hold the result against `expect` (a run: against its own figures); exit 1 when the answer is no.
+
+    Example: trainer reproduce recipes/pima.yaml --seeds 3
+    """
+    from trainer.train.reproduce import junit_xml, reproduce_one
+
+    verdicts: list[Verdict] = []
+    answers: list[dict[str, Any]] = []
+    for target in targets:
+        say(f"reproducing {target}")
+        chosen = options(runs, data, progress, device, plugins=plugins)
+        try:
+            found = reproduce_one(target, chosen, seeds, sets or [])
+        except TrainerError as error:
+            if len(targets) == 1:
+                raise
+            from trainer.train.reproduce import Verdict as Made
+
+            found = [Made(target, "runs", False, "to finish", str(error))]
+        verdicts += found
+        for verdict in found:
+            put(f"{'ok  ' if verdict.holds else 'FAIL'} {target} {verdict.figure} {verdict.expected}: {verdict.found}")
+            answers.append(vars(verdict))
+    if junit is not None:
+        junit.write_bytes(junit_xml(verdicts))
+    failed = [v for v in verdicts if not v.holds]
+    put(f"{len(verdicts) - len(failed)} of {len(verdicts)} expectations hold")
+    reply({"verdicts": answers}, ok=not failed)
+    if failed:
+        raise typer.Exit(1)

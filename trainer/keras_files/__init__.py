@@ -1,0 +1,1 @@
+"""Keras's own file formats."""

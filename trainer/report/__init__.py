@@ -1,0 +1,1 @@
+"""Pictures and reports; plain data in, bytes out."""

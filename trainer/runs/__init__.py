@@ -1,0 +1,1 @@
+"""Run directories, history and checkpoints."""

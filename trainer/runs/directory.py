@@ -1,0 +1,166 @@
+"""Run directories: `runs/<name>/<yyyymmdd-hhmmss>-<4 hex>/`, the newest of a name in `runs/<name>/latest`."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from trainer.errors import RunError, nearest
+from trainer.runs.checkpoints import Checkpoints
+from trainer.runs.files import fault, make_directory, write_atomic
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+STAMP = re.compile(r"\d{8}-\d{6}-[0-9a-f]{4}")
+LATEST = "latest"
+
+
+class RunDirectory:
+    """One run's folder; every file in it is written whole or not at all."""
+
+    def __init__(self, path: Path):
+        self.path = Path(path)
+        self.checkpoints = Checkpoints(self.path / "checkpoints")
+
+    def __repr__(self) -> str:
+        return f"RunDirectory({str(self.path)!r})"
+
+    @property
+    def label(self) -> str:
+        """`name/stamp`, as the list of runs shows it."""
+        return f"{self.path.parent.name}/{self.path.name}"
+
+    @classmethod
+    def create(cls, runs_root: Path, name: str) -> RunDirectory:
+        """A new directory, named in `latest`.
+
+        Raises:
+            RunError: the name can't be one.
+            EnvironmentFault: the system refuses.
+        """
+        if not NAME.fullmatch(name) or name == LATEST:
+            hint = "letters, digits, '.', '_' and '-', 1 to 64 of them, beginning with a letter or digit"
+            raise RunError(f"expected a name for a run, found {name!r}", hint=hint)
+        folder = Path(runs_root) / name
+        make_directory(folder)
+        while True:
+            path = folder / stamp(datetime.now())
+            try:
+                path.mkdir()
+                break
+            except FileExistsError:
+                continue  # another process began a run in the same fifteen microseconds
+            except OSError as error:
+                raise fault(error, path, "make the folder") from error
+        write_atomic(folder / LATEST, f"{path.name}\n".encode())
+        return cls(path)
+
+    @classmethod
+    def find(cls, runs_root: Path, what: str | Path) -> RunDirectory:
+        """The run that `what` means: `last`, a NAME (its newest run), `NAME/STAMP`, or a path.
+
+        Raises:
+            RunError: there is none; the hint has the nearest name.
+        """
+        root, words = Path(runs_root), str(what)
+        if words == "last":
+            found = list_runs(root)
+            if found:
+                return found[-1]
+            raise RunError(f"there is no run in {root} yet", hint="`trainer fit RECIPE` makes one")
+        for path in (root / words, Path(what)):
+            run = _run_at(path)
+            if run is not None:
+                return run
+        names = run_names(root)
+        hint = nearest(words, names) or (f"there are: {', '.join(names[:10])}" if names else "no run was made yet")
+        raise RunError(f"there is no run {words!r} in {root}", hint=hint, code="unknown-run")
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write a file under the directory, given by its relative path.
+
+        Raises:
+            RunError: the path leads out of the directory.
+            EnvironmentFault: the system refuses.
+        """
+        path = self.path / name
+        home = self.path.resolve()
+        if not name or not path.parent.resolve().is_relative_to(home) or path.resolve() == home or path.name == "..":
+            raise RunError(f"expected a path within the run directory, found {name!r}")
+        make_directory(path.parent)
+        write_atomic(path, data)
+
+    def record(self) -> dict[str, Any]:
+        """What `run.json` holds.
+
+        Raises:
+            RunError: it is missing or damaged.
+        """
+        path = self.path / "run.json"
+        try:
+            found = json.loads(path.read_bytes())
+        except FileNotFoundError:
+            raise RunError(f"{self.path} has no run.json, so it is not a run that can be used") from None
+        except (OSError, ValueError, RecursionError) as error:
+            raise RunError(f"{path} can't be read: {error}") from None
+        if not isinstance(found, dict):
+            raise RunError(f"{path}: expected a JSON object, found {type(found).__name__}")
+        return found
+
+    def write_record(self, record: dict[str, Any]) -> None:
+        """Replace `run.json`."""
+        self.write("run.json", json.dumps(record, indent=2, allow_nan=False).encode() + b"\n")
+
+    def save_checkpoint(self, data: bytes, epoch: int, batch: int) -> None:
+        """Write and commit a checkpoint (see `Checkpoints.save`)."""
+        self.checkpoints.save(data, epoch, batch)
+
+    def load_checkpoint(self) -> tuple[bytes | None, str]:
+        """The last whole checkpoint and a warning (see `Checkpoints.load`)."""
+        return self.checkpoints.load()
+
+
+def stamp(now: datetime) -> str:
+    """`20260131-120000-8000`: the second, and how far into it in 65,536ths, so that names sort by time."""
+    return f"{now:%Y%m%d-%H%M%S}-{now.microsecond * 65536 // 1_000_000:04x}"
+
+
+def run_names(runs_root: Path) -> list[str]:
+    """The names that have runs."""
+    return sorted({run.path.parent.name for run in list_runs(runs_root)})
+
+
+def list_runs(runs_root: Path, name: str | None = None) -> list[RunDirectory]:
+    """All runs (of one name), the oldest first."""
+    root = Path(runs_root)
+    folders = [root / name] if name else _folders(root)
+    found = [path for folder in folders for path in _folders(folder) if STAMP.fullmatch(path.name)]
+    return [RunDirectory(path) for path in sorted(found, key=lambda path: (path.name, path.parent.name))]
+
+
+def _folders(path: Path) -> list[Path]:
+    try:
+        return [Path(entry.path) for entry in os.scandir(path) if entry.is_dir()]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise fault(error, path, "read") from error
+
+
+def _run_at(path: Path) -> RunDirectory | None:
+    """The run at a path: the folder itself, or the newest of a name's folder."""
+    if not path.is_dir():
+        return None
+    if STAMP.fullmatch(path.name) or (path / "run.json").is_file():
+        return RunDirectory(path)
+    try:
+        newest = (path / LATEST).read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        newest = ""
+    if STAMP.fullmatch(newest) and (path / newest).is_dir():
+        return RunDirectory(path / newest)
+    runs = list_runs(path.parent, path.name)
+    return runs[-1] if runs else None

@@ -1,0 +1,153 @@
+"""From a checked recipe and rows to everything that trains: pipelines, feeds, network, loss, metrics, updater."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from trainer.errors import DataError, RecipeError
+from trainer.losses.base import Loss
+from trainer.metrics.base import Metric
+from trainer.metrics.resolve import resolve
+from trainer.model.graph import Graph, chain
+from trainer.model.network import Network
+from trainer.optimizers.updater import Updater
+from trainer.recipe.check import Checker, Outline, Parts
+from trainer.recipe.schema import Recipe
+from trainer.shapes import Shape, size
+from trainer.sources.columns import Column, Ragged, Rows, Table
+from trainer.train.feed import Feed, Pipeline, Slot, input_dtype, read_column
+from trainer.train.rows import class_weights
+
+
+@dataclass
+class Built:
+    """A model ready to train or to be used, with the preprocessing that belongs to it."""
+
+    recipe: Recipe
+    outline: Outline
+    graph: Graph
+    network: Network
+    loss: Loss
+    metrics: list[Metric]
+    x: Pipeline
+    y: Pipeline
+    device: torch.device
+    sample_weight: str | None = None
+    words: tuple[str, ...] | None = field(default=None)
+
+    def feed(self, rows: Rows) -> Feed:
+        """Rows as batches, with their own weights when the recipe names a weight column."""
+        x = Slot(self.x, read_column(rows, self.outline.input), input_dtype(self.recipe.model.layers), self.device)
+        y_raw = read_column(rows, self.outline.target, target=True)
+        dtype = torch.int64 if self.loss.targets == "integer" else torch.float32
+        y = Slot(self.y, y_raw, dtype, self.device)
+        check_target(self.loss, y, self.graph.output_shape, self.outline.target_name)
+        weight = None
+        if self.recipe.fit.sample_weight is not None:
+            values = np.asarray(rows.columns[self.recipe.fit.sample_weight], "float32").reshape(len(rows))
+            weight = torch.from_numpy(values).to(self.device)
+        return Feed(x, y, weight)
+
+    def training_feed(self, rows: Rows) -> Feed:
+        """Rows as batches, weighed by class as well when the recipe asks for it."""
+        feed = self.feed(rows)
+        asked = self.recipe.fit.class_weight
+        if asked is not None:
+            by_class = torch.from_numpy(class_weights(asked, feed.y.rows(slice(None)).cpu().numpy())).to(self.device)
+            feed.weight = by_class if feed.weight is None else feed.weight * by_class
+        return feed
+
+    def updater(self) -> Updater:
+        """The optimizer over this network's trainable weights.
+
+        Raises:
+            RecipeError: every layer is frozen.
+        """
+        rows = [row for row in self.network.rows() if row[3]]
+        if not rows:
+            raise RecipeError("no layer has weights to train", path=("model", "layers"))
+        weights = [(spec, tensor) for spec, _, tensor, _ in rows]
+        return Updater(self.recipe.compile.optimizer, weights, [path for _, path, _, _ in rows])
+
+    def preprocessing(self) -> dict[str, Any]:
+        """What was learned from the training rows before the model."""
+        return {"x": self.x.state(), "y": self.y.state()}
+
+
+def real_outline(recipe: Recipe, table: Table) -> Outline:
+    """The outline with the fields that the opened source really has."""
+    return Checker(Parts.of(recipe), table.fields).outline()
+
+
+def build(
+    recipe: Recipe, outline: Outline, sample: Rows, device: torch.device, saved: dict[str, Any] | None = None
+) -> Built:
+    """Build pipelines and network for rows that look like `sample`.
+
+    `saved` is the preprocessing state of an earlier run; without it the pipelines are adapted to `sample`, which
+    must then be all training rows.
+    """
+    x_column = read_column(sample, outline.input)
+    y_column = read_column(sample, outline.target, target=True)
+    x = Pipeline(outline.input, row_shape(x_column), f"inputs.{outline.input_name}")
+    y = Pipeline(outline.target, row_shape(y_column), f"targets.{outline.target_name}")
+    for pipeline, column, key in ((x, x_column, "x"), (y, y_column, "y")):
+        if saved is None:
+            pipeline.adapt(column)
+        else:
+            pipeline.load_state(saved[key])
+    given = recipe.model.input_shape
+    shape = (None, *given) if given is not None else x.shape
+    graph = chain(recipe.model.layers, {outline.input_name: shape}, name=recipe.name)
+    network = Network(graph, recipe.seed).to(device)
+    loss = recipe.compile.loss
+    metrics = [resolve(given, y.shape, graph.output_shape) for given in recipe.compile.metrics]
+    return Built(recipe, outline, graph, network, loss, metrics, x, y, device)
+
+
+def row_shape(column: Column) -> Shape:
+    """Shape of a column with the batch first; ragged rows have an unknown length."""
+    return (None, None) if isinstance(column, Ragged) else (None, *column.shape[1:])
+
+
+def check_target(loss: Loss, y: Slot, output: Shape, name: str) -> None:
+    """Refuse targets that the loss can't take, before the first step.
+
+    Raises:
+        DataError: class numbers out of range, values that are no 0/1 flags, or not-a-numbers; names the row.
+    """
+    if y.resident is None or y.resident.numel() == 0:
+        return
+    values = y.resident
+    if loss.targets == "integer":
+        ignored = getattr(loss, "ignore_class", None)
+        bad = (values < 0) | (values >= (output[-1] or 0))
+        if ignored is not None:
+            bad &= values != ignored
+        _refuse(bad, values, f"expected class numbers from 0 to {(output[-1] or 0) - 1}", name)
+        return
+    _refuse(~torch.isfinite(values), values, "expected finite numbers", name)
+    if loss.targets == "binary":
+        _refuse((values < 0) | (values > 1), values, "expected values from 0 to 1", name)
+
+
+def _refuse(bad: torch.Tensor, values: torch.Tensor, expected: str, name: str) -> None:
+    if not bool(bad.any()):
+        return
+    row = int(bad.reshape(len(values), -1).any(1).nonzero()[0])
+    found = values[row].reshape(-1)[bad[row].reshape(-1)][0].item()
+    raise DataError(f"target {name}: {expected}, found {found:g} in row {row}", hint="rows count from 0 in this set")
+
+
+def step_work(graph: Graph, batch_size: int) -> int:
+    """Multiply-adds of a forward step, roughly: each weight once for every position that it is used at."""
+    total = 0
+    for call in graph.calls:
+        weights = sum(size(w.shape) or 0 for w in graph.plans[call.layer].weights)
+        positions = size(n or 1 for n in graph.shapes[call.output][1:-1]) or 1
+        total += weights * positions
+    return total * batch_size

@@ -1,0 +1,442 @@
+"""A whole run: data, folds, training, test, and everything that the run directory keeps."""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+import time
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+
+from trainer.callbacks.base import better
+from trainer.errors import RecipeError, RunError, TrainerError
+from trainer.model.summary import summarize
+from trainer.recipe.document import dump
+from trainer.recipe.load import Loaded, load_recipe
+from trainer.recipe.schema import Expectation, Recipe
+from trainer.runs.directory import RunDirectory
+from trainer.runs.history import History
+from trainer.runs.keras_config import training_config
+from trainer.runs.lock import RunLock
+from trainer.runs.model_file import ModelFile, model_bytes, read_model, weights_bytes
+from trainer.sources.base import Places
+from trainer.sources.columns import Rows, Table
+from trainer.sources.split import folds as fold_indices
+from trainer.train.build import Built, build, real_outline, step_work
+from trainer.train.devices import choose_device, set_threads
+from trainer.train.fingerprint import differences, fingerprint
+from trainer.train.loop import Progress, Quiet, Training
+from trainer.train.rows import Sets, class_numbers, divide
+from trainer.train.scoring import evaluate
+
+CHECKPOINT_SHARE = 25
+"A checkpoint is written at an epoch's end when this many times its own cost has passed since the last one."
+CHECKPOINT_LEAST = 2.0
+"Seconds between checkpoints at epoch ends, at least."
+
+
+@dataclass
+class Options:
+    """How a run is carried out; nothing here changes its numbers on one device."""
+
+    runs: Path = Path("runs")
+    data: Path | None = None
+    device: str = "auto"
+    name: str | None = None
+    progress: Progress = field(default_factory=Quiet)
+    download: bool = True
+    checkpoint_every: float = CHECKPOINT_LEAST
+    allow_change: bool = False
+    epochs: int | None = None
+    allow_plugins: bool = True
+
+
+@dataclass
+class Outcome:
+    """What a run came to."""
+
+    directory: Path
+    figures: dict[str, float]
+    "Everything that `expect` can name, with its value."
+    history: dict[str, list[float]]
+    seconds: float
+    folds: list[dict[str, list[float]]] = field(default_factory=list)
+    verdicts: dict[str, tuple[bool, str]] = field(default_factory=dict)
+    "Expected figure to (holds, what was expected)."
+    best_epoch: int | None = None
+    stop_reason: str = ""
+
+    @property
+    def holds(self) -> bool:
+        """Whether every expectation holds."""
+        return all(ok for ok, _ in self.verdicts.values())
+
+
+class Signals(AbstractContextManager["Signals"]):
+    """The first SIGINT or SIGTERM is noted, so that the step ends and the state is saved; the second ends at once."""
+
+    def __init__(self) -> None:
+        self.got = 0
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Signals:
+        try:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._note)
+        except ValueError:
+            # Not the main thread: whoever runs us there handles signals.
+            self._before = {}
+        return self
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self.got:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        self.got = number
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def __call__(self) -> int:
+        return self.got
+
+
+def open_table(recipe: Recipe, folder: Path | None, options: Options) -> Table:
+    """The rows of a recipe's source."""
+    return recipe.dataset.source.open(Places(folder, options.data, options.download))
+
+
+def fit(loaded: Loaded, options: Options, recipe_text: bytes, folder: Path | None = None) -> Outcome:
+    """Train a recipe into a new run directory.
+
+    Raises:
+        TrainerError: with the problem; the directory says `failed` and keeps its last checkpoint.
+    """
+    directory = RunDirectory.create(options.runs, options.name or loaded.recipe.name)
+    with RunLock(directory.path):
+        write_recipe(directory, loaded, recipe_text, folder)
+        return Job(directory, loaded, options, folder).run()
+
+
+def write_recipe(directory: RunDirectory, loaded: Loaded, text: bytes, folder: Path | None) -> None:
+    """Keep the recipe as given, with every value written out, and the plugins that it runs."""
+    directory.write("recipe.yaml", text)
+    directory.write("resolved.yaml", dump(resolved(loaded.recipe)).encode())
+    for name in loaded.plugins:
+        directory.write(name, ((folder or Path()) / name).read_bytes())
+
+
+def resolved(recipe: Recipe) -> dict[str, Any]:
+    """The recipe as a plain value with every default written out; it reads back to the same recipe."""
+    from trainer.declare import plain
+
+    return plain(recipe)
+
+
+def resume(directory: RunDirectory, options: Options) -> Outcome:
+    """Go on with a run from its last checkpoint, exactly.
+
+    Raises:
+        RunError: the run is complete, or recipe, data or environment are no longer the same.
+    """
+    with RunLock(directory.path):
+        loaded = reloaded(directory, options)
+        return Job(directory, loaded, options, directory.path, going_on=True).run()
+
+
+def reloaded(directory: RunDirectory, options: Options) -> Loaded:
+    """The recipe of a run, with `--epochs` applied."""
+    sets = [] if options.epochs is None else [f"fit.epochs={options.epochs}"]
+    path = directory.path / "resolved.yaml"
+    return load_recipe(path, sets, allow_plugins=options.allow_plugins, plugin_folder=directory.path)
+
+
+class Job:
+    """One run in its directory, fresh or taken up again."""
+
+    def __init__(
+        self, directory: RunDirectory, loaded: Loaded, options: Options, folder: Path | None, going_on: bool = False
+    ):
+        self.directory, self.loaded, self.options, self.folder = directory, loaded, options, folder
+        self.recipe, self.going_on = loaded.recipe, going_on
+        self.record: dict[str, Any] = dict(directory.record()) if going_on else {}
+        self.saved: dict[str, Any] = {}
+        self.model: ModelFile | None = None
+        self.started = time.perf_counter()
+        self.last_write, self.write_cost = time.perf_counter(), 0.0
+        self.fold: int | None = None
+        self.finished_folds: list[dict[str, Any]] = []
+
+    def run(self) -> Outcome:
+        """Everything from data to metrics."""
+        try:
+            with Signals() as signals:
+                self.signals = signals
+                return self._run()
+        except BaseException as error:
+            state = "interrupted" if not isinstance(error, TrainerError) else "failed"
+            self._note(state=state, error=str(error))
+            raise
+
+    def _run(self) -> Outcome:
+        recipe = self.recipe
+        table = open_table(recipe, self.folder, self.options)
+        outline = real_outline(recipe, table)
+        sets = divide(recipe, table)
+        self.device = choose_device(self.options.device)
+        if self.going_on:
+            self._take_up(table)
+        here = fingerprint(self.device)
+        if not self.going_on:
+            self.record = {"name": recipe.name, "seed": recipe.seed, "data": table.digests, "environment": here}
+            self.record |= {"plugins": self.loaded.plugins, "rows": _counts(sets), "created": _now()}
+        self._note(state="running")
+        fold_results = self._folds(outline, sets)
+        if recipe.fit.kfold is not None and not recipe.fit.kfold.final:
+            return self._finish(None, None, sets, fold_results)
+        built = build(recipe, outline, sets.train, self.device, self._preprocessing())
+        built.words = table.words
+        training = self._training(built, sets)
+        training.run()
+        return self._finish(built, training, sets, fold_results)
+
+    def _preprocessing(self) -> dict[str, Any] | None:
+        return self.saved["preprocessing"] if self.saved and self.saved["fold"] == self.fold else None
+
+    def _training(self, built: Built, sets: Sets) -> Training:
+        recipe = self.recipe
+        threads = self.record.get("threads") if self.going_on else None
+        self.record["threads"] = set_threads(step_work(built.graph, recipe.fit.batch_size), threads)
+        train = built.training_feed(sets.train)
+        validation = built.feed(sets.validation) if sets.validation is not None else None
+        training = Training(
+            built.network,
+            built.loss,
+            built.metrics,
+            built.updater(),
+            recipe.callbacks,
+            recipe.fit,
+            recipe.seed,
+            train,
+            validation,
+            self.directory.path,
+            self.options.progress,
+            signalled=self.signals,
+        )
+        training.save_model = lambda path, weights_only: self._save_model(built, path, weights_only)
+        training.checkpoint = lambda run, force: self._checkpoint(built, run, force)
+        if self.saved and self.saved["fold"] == self.fold:
+            assert self.model is not None
+            load_weights(built, self.model)
+            training.load_state(self.saved["training"])
+            if self.options.epochs is not None:
+                training.stop_reason = ""
+            self.saved = {}
+        return training
+
+    def _folds(self, outline: Any, sets: Sets) -> list[dict[str, Any]]:
+        kfold = self.recipe.fit.kfold
+        if kfold is None:
+            return []
+        groups = None
+        if kfold.stratify:
+            name = outline.target.field or outline.target.columns[0]
+            groups = class_numbers(np.asarray(sets.train.columns[name]))
+        parts = fold_indices(len(sets.train), kfold.folds, kfold.shuffle or kfold.stratify, self.recipe.seed, groups)
+        for number, (train, held) in enumerate(parts):
+            if number < len(self.finished_folds):
+                continue
+            self.fold = number
+            self.options.progress.say(f"Fold {number + 1}/{kfold.folds}: {len(train)} rows train, {len(held)} validate")
+            fold_sets = Sets(sets.train.take(train), sets.train.take(held))
+            built = build(self.recipe, outline, fold_sets.train, self.device, self._preprocessing())
+            training = self._training(built, fold_sets)
+            training.run()
+            self.finished_folds.append({"history": training.history, "values": training.validate()})
+            self._write_fold(number, training)
+        self.fold = None
+        return self.finished_folds
+
+    def _write_fold(self, number: int, training: Training) -> None:
+        history = History.of(training.history_epochs, training.history)
+        self.directory.write(f"folds/{number + 1}/history.csv", history.to_csv())
+
+    def _take_up(self, table: Table) -> None:
+        """Read the last checkpoint and refuse when what it depends on has changed."""
+        if self.record.get("state") == "done" and self.options.epochs is None:
+            raise RunError("the run is complete", hint="`--epochs N` extends it")
+        changed = [f"data file {n}" for n, d in self.record.get("data", {}).items() if table.digests.get(n) != d]
+        changed += differences(self.record.get("environment", {}), fingerprint(self.device))
+        if changed and not self.options.allow_change:
+            hint = "`--allow-change` goes on all the same; the numbers may then differ"
+            raise RunError(f"the run can't go on exactly: changed are {'; '.join(changed)}", hint=hint)
+        data, warning = self.directory.load_checkpoint()
+        if warning:
+            self.options.progress.say(warning)
+        if data is None:
+            return
+        self.model = read_model(data)
+        self.saved = state_of(self.model)
+        self.finished_folds = self.saved["folds"]
+
+    def _checkpoint(self, built: Built, training: Training, force: bool) -> None:
+        since = time.perf_counter() - self.last_write
+        if not force and since < max(self.options.checkpoint_every, CHECKPOINT_SHARE * self.write_cost):
+            return
+        began = time.perf_counter()
+        data = self._model_bytes(built, training)
+        self.directory.save_checkpoint(data, training.epoch, training.batch)
+        self.last_write = time.perf_counter()
+        self.write_cost = self.last_write - began
+
+    def _model_bytes(self, built: Built, training: Training | None) -> bytes:
+        state = {
+            "fold": self.fold,
+            "folds": self.finished_folds,
+            "preprocessing": built.preprocessing(),
+            "training": training.state() if training is not None else None,
+        }
+        return model_bytes(
+            built.network, training_config(built.recipe.compile.optimizer, built.loss, built.metrics), state
+        )
+
+    def _save_model(self, built: Built, path: str, weights_only: bool) -> None:
+        data = weights_bytes(built.network) if weights_only else self._model_bytes(built, None)
+        self.directory.write(path, data)
+
+    def _finish(
+        self, built: Built | None, training: Training | None, sets: Sets, folds: list[dict[str, Any]]
+    ) -> Outcome:
+        recipe = self.recipe
+        history = training.history if training is not None else {}
+        figures: dict[str, float] = {}
+        for name in folds[0]["values"] if folds else []:
+            values = [f["values"][name] for f in folds]
+            figures[f"folds.{name}.mean"] = float(np.mean(values))
+            figures[f"folds.{name}.std"] = float(np.std(values))
+        if built is not None and training is not None:
+            self.directory.write("model.h5", self._model_bytes(built, training))
+            figures |= final_figures(built, training, sets)
+        best = best_epoch(history)
+        outcome = Outcome(self.directory.path, figures, history, 0.0, [f["history"] for f in folds])
+        outcome.best_epoch = best
+        outcome.stop_reason = training.stop_reason if training is not None else ""
+        outcome.verdicts = verdicts(recipe.expect, figures)
+        epochs = training.history_epochs if training is not None else []
+        self.directory.write("history.csv", History.of(epochs, history).to_csv())
+        metrics = {"figures": figures, "best_epoch": best, "expect": {n: ok for n, (ok, _) in outcome.verdicts.items()}}
+        self.directory.write("metrics.json", json.dumps(_finite(metrics), indent=2).encode())
+        outcome.seconds = time.perf_counter() - self.started
+        seconds = [round(s, 6) for s in training.epoch_seconds] if training is not None else []
+        self._note(state="done", figures=figures, finished=_now(), best_epoch=best, epoch_seconds=seconds)
+        return outcome
+
+    def _note(self, **values: Any) -> None:
+        """Write run.json anew with some values changed; the clock adds up over resumes."""
+        before = self.record.get("seconds", 0.0) if self.going_on else 0.0
+        self.record |= values
+        if values.get("state") != "running":
+            self.record.pop("error", None) if values.get("state") == "done" else None
+            self.record["seconds"] = round(before + time.perf_counter() - self.started, 3)
+        self.directory.write_record(_finite(self.record))
+
+
+def final_figures(built: Built, training: Training, sets: Sets) -> dict[str, float]:
+    """Everything that `expect` can name of a finished training, but for folds."""
+    fit_options = built.recipe.fit
+    size = fit_options.validation_batch_size or fit_options.batch_size
+    parts = {"train": training.train if _needs(built.recipe, "train.") else None, "val": training.validation}
+    parts["test"] = built.feed(sets.test) if sets.test is not None else None
+    figures: dict[str, float] = {
+        "parameters": summarize(built.graph).parameters,
+        "epochs": len(training.history_epochs),
+    }
+    for name, feed in parts.items():
+        if feed is not None:
+            if name == "train":
+                feed = replace(feed, weight=None)
+            found = evaluate(built.network, feed, built.loss, built.metrics, size)
+            figures |= {f"{name}.{k}": v for k, v in found.items()}
+    for name, values in training.history.items():
+        known = [v for v in values if not math.isnan(v)]
+        if known:
+            figures[f"history.{name}.last"] = known[-1]
+            figures[f"history.{name}.best"] = (max if larger_is_better(name) else min)(known)
+    return figures
+
+
+def _needs(recipe: Recipe, prefix: str) -> bool:
+    return any(name.startswith(prefix) for name in recipe.expect)
+
+
+def larger_is_better(name: str) -> bool:
+    """Whether the best value of a quantity is its largest, by Keras's rule; where none is known, its smallest."""
+    try:
+        return better("auto", name) > 0
+    except RecipeError:
+        return False
+
+
+def best_epoch(history: Mapping[str, list[float]]) -> int | None:
+    """Number (from 1) of the epoch with the smallest validation loss, or None without validation."""
+    values = history.get("val_loss", [])
+    known = [(v, i) for i, v in enumerate(values) if not math.isnan(v)]
+    return min(known)[1] + 1 if known else None
+
+
+def verdicts(expect: Mapping[str, Expectation], figures: Mapping[str, float]) -> dict[str, tuple[bool, str]]:
+    """Which expectations of a single run hold; one whose figure the run does not have fails."""
+    found = {}
+    for name, bounds in expect.items():
+        words = bounds.words()
+        if words:
+            found[name] = (name in figures and bounds.holds(figures[name]), words)
+    return found
+
+
+def load_weights(built: Built, model: ModelFile) -> None:
+    """Put the weights of a model file into a network that was built from the same recipe."""
+    weights = [array for name in built.graph.layers for array in model.weights.get(name, [])]
+    try:
+        built.network.set_weights(weights)
+    except ValueError as error:
+        raise RunError(f"the weights do not fit the recipe: {error}") from None
+
+
+def state_of(model: ModelFile) -> dict[str, Any]:
+    """What `trainer` keeps in a model file beside Keras's own.
+
+    Raises:
+        RunError: the file has none of it (Keras wrote it).
+    """
+    if "preprocessing" not in model.extra:
+        raise RunError("the model file holds no training state of ours", hint="start a new run from its weights")
+    return model.extra
+
+
+def _counts(sets: Sets) -> dict[str, int]:
+    named: dict[str, Rows | None] = {"train": sets.train, "validation": sets.validation, "test": sets.test}
+    return {name: len(rows) for name, rows in named.items() if rows is not None}
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no not-a-number: such values become text."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return repr(value)
+    if isinstance(value, dict):
+        return {k: _finite(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_finite(v) for v in value]
+    return value

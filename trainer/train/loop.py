@@ -1,0 +1,271 @@
+"""The training loop: an epoch is steps, then validation, then callbacks, then a checkpoint.
+
+A position is (epoch, batch); every random number follows from the recipe's seed and the position, so a run taken up
+from a checkpoint goes on exactly as one that was never stopped.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from trainer.callbacks.base import Callback
+from trainer.errors import EnvironmentFault
+from trainer.losses.base import Loss
+from trainer.metrics.base import Metric
+from trainer.model.network import Network
+from trainer.optimizers.updater import Updater
+from trainer.recipe.schema import Fit
+from trainer.streams import stream
+from trainer.train.feed import Batch, Feed
+from trainer.train.scoring import Scores, evaluate, total_loss
+
+
+class Progress(Protocol):
+    """Whoever shows training to a person."""
+
+    def begin(self, epochs: int, steps: int) -> None:
+        """Training starts."""
+        ...
+
+    def epoch(self, number: int, epochs: int) -> None:
+        """An epoch starts, counted from 0."""
+        ...
+
+    def batch(self, number: int, steps: int, logs: Callable[[], Mapping[str, float]]) -> None:
+        """A step is done; `logs` computes running values when they are to be shown."""
+        ...
+
+    def epoch_end(self, number: int, epochs: int, steps: int, logs: Mapping[str, float], seconds: float) -> None:
+        """An epoch and its validation are done."""
+        ...
+
+    def say(self, text: str) -> None:
+        """A line for the user."""
+        ...
+
+
+class Quiet:
+    """Shows nothing."""
+
+    def begin(self, epochs: int, steps: int) -> None: ...
+    def epoch(self, number: int, epochs: int) -> None: ...
+    def batch(self, number: int, steps: int, logs: Callable[[], Mapping[str, float]]) -> None: ...
+    def epoch_end(self, number: int, epochs: int, steps: int, logs: Mapping[str, float], seconds: float) -> None: ...
+    def say(self, text: str) -> None: ...
+
+
+class Stopped(Exception):
+    """A signal asked for an end; the state has been saved."""
+
+    def __init__(self, signal: int):
+        super().__init__(signal)
+        self.signal = signal
+
+
+@dataclass
+class Training:
+    """One model in training; what callbacks are handed as `run`."""
+
+    network: Network
+    loss: Loss
+    metrics: Sequence[Metric]
+    updater: Updater
+    callbacks: Sequence[Callback]
+    fit: Fit
+    seed: int
+    train: Feed
+    validation: Feed | None
+    directory: Path
+    progress: Progress = field(default_factory=Quiet)
+    save_model: Callable[[str, bool], None] = lambda path, weights_only: None
+    checkpoint: Callable[[Training, bool], None] = lambda training, force: None
+    signalled: Callable[[], int] = lambda: 0
+
+    def __post_init__(self) -> None:
+        self.epoch, self.batch = self.fit.initial_epoch, 0
+        self.history: dict[str, list[float]] = {}
+        self.history_epochs: list[int] = []
+        self.mine = [SimpleNamespace() for _ in self.callbacks]
+        self.scores = Scores(self.metrics, self.train.x.device)
+        self.stop_reason = ""
+        self.epoch_seconds: list[float] = []
+        self.begun = False
+        self.steps = self.fit.steps_per_epoch or self.train.steps(self.fit.batch_size)
+        self._watch_batches = [c.needs_batches for c in self.callbacks]
+
+    @property
+    def epochs(self) -> int:
+        """The number of epochs that fit was asked for."""
+        return self.fit.epochs
+
+    @property
+    def learning_rate(self) -> float:
+        """The rate of the next update."""
+        return self.updater.learning_rate
+
+    @learning_rate.setter
+    def learning_rate(self, rate: float) -> None:
+        self.updater.learning_rate = rate
+
+    def stop(self, reason: str) -> None:
+        """End training after this epoch, or after this batch when a batch is under way."""
+        self.stop_reason = reason
+
+    def weights(self) -> list[np.ndarray]:
+        """A copy of all weights."""
+        return self.network.get_weights()
+
+    def set_weights(self, weights: list[np.ndarray]) -> None:
+        """Put weights back."""
+        self.network.set_weights(weights)
+
+    def save(self, path: str, weights_only: bool = False) -> None:
+        """Write the model to a path under the run directory."""
+        self.save_model(path, weights_only)
+
+    def say(self, text: str) -> None:
+        """A line for the user."""
+        self.progress.say(text)
+
+    def run(self) -> dict[str, list[float]]:
+        """Train from the current position to the end; the history.
+
+        Raises:
+            EnvironmentFault: the loss is no longer finite (the last checkpoint stays).
+            Stopped: a signal came; the state is saved.
+        """
+        self.network.train()
+        self.progress.begin(self.epochs, self.steps)
+        if not self.begun:
+            self._tell("on_train_begin")
+            self.begun = True
+        while self.epoch < self.epochs and not self.stop_reason:
+            self._one_epoch()
+            self.epoch, self.batch = self.epoch + 1, 0
+            self.checkpoint(self, bool(self.stop_reason) or self.epoch >= self.epochs)
+            self._heed_signal()
+        self.updater.finish()
+        self._tell("on_train_end", self.last_logs())
+        return self.history
+
+    def last_logs(self) -> dict[str, float]:
+        """The last value of everything in the history."""
+        return {name: values[-1] for name, values in self.history.items() if values}
+
+    def _one_epoch(self) -> None:
+        started = time.perf_counter()
+        self.progress.epoch(self.epoch, self.epochs)
+        if self.batch == 0:
+            self.scores.reset()
+            self._tell("on_epoch_begin", self.epoch)
+        self._steps()
+        logs = self.scores.logs()
+        if not math.isfinite(logs["loss"]) and not self.stop_reason:
+            self._diverged(logs["loss"])
+        if self.validation is not None and (self.epoch + 1 - self.fit.initial_epoch) % self.fit.validation_freq == 0:
+            logs |= {f"val_{name}": value for name, value in self.validate().items()}
+        logs["learning_rate"] = self.learning_rate
+        for name in {**dict.fromkeys(logs), **dict.fromkeys(self.history)}:
+            # A name that comes late, or is left out in some epochs (validation_freq), keeps its place with NaN.
+            column = self.history.setdefault(name, [math.nan] * len(self.history_epochs))
+            column.append(logs.get(name, math.nan))
+        self.history_epochs.append(self.epoch)
+        self._tell("on_epoch_end", self.epoch, logs)
+        self.epoch_seconds.append(time.perf_counter() - started)
+        self.progress.epoch_end(self.epoch, self.epochs, self.steps, logs, self.epoch_seconds[-1])
+
+    def validate(self) -> dict[str, float]:
+        """Loss and metrics on the validation rows."""
+        assert self.validation is not None
+        size = self.fit.validation_batch_size or self.fit.batch_size
+        return evaluate(self.network, self.validation, self.loss, self.metrics, size, self.fit.validation_steps)
+
+    def _steps(self) -> None:
+        batch_ends = any(self._watch_batches)
+        while self.batch < self.steps and not self.stop_reason:
+            for batch in self._batches():
+                self._step(batch)
+                self.batch += 1
+                self.progress.batch(self.batch, self.steps, self.scores.logs)
+                if batch_ends:
+                    self._tell("on_batch_end", self.batch - 1, self.scores.logs(), only=self._watch_batches)
+                if self.signalled():
+                    self.checkpoint(self, True)
+                    self._heed_signal()
+                if self.stop_reason:
+                    return
+
+    def _batches(self) -> Any:
+        """Batches from the current position to the end of the epoch or of this pass over the rows."""
+        size = self.fit.batch_size
+        a_pass = self.train.steps(size)
+        total = self.epoch * self.steps + self.batch
+        number, start = divmod(total, a_pass)
+        order = stream(self.seed, "shuffle", number).permutation(len(self.train)) if self.fit.shuffle else None
+        return self.train.batches(size, order, start, min(a_pass, start + self.steps - self.batch))
+
+    def _step(self, batch: Batch) -> None:
+        self.network.clock.step = self.epoch * self.steps + self.batch
+        value, y_pred, mask = total_loss(self.network, self.loss, batch)
+        gradients = torch.autograd.grad(value, self.updater.parameters, allow_unused=True)
+        with torch.no_grad():
+            self.updater.apply(gradients)
+            self.scores.add(batch, y_pred.detach(), value.detach(), mask)
+
+    def _diverged(self, loss: float) -> None:
+        batch = "" if self.scores.first_bad is None else f", first in batch {self.scores.first_bad + 1} of {self.steps}"
+        raise EnvironmentFault(
+            f"the loss is {loss} in epoch {self.epoch + 1}{batch} "
+            f"(step {self.updater.iterations}, learning rate {self.learning_rate:g})",
+            hint="a smaller learning_rate, clipnorm: 1.0, or scaled inputs; the last finite checkpoint is kept",
+            code="diverged",
+        )
+
+    def _heed_signal(self) -> None:
+        signal = self.signalled()
+        if signal:
+            raise Stopped(signal)
+
+    def _tell(self, hook: str, *args: Any, only: Sequence[bool] | None = None) -> None:
+        for number, (callback, my) in enumerate(zip(self.callbacks, self.mine, strict=True)):
+            if only is None or only[number]:
+                getattr(callback, hook)(my, self, *args)
+
+    def state(self) -> dict[str, Any]:
+        """Everything beside the weights that going on exactly needs."""
+        return {
+            "position": {
+                "epoch": self.epoch,
+                "batch": self.batch,
+                "begun": self.begun,
+                "seed": self.seed,
+                "stop_reason": self.stop_reason,
+                "history_epochs": list(self.history_epochs),
+                "history": {k: list(v) for k, v in self.history.items()},
+            },
+            "optimizer": self.updater.state(),
+            "scores": self.scores.state() if self.batch else {},
+            "callbacks": {str(i): vars(my) for i, my in enumerate(self.mine)},
+        }
+
+    def load_state(self, saved: Mapping[str, Any]) -> None:
+        """Go to the position of a checkpoint (the weights are loaded by whoever reads it)."""
+        position = saved["position"]
+        self.epoch, self.batch, self.begun = position["epoch"], position["batch"], position["begun"]
+        self.stop_reason = position["stop_reason"]
+        self.history = {k: list(v) for k, v in position["history"].items()}
+        self.history_epochs = list(position["history_epochs"])
+        self.updater.load_state(saved["optimizer"])
+        if self.batch:
+            self.scores.load_state(saved["scores"])
+        for i, my in enumerate(self.mine):
+            vars(my).update(saved["callbacks"].get(str(i), {}))

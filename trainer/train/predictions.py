@@ -1,0 +1,168 @@
+"""What a prediction is written as: outputs, probabilities, classes or likeliest classes; CSV, JSONL, NPZ, Parquet."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+import numpy as np
+
+from trainer.errors import EnvironmentFault, RecipeError
+from trainer.recipe.loss_check import last_activation
+from trainer.runs.files import write_atomic
+from trainer.train.use import OpenRun, tempered
+
+if TYPE_CHECKING:
+    from numpy import ndarray
+
+Columns = dict[str, "ndarray"]
+
+
+@dataclass
+class Asked:
+    """What the user wants to see of each row."""
+
+    classes: bool = False
+    proba: bool = False
+    top_k: int | None = None
+    temperature: float = 1.0
+    layer: str | None = None
+
+    def check(self) -> None:
+        """Refuse combinations that mean nothing.
+
+        Raises:
+            RecipeError: for example a temperature that is not above 0.
+        """
+        if not self.temperature > 0:
+            raise RecipeError(f"--temperature: expected a number above 0, found {self.temperature:g}")
+        if self.layer and (self.classes or self.proba or self.top_k or self.temperature != 1.0):
+            raise RecipeError("--layer gives a layer's output as it is; the other choices need the model's own output")
+        if self.classes and self.top_k:
+            raise RecipeError("choose either --classes or --top-k")
+
+
+def columns_of(run: OpenRun, outputs: ndarray, asked: Asked) -> Columns:
+    """Named columns, one entry a row."""
+    flat = outputs.reshape(len(outputs), -1)
+    if asked.layer or not run.is_classifier():
+        if asked.proba or asked.classes or asked.top_k or asked.temperature != 1.0:
+            raise RecipeError("the run predicts numbers, not classes", hint="leave --classes, --proba and --top-k out")
+        names = [run.built.outline.target_name] if flat.shape[1] == 1 and not asked.layer else None
+        return {names[0] if names else f"y{i}": flat[:, i] for i in range(flat.shape[1])}
+    chances = probabilities(run, outputs) if _needs_chances(run, asked) else outputs
+    if asked.temperature != 1.0:
+        chances = _tempered(chances, asked.temperature)
+    if asked.classes:
+        names = run.class_names(max(2, flat.shape[1]))
+        return {"class": np.asarray([names[i] for i in choose(chances)], dtype=object)}
+    if asked.top_k:
+        return _top(run, chances, asked.top_k)
+    flat = chances.reshape(len(chances), -1)
+    names = run.class_names(flat.shape[1]) if flat.shape[1] > 1 else [run.built.outline.target_name]
+    return {names[i]: flat[:, i] for i in range(flat.shape[1])}
+
+
+def _needs_chances(run: OpenRun, asked: Asked) -> bool:
+    return asked.proba or asked.classes or asked.top_k is not None or asked.temperature != 1.0
+
+
+def probabilities(run: OpenRun, outputs: ndarray) -> ndarray:
+    """The model's output as probabilities: unchanged after a sigmoid or softmax, made so from raw scores."""
+    if last_activation(run.built.graph) in ("sigmoid", "softmax"):
+        return outputs
+    if run.built.loss.targets == "binary":
+        return (1 / (1 + np.exp(-outputs.astype("float64")))).astype(outputs.dtype)
+    scores = np.exp(outputs - outputs.max(-1, keepdims=True))
+    return scores / scores.sum(-1, keepdims=True)
+
+
+def _tempered(chances: ndarray, temperature: float) -> ndarray:
+    if chances.shape[-1] > 1:
+        return tempered(chances, temperature)
+    return tempered(np.concatenate([1 - chances, chances], -1), temperature)[..., 1:]
+
+
+def choose(chances: ndarray) -> ndarray:
+    """Class number of each row: the largest probability, or above one half for a single unit."""
+    flat = chances.reshape(len(chances), -1)
+    return flat.argmax(1) if flat.shape[1] > 1 else (flat[:, 0] > 0.5).astype("int64")
+
+
+def _top(run: OpenRun, chances: ndarray, k: int) -> Columns:
+    flat = chances.reshape(len(chances), -1)
+    if flat.shape[1] == 1:
+        flat = np.concatenate([1 - flat, flat], 1)
+    if k > flat.shape[1]:
+        raise RecipeError(f"--top-k: expected at most {flat.shape[1]}, the number of classes, found {k}")
+    names = np.asarray(run.class_names(flat.shape[1]), dtype=object)
+    order = np.argsort(-flat, axis=1, kind="stable")[:, :k]
+    columns: Columns = {}
+    for rank in range(k):
+        columns[f"class_{rank + 1}"] = names[order[:, rank]]
+        columns[f"probability_{rank + 1}"] = np.take_along_axis(flat, order, 1)[:, rank]
+    return columns
+
+
+def write(columns: Columns, path: Path | None, stream: TextIO | None) -> None:
+    """Write columns to a file by its ending, or as CSV to a stream.
+
+    Raises:
+        RecipeError: an ending that is not known.
+        EnvironmentFault: Parquet without pyarrow.
+    """
+    if path is None:
+        if stream is not None:
+            stream.write(csv_text(columns))
+        return
+    writers = {".csv": _csv_bytes, ".jsonl": _json_lines, ".npz": _npz, ".parquet": _parquet}
+    if path.suffix not in writers:
+        raise RecipeError(f"{path}: expected a name that ends in .csv, .jsonl, .npz or .parquet")
+    write_atomic(path, writers[path.suffix](columns))
+
+
+def csv_text(columns: Columns) -> str:
+    """CSV with a header; text that a spreadsheet would run as a formula is quoted with an apostrophe."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow([_cell(name) for name in columns])
+    for row in zip(*(c.tolist() for c in columns.values()), strict=True):
+        writer.writerow([_cell(v) for v in row])
+    return out.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, float):
+        return f"{value:.9g}"
+    return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
+
+
+def _csv_bytes(columns: Columns) -> bytes:
+    return csv_text(columns).encode()
+
+
+def _json_lines(columns: Columns) -> bytes:
+    rows = zip(*(c.tolist() for c in columns.values()), strict=True)
+    return "".join(json.dumps(dict(zip(columns, row, strict=True))) + "\n" for row in rows).encode()
+
+
+def _npz(columns: Columns) -> bytes:
+    out = io.BytesIO()
+    arrays = {k: v.astype(str) if v.dtype == object else v for k, v in columns.items()}
+    np.savez(out, **arrays)  # pyright: ignore[reportArgumentType]
+    return out.getvalue()
+
+
+def _parquet(columns: Columns) -> bytes:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError:
+        raise EnvironmentFault("Parquet needs pyarrow", hint="pip install 'recipe-trainer[data]'") from None
+    out = io.BytesIO()
+    pyarrow.parquet.write_table(pyarrow.table({k: list(v) for k, v in columns.items()}), out)
+    return out.getvalue()

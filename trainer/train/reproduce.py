@@ -1,0 +1,96 @@
+"""Training again, and holding what comes out against what was expected or what came out before."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+
+from trainer.errors import RecipeError
+from trainer.recipe.load import Loaded, default_name, load_recipe, recipe_of
+from trainer.runs.directory import RunDirectory
+from trainer.train.job import Options, Outcome, fit
+
+AGAIN = ("parameters", "epochs", "test.", "val.", "folds.", "history.")
+SAME = 1e-6
+"Relative distance within which a run's own figures count as reproduced on the same versions."
+
+
+@dataclass
+class Verdict:
+    """Whether one figure came out."""
+
+    target: str
+    figure: str
+    holds: bool
+    expected: str
+    found: str
+
+
+def reproduce_one(target: str, options: Options, seeds: int, sets: Sequence[str]) -> list[Verdict]:
+    """Train a recipe (or the recipe of a run) once per seed and judge it.
+
+    Raises:
+        RecipeError: the recipe expects nothing, so nothing can be judged.
+    """
+    path = Path(target)
+    if path.is_file():
+        loaded = load_recipe(path, sets, allow_plugins=options.allow_plugins)
+        folder, before = path.parent, None
+        if not loaded.recipe.expect:
+            raise RecipeError(
+                f"{target} expects nothing", hint="add `expect: {test.accuracy: {min: 0.9}}`, or reproduce a run of it"
+            )
+    else:
+        directory = RunDirectory.find(options.runs, target)
+        path, folder = directory.path / "resolved.yaml", directory.path
+        loaded = load_recipe(path, sets, allow_plugins=options.allow_plugins)
+        before = directory.record().get("figures")
+    outcomes = [fit(seeded(loaded, n, folder), options, path.read_bytes(), folder) for n in range(seeds)]
+    if before is not None:
+        figures = {n: float(v) for n, v in before.items() if n.startswith(AGAIN)}
+        return [_again(target, name, value, outcomes[0]) for name, value in figures.items()]
+    return judged(target, loaded, outcomes)
+
+
+def seeded(loaded: Loaded, number: int, folder: Path) -> Loaded:
+    """The recipe with its seed moved on by `number`."""
+    if number == 0:
+        return loaded
+    document = loaded.document.with_(("seed",), loaded.recipe.seed + number)
+    return recipe_of(document, default_name(loaded.recipe.name), folder)
+
+
+def judged(target: str, loaded: Loaded, outcomes: list[Outcome]) -> list[Verdict]:
+    """Each expectation for every seed, and those on the mean."""
+    found = []
+    for name, bounds in loaded.recipe.expect.items():
+        values = [o.figures.get(name, float("nan")) for o in outcomes]
+        spread = f"{np.mean(values):.4f}" + (f" ± {np.std(values):.4f}" if len(values) > 1 else "")
+        detail = spread + (f" ({', '.join(f'{v:.4f}' for v in values)})" if len(values) > 1 else "")
+        if bounds.words():
+            found.append(Verdict(target, name, all(bounds.holds(v) for v in values), bounds.words(), detail))
+        if bounds.mean is not None and len(values) > 1:
+            holds = bounds.mean.holds(float(np.mean(values)))
+            found.append(Verdict(target, f"mean {name}", holds, bounds.mean.words(), spread))
+    return found
+
+
+def _again(target: str, name: str, before: float, outcome: Outcome) -> Verdict:
+    now = outcome.figures.get(name, float("nan"))
+    holds = abs(now - before) <= SAME * max(abs(before), 1e-12) or (now != now and before != before)
+    return Verdict(target, name, holds, f"{before:.6g} again", f"{now:.6g}")
+
+
+def junit_xml(verdicts: Sequence[Verdict]) -> bytes:
+    """The verdicts as JUnit XML, one test case each."""
+    failed = sum(not v.holds for v in verdicts)
+    suite = ElementTree.Element("testsuite", name="reproduce", tests=str(len(verdicts)), failures=str(failed))
+    for verdict in verdicts:
+        case = ElementTree.SubElement(suite, "testcase", classname=verdict.target, name=verdict.figure)
+        if not verdict.holds:
+            ElementTree.SubElement(case, "failure", message=f"expected {verdict.expected}, found {verdict.found}")
+    return ElementTree.tostring(suite, encoding="utf-8", xml_declaration=True)

@@ -1,0 +1,96 @@
+"""Which rows train, validate and test."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from trainer.errors import DataError
+from trainer.recipe.schema import Recipe
+from trainer.sources.columns import Rows, Table
+from trainer.sources.split import split_rows, validation_tail
+from trainer.streams import derive
+
+
+@dataclass(frozen=True)
+class Sets:
+    """The rows of a run, by their use."""
+
+    train: Rows
+    validation: Rows | None = None
+    test: Rows | None = None
+
+
+def count_of(part: Any, rows: int) -> int:
+    """How many rows a share or a number means."""
+    return round(part * rows) if isinstance(part, float) else int(part)
+
+
+def divide(recipe: Recipe, table: Table) -> Sets:
+    """Training, validation and test rows of a recipe, in that order of precedence: test first, then validation.
+
+    Raises:
+        DataError: a part would be empty or larger than what there is.
+    """
+    split, rows, test = recipe.dataset.split, table.train, table.test
+    if split.test is not None:
+        rows, test = part_off(recipe, rows, split.test, "test")
+    if recipe.dataset.limit is not None:
+        rows = rows.take(slice(0, recipe.dataset.limit))
+    validation = None
+    if split.validation is not None:
+        rows, validation = part_off(recipe, rows, split.validation, "validation")
+    if recipe.fit.validation_split:
+        at = validation_tail(len(rows), recipe.fit.validation_split)
+        rows, validation = rows.take(slice(0, at)), rows.take(slice(at, None))
+    if len(rows) == 0:
+        raise DataError("there are no training rows", hint="check the source, and what split and limit leave over")
+    return Sets(rows, validation, test)
+
+
+def part_off(recipe: Recipe, rows: Rows, part: Any, use: str) -> tuple[Rows, Rows]:
+    """(what remains, the part): the first or last rows, or rows drawn with the recipe's seed."""
+    n = len(rows)
+    count = next(iter(part.values())) if isinstance(part, dict) else count_of(part, n)
+    if not 0 < count < n:
+        raise DataError(f"split.{use} asks for {count} of {n} rows", path=("dataset", "split", use))
+    if isinstance(part, dict):
+        where = next(iter(part))
+        at = count if where == "first" else n - count
+        head, tail = rows.take(slice(0, at)), rows.take(slice(at, None))
+        return (tail, head) if where == "first" else (head, tail)
+    name = recipe.dataset.split.stratify
+    if name is not None and name not in rows.columns:
+        raise DataError(f'split.stratify: the rows have no column "{name}"', path=("dataset", "split", "stratify"))
+    groups = rows.columns[name] if name is not None else None
+    kept, drawn = split_rows(n, count, derive(recipe.seed, "split", use), groups)
+    return rows.take(kept), rows.take(drawn)
+
+
+def class_numbers(y: np.ndarray) -> np.ndarray:
+    """Class of each row of a target: the position of the 1 in one-hot rows, else the rounded number (Keras's rule)."""
+    if y.ndim > 1 and y.shape[-1] > 1:
+        return y.argmax(-1).reshape(len(y), -1)[:, 0]
+    return np.rint(y.reshape(len(y), -1)[:, 0]).astype("int64")
+
+
+def class_weights(asked: Any, y: np.ndarray) -> np.ndarray:
+    """Weight of each row from the weight of its class.
+
+    Raises:
+        DataError: a class of the target has no weight.
+    """
+    classes = class_numbers(y)
+    present, counts = np.unique(classes, return_counts=True)
+    if asked == "balanced":
+        by_class = dict(zip(present.tolist(), (len(y) / (len(present) * counts)).tolist(), strict=True))
+    else:
+        by_class = {**dict.fromkeys(present.tolist(), 1.0), **asked}
+        unknown = sorted(set(asked) - set(present.tolist()))
+        if unknown:
+            raise DataError(
+                f"class_weight names class {unknown[0]}, which no training row has", path=("fit", "class_weight")
+            )
+    return np.asarray([by_class[c] for c in classes.tolist()], "float32")

@@ -1,0 +1,134 @@
+"""Loss and metrics over batches, as Keras reports them: means weighted by rows, penalties included in the loss."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from trainer.losses.base import Loss
+from trainer.metrics.base import Metric
+from trainer.model.network import Network
+from trainer.train.feed import Batch, Feed
+
+FOLD_EVERY = 4096
+
+
+class Scores:
+    """Running sums of the loss and of each metric over a phase; they can be saved in the middle of an epoch.
+
+    Losses of steps are kept as they come and summed (in float64) when somebody looks, so a step costs nothing here.
+    """
+
+    def __init__(self, metrics: Sequence[Metric], device: torch.device):
+        self.metrics = metrics
+        self.device = device
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin anew."""
+        self._losses: list[torch.Tensor] = []
+        self._sizes: list[int] = []
+        self.total, self.rows, self.batches = 0.0, 0, 0
+        self.first_bad: int | None = None
+        self.states = [metric.start(self.device) for metric in self.metrics]
+
+    def add(self, batch: Batch, y_pred: torch.Tensor, loss: torch.Tensor, mask: torch.Tensor | None) -> None:
+        """Add a batch."""
+        self._losses.append(loss)
+        self._sizes.append(batch.x.shape[0])
+        if len(self._losses) >= FOLD_EVERY:
+            self._fold()
+        for metric, state in zip(self.metrics, self.states, strict=True):
+            metric.update(state, batch.y, y_pred, mask=mask)
+
+    def _fold(self) -> None:
+        if not self._losses:
+            return
+        losses = torch.stack(self._losses).double().cpu().numpy()
+        sizes = np.asarray(self._sizes)
+        bad = np.flatnonzero(~np.isfinite(losses))
+        if self.first_bad is None and len(bad):
+            self.first_bad = self.batches + int(bad[0])
+        # One by one, so that the sum does not depend on how often somebody looked.
+        for product in (losses * sizes).tolist():
+            self.total += product
+        self.rows += int(sizes.sum())
+        self.batches += len(sizes)
+        self._losses.clear()
+        self._sizes.clear()
+
+    def logs(self) -> dict[str, float]:
+        """The values so far, by name."""
+        self._fold()
+        logs = {"loss": self.total / max(self.rows, 1)}
+        for metric, state in zip(self.metrics, self.states, strict=True):
+            value = metric.result(state)
+            values = value.tolist() if isinstance(value, torch.Tensor) else value
+            if isinstance(values, list):
+                logs |= {f"{metric.name}_{i}": float(v) for i, v in enumerate(values)}
+            else:
+                logs[str(metric.name)] = float(values)
+        return logs
+
+    def state(self) -> dict[str, Any]:
+        """The sums, for a checkpoint."""
+        self._fold()
+        states = [
+            {k: v.cpu().numpy().copy() if isinstance(v, torch.Tensor) else v for k, v in s.items()} for s in self.states
+        ]
+        return {"total": self.total, "rows": self.rows, "batches": self.batches, "metrics": states}
+
+    def load_state(self, saved: Mapping[str, Any]) -> None:
+        """Take up the sums of a checkpoint."""
+        self.reset()
+        self.total, self.rows, self.batches = saved["total"], saved["rows"], saved["batches"]
+        for state, kept in zip(self.states, saved["metrics"], strict=True):
+            for key, value in state.items():
+                is_tensor = isinstance(value, torch.Tensor)
+                state[key] = (
+                    torch.as_tensor(kept[key], dtype=value.dtype, device=self.device) if is_tensor else kept[key]
+                )
+
+
+def _kept(value: Any) -> Any:
+    return value.cpu().numpy().copy() if isinstance(value, torch.Tensor) else value
+
+
+def total_loss(network: Network, loss: Loss, batch: Batch, weighted: bool = True) -> tuple[torch.Tensor, Any, Any]:
+    """(loss with penalties, output, its mask) of a batch."""
+    y_pred, mask = network.run(batch.x)
+    value = loss(batch.y, y_pred, batch.weight if weighted else None, mask)
+    for penalty in (*network.penalties(), *network.activity):
+        value = value + penalty
+    return value, y_pred, mask
+
+
+def evaluate(
+    network: Network, feed: Feed, loss: Loss, metrics: Sequence[Metric], batch_size: int, steps: int | None = None
+) -> dict[str, float]:
+    """Loss and metrics over rows in their order, in inference mode."""
+    scores = Scores(metrics, feed.x.device)
+    was = network.training
+    network.eval()
+    with torch.inference_mode():
+        for batch in feed.batches(batch_size, stop=None if steps is None else min(steps, feed.steps(batch_size))):
+            value, y_pred, mask = total_loss(network, loss, batch)
+            scores.add(batch, y_pred, value, mask)
+    network.train(was)
+    return scores.logs()
+
+
+def predict(network: Network, slot: Any, batch_size: int = 256, until: int | None = None) -> np.ndarray:
+    """Outputs for rows in their order, in inference mode; `until` asks for another tensor of the graph."""
+    was = network.training
+    network.eval()
+    parts = []
+    with torch.inference_mode():
+        for start in range(0, len(slot.column), batch_size):
+            rows = slot.rows(slice(start, min(start + batch_size, len(slot.column))))
+            parts.append(network.run(rows, until=until)[0].cpu().numpy())
+    network.train(was)
+    return np.concatenate(parts) if parts else np.zeros((0,))

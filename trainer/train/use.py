@@ -1,0 +1,261 @@
+"""A finished run put to use: its model and preprocessing opened again, raw rows read, predictions made."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trainer.errors import DataError, FileError, RunError, nearest
+from trainer.recipe.load import Loaded
+from trainer.recipe.schema import Feature
+from trainer.runs.directory import RunDirectory
+from trainer.runs.model_file import read_model
+from trainer.shapes import size
+from trainer.sources.columns import Column, Ragged, Rows, Table
+from trainer.train.build import Built, build, real_outline
+from trainer.train.devices import choose_device, set_threads
+from trainer.train.feed import Slot, input_dtype
+from trainer.train.job import Options, load_weights, open_table, reloaded, state_of
+from trainer.train.rows import Sets, divide
+from trainer.train.scoring import predict
+
+
+class OpenRun:
+    """A run whose model is ready to use."""
+
+    def __init__(self, directory: RunDirectory, options: Options, checkpoint: str | None = None):
+        self.directory, self.options = directory, options
+        self.loaded: Loaded = reloaded(directory, options)
+        self.recipe = self.loaded.recipe
+        self.model = read_model(model_path(directory, checkpoint))
+        self.state = state_of(self.model)
+        self.table: Table = open_table(self.recipe, directory.path, options)
+        self.sets: Sets = divide(self.recipe, self.table)
+        outline = real_outline(self.recipe, self.table)
+        sample = self.sets.train.take(slice(0, 1))
+        self.device = choose_device(options.device)
+        self.built: Built = build(self.recipe, outline, sample, self.device, self.state["preprocessing"])
+        load_weights(self.built, self.model)
+        set_threads(1 << 30)
+
+    def rows(self, split: str) -> Rows:
+        """The rows of a part of the run's own data.
+
+        Raises:
+            RunError: the run has no such part.
+        """
+        rows = getattr(self.sets, split, None)
+        if rows is None:
+            raise RunError(f"the run has no {split} rows", hint="--split train, or --data FILE for rows from elsewhere")
+        return rows
+
+    def slot(self, column: Column) -> Slot:
+        """Raw input rows, ready for the model."""
+        return Slot(self.built.x, column, input_dtype(self.recipe.model.layers), self.device)
+
+    def predict(self, column: Column, layer: str | None = None) -> np.ndarray:
+        """The model's output for raw rows, in their order; `layer` asks for what a layer makes."""
+        return predict(self.built.network, self.slot(column), until=self._tensor(layer))
+
+    def _tensor(self, layer: str | None) -> int | None:
+        if layer is None:
+            return None
+        made = {c.layer: c.output for c in self.built.graph.calls}
+        if layer not in made:
+            hint = nearest(layer, made) or f"the layers are {', '.join(made)}"
+            raise RunError(f'the model has no layer "{layer}"', hint=hint)
+        return made[layer]
+
+    def class_names(self, count: int) -> list[str]:
+        """Names of the classes: the source's, or their numbers."""
+        known = self.built.outline.classes
+        if known is not None and len(known) >= count:
+            return list(known[:count])
+        return [str(n) for n in range(count)]
+
+    def is_classifier(self) -> bool:
+        """Whether the loss chooses among classes."""
+        return self.built.loss.targets in ("one_hot", "integer", "binary")
+
+
+def model_path(directory: RunDirectory, checkpoint: str | None) -> Path:
+    """The model file of a run: `model.h5`, or what a checkpoint is called.
+
+    Raises:
+        RunError: there is no such file yet.
+    """
+    if checkpoint in (None, "last"):
+        path = directory.path / "model.h5"
+    else:
+        path = directory.path / "checkpoints" / f"{checkpoint}.h5"
+        if not path.exists():
+            path = directory.path / str(checkpoint)
+    if not path.is_file() or directory.path.resolve() not in path.resolve().parents:
+        have = [p.name for p in sorted(directory.path.glob("checkpoints/*.h5"))]
+        hint = "the run is not complete: `trainer resume` it" if checkpoint in (None, "last") else f"there are {have}"
+        raise RunError(f"the run has no {path.name}", hint=hint)
+    return path
+
+
+def other_rows(run: OpenRun, file: Path) -> Rows:
+    """Rows of another file that looks like the run's own source (same columns or arrays).
+
+    Raises:
+        FileError: the source reads no such files.
+    """
+    source = run.recipe.dataset.source
+    if "path" not in type(source).model_fields:
+        raise FileError(
+            f"{type(source).__name__.lower()} is a named data set; it reads no other file", hint="--split test"
+        )
+    moved = source.model_copy(update={"path": str(file.resolve())})
+    table = run.loaded.recipe.dataset.model_copy(update={"source": moved}).source.open(
+        replace_places(run.options, run.directory.path)
+    )
+    return table.train
+
+
+def replace_places(options: Options, folder: Path) -> Any:
+    """Where the files of a run are looked for."""
+    from trainer.sources.base import Places
+
+    return replace(Places(folder, options.data), download=options.download)
+
+
+def read_input(run: OpenRun, source: str, text: bytes) -> Column:
+    """Raw input rows from a file's bytes: CSV, JSON lines, NPY or NPZ, told by content and name.
+
+    Raises:
+        DataError: the rows do not fit the model's input.
+    """
+    feature = run.built.outline.input
+    raw = raw_row_shape(run)
+    if text[:6] == b"\x93NUMPY" or text[:2] == b"PK":
+        return _from_arrays(text, source, feature, raw)
+    if source.endswith((".jsonl", ".json", ".ndjson")) or text.lstrip()[:1] in (b"[", b"{"):
+        return _from_json_lines(text, source, feature, raw)
+    return _from_csv(text, source, feature, raw)
+
+
+def raw_row_shape(run: OpenRun) -> tuple[int, ...] | None:
+    """Shape of one raw input row; None for lists of unequal length."""
+    from trainer.train.feed import read_column
+
+    column = read_column(run.sets.train.take(slice(0, 1)), run.built.outline.input)
+    return None if isinstance(column, Ragged) else tuple(column.shape[1:])
+
+
+def _from_arrays(text: bytes, source: str, feature: Feature, raw: tuple[int, ...] | None) -> Column:
+    try:
+        found: Any = np.load(io.BytesIO(text), allow_pickle=False)
+        if not isinstance(found, np.ndarray):
+            names = list(found)
+            name = feature.field if feature.field in names else names[0] if len(names) == 1 else None
+            if name is None:
+                raise DataError(f'{source}: expected an array called "{feature.field}", found {", ".join(names)}')
+            found = found[name]
+    except (ValueError, OSError, KeyError, EOFError) as error:
+        raise DataError(f"{source}: not a readable array file: {error}") from None
+    return _shaped(found, source, raw)
+
+
+def _shaped(array: np.ndarray, source: str, raw: tuple[int, ...] | None) -> Column:
+    if raw is None:
+        return Ragged.of(list(array))
+    if tuple(array.shape[1:]) == raw:
+        return array
+    if array.ndim == 2 and array.shape[1] == size(raw):
+        return array.reshape(len(array), *raw)
+    raise DataError(f"{source}: expected rows of shape {raw}, found {tuple(array.shape[1:])}")
+
+
+def _from_json_lines(text: bytes, source: str, feature: Feature, raw: tuple[int, ...] | None) -> Column:
+    rows = []
+    for line_number, line in enumerate(text.decode("utf-8", "replace").splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise DataError(f"{source}:{line_number}: not JSON: {error}") from None
+        if isinstance(row, dict):
+            names = feature.columns or (feature.field or "",)
+            missing = [n for n in names if n not in row]
+            if missing:
+                raise DataError(f'{source}:{line_number}: the row has no "{missing[0]}"')
+            row = [row[n] for n in names] if feature.columns else row[names[0]]
+        rows.append(row)
+    try:
+        return Ragged.of(rows) if raw is None else _shaped(np.asarray(rows, "float32"), source, raw)
+    except (ValueError, TypeError) as error:
+        raise DataError(f"{source}: expected rows of numbers of equal length: {error}") from None
+
+
+def _from_csv(text: bytes, source: str, feature: Feature, raw: tuple[int, ...] | None) -> Column:
+    import csv
+
+    lines = list(csv.reader(io.StringIO(text.decode("utf-8-sig", "replace"))))
+    lines = [(n, row) for n, row in enumerate(lines, 1) if row]
+    if not lines:
+        raise DataError(f"{source}: there are no rows")
+    header = lines[0][1] if any(not _is_number(cell) for cell in lines[0][1]) else None
+    body = lines[1:] if header else lines
+    if raw is None:
+        return Ragged.of([_numbers(row, range(len(row)), source, n) for n, row in body])
+    wanted = _positions(header, len(lines[0][1]), feature, size(raw) or 0, source)
+    rows = [_numbers(row, wanted, source, n) for n, row in body]
+    return _shaped(np.asarray(rows, "float32").reshape(len(rows), len(wanted)), source, raw)
+
+
+def _positions(header: list[str] | None, width: int, feature: Feature, need: int, source: str) -> list[int]:
+    names = list(feature.columns or ())
+    if header and names and set(names) <= set(header):
+        return [header.index(n) for n in names]
+    if width == need:
+        return list(range(width))
+    if names and all(n.isdigit() and int(n) < width for n in names):
+        return [int(n) for n in names]
+    raise DataError(f"{source}: expected {need} numbers a row, found {width} columns", hint="only the input's columns")
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def _numbers(row: list[str], wanted: Any, source: str, line: int) -> list[float]:
+    values = []
+    for position in wanted:
+        if position >= len(row):
+            raise DataError(f"{source}:{line}: expected a value in column {position + 1}, found {len(row)} columns")
+        if not _is_number(row[position]):
+            raise DataError(
+                f'{source}:{line}: expected a number in column {position + 1}, found "{row[position][:40]}"'
+            )
+        values.append(float(row[position]))
+    return values
+
+
+def tempered(probabilities: np.ndarray, temperature: float) -> np.ndarray:
+    """Probabilities made sharper (below 1) or flatter (above 1): exp(log(p) / T), normalised over the last axis."""
+    logits = np.log(np.clip(probabilities.astype("float64"), 1e-300, None)) / temperature
+    logits -= logits.max(-1, keepdims=True)
+    scaled = np.exp(logits)
+    return (scaled / scaled.sum(-1, keepdims=True)).astype(probabilities.dtype)
+
+
+def chosen_classes(run: OpenRun, outputs: np.ndarray) -> np.ndarray:
+    """Class number of each row of the model's own output (raw scores count from 0 for a single unit)."""
+    flat = outputs.reshape(len(outputs), -1)
+    if flat.shape[1] > 1:
+        return flat.argmax(1)
+    from_logits = getattr(run.built.loss, "from_logits", False)
+    return (flat[:, 0] > (0.0 if from_logits else 0.5)).astype("int64")
