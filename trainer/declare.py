@@ -23,7 +23,7 @@ import inspect
 import pkgutil
 import re
 from collections.abc import Iterator
-from typing import Annotated, Any, ClassVar, Literal, Self, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Literal, LiteralString, NoReturn, Self, cast, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError, PydanticUndefined, core_schema
@@ -170,14 +170,13 @@ class Declared(Block):
         try:
             return final.read(options)
         except ValidationError as error:
-            raise_all(
-                [(PydanticCustomError(e["type"], "{message}", e["ctx"]), (name, *e["loc"])) for e in error.errors()]
-            )
+            raise_all([(_again(dict(e)), (name, *e["loc"])) for e in error.errors()])
 
     @classmethod
     def options(cls) -> list[str]:
         """Option names, the class's own first and those common to the kind last."""
-        own = [n for n in cls.model_fields if not cls.field_owner(n).abstract]
+        root = next(c for c in cls.__mro__ if "kind" in vars(c))
+        own = [n for n in cls.model_fields if cls.field_owner(n) is not root]
         shared = [n for n in cls.model_fields if n not in own]
         return own + shared
 
@@ -239,10 +238,15 @@ def load_room(room: str) -> None:
         importlib.import_module(f"{room}.{module.name}")
 
 
-def raise_all(errors: list[tuple[PydanticCustomError, Path]]) -> Any:
+def raise_all(errors: list[tuple[PydanticCustomError, Path]]) -> NoReturn:
     """Raise several located errors from inside a validator; pydantic keeps them apart and prefixes their place."""
     details = [InitErrorDetails(type=e, loc=loc, input=None) for e, loc in errors]
     raise ValidationError.from_exception_data("recipe", details)
+
+
+def _again(e: dict[str, Any]) -> PydanticCustomError:
+    """An error that was found deeper, to be raised once more."""
+    return PydanticCustomError(cast(LiteralString, e["type"]), "{message}", e["ctx"])
 
 
 _WORDS = {
@@ -263,10 +267,25 @@ def _translated(cls: type[Block], error: ValidationError) -> ValidationError:
     return ValidationError.from_exception_data(
         cls.__name__,
         [
-            InitErrorDetails(type=_translate(cls, dict(e)), loc=tuple(e["loc"]), input=None)
+            InitErrorDetails(type=_translate(_block_at(cls, e["loc"]), dict(e)), loc=tuple(e["loc"]), input=None)
             for e in error.errors(include_url=False)
         ],
     )
+
+
+def _block_at(cls: type[Block], loc: Path) -> type[Block]:
+    """The block that holds the last step of a path."""
+    for part in loc[:-1]:
+        field = cls.model_fields.get(str(part))
+        cls = (block_in(field.annotation) if field is not None else None) or cls
+    return cls
+
+
+def block_in(annotation: Any) -> type[Block] | None:
+    """The plain block that an annotation holds, such as `Fit` or `dict[str, Feature]`."""
+    if isinstance(annotation, type) and issubclass(annotation, Block):
+        return None if issubclass(annotation, Declared) else annotation
+    return next((b for b in map(block_in, get_args(annotation)) if b is not None), None)
 
 
 def _translate(cls: type[Block], e: dict[str, Any]) -> PydanticCustomError:

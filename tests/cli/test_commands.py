@@ -82,7 +82,7 @@ def test_errors_go_to_standard_error_and_say_where(trainer: Any) -> None:
     said = trainer("validate", "bad.yaml")
     assert said.code == 2
     assert said.out == ""
-    assert "bad.yaml:12:21 model.layers[0].Dense.units: expected an integer above 0, found -4" in said.err
+    assert "bad.yaml:12:22 model.layers[0].Dense.units: expected an integer above 0, found -4" in said.err
     assert "try: did you mean adam?" in said.err
     assert said.err.rstrip().endswith("2 problems")
 
@@ -93,10 +93,10 @@ def test_errors_as_json_and_as_annotations(trainer: Any) -> None:
     assert said.json["ok"] is False
     assert said.json["command"] == "validate"
     first = said.json["errors"][0]
-    assert (first["file"], first["line"], first["column"]) == ("bad.yaml", 12, 21)
+    assert (first["file"], first["line"], first["column"]) == ("bad.yaml", 12, 22)
     assert first["path"] == "model.layers[0].Dense.units"
     lines = trainer("validate", "bad.yaml", "--output-format", "github").out.splitlines()
-    assert lines[0].startswith("::error file=bad.yaml,line=12,col=21::expected an integer above 0")
+    assert lines[0].startswith("::error file=bad.yaml,line=12,col=22::expected an integer above 0")
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_errors_as_json_and_as_annotations(trainer: Any) -> None:
         (("explain", "Densse"), 2),
         (("list", "lyers"), 2),
         (("fit", "digits.yaml", "--set", "fit.epochs=x"), 2),
-        (("fit", "digits.yaml", "--set", "dataset.source={csv: {path: none.csv}}"), 2),
+        (("fit", "digits.yaml", "--set", "dataset.source={csv: {path: none.csv}}"), 3),
     ],
 )
 def test_exit_codes(trainer: Any, words: tuple[str, ...], code: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,15 @@ from trainer.declare import problems_of
 from trainer.layers.base import Layer, Plan
 
 ACTIVATIONS = ["linear", "relu", "tanh", "softmax", "gelu", "sigmoid"]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """Handing such small tensors to a second thread takes longer than computing them."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def sizes(random: np.random.Generator, rank: int, most: int) -> int | list[int]:
@@ -155,7 +165,11 @@ def test_aliases() -> None:
         ({"Conv2D": {}}, (None, 3072), r"target_shape: \[32, 32, 3\]"),
         ({"Conv2D": {}}, (None, 28, 30), r"target_shape: \[28, 30, 1\]"),
         ({"Conv2D": {"data_format": "channels_first"}}, (None, 28, 30), r"target_shape: \[1, 28, 30\]"),
-        ({"Conv2D": {}}, (None, 17), r"expected input of shape \(batch, height, width, channels\), found \(None, 17\)$"),
+        (
+            {"Conv2D": {}},
+            (None, 17),
+            r"expected input of shape \(batch, height, width, channels\), found \(None, 17\)$",
+        ),
         ({"Conv1D": {}}, (None, 100), r"\(batch, length, channels\).*target_shape: \[100, 1\]"),
         ({"Conv1D": {}}, (None, 28, 28, 1), r"found \(None, 28, 28, 1\)$"),
         ({"Conv2D": {"groups": 2}}, (None, 8, 8, 4), r"filters \(3\) must be a multiple of groups \(2\)"),

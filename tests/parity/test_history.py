@@ -97,6 +97,7 @@ def twin(built: Built, text: str) -> Any:
     return model
 
 
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 @pytest.mark.parametrize("case", CASES)
 def test_history_equals_keras(case: str) -> None:
     layers, optimizer, loss, target, more = CASES[case]

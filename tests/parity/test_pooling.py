@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,15 @@ from tests.parity.harness import cell_of, close, hold_layer
 from trainer.declare import problems_of
 from trainer.layers.base import Layer, Plan
 from trainer.shapes import same_padding
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """Handing such small tensors to a second thread takes longer than computing them."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def drawn(rank: int, seed: int) -> tuple[dict[str, Any], tuple[int, ...]]:
@@ -137,9 +147,7 @@ def test_masked_mean_equals_keras(data_format: str, keepdims: bool, seed: int) -
     x = random.normal(size=(5, 7, 7)).astype("float32")
     mask = random.random((5, 7)) < 0.6
     mask[:, 2] = True
-    hold_layer(
-        {"GlobalAveragePooling1D": {"data_format": data_format, "keepdims": keepdims}}, x, mask=mask, seed=seed
-    )
+    hold_layer({"GlobalAveragePooling1D": {"data_format": data_format, "keepdims": keepdims}}, x, mask=mask, seed=seed)
 
 
 def test_row_without_a_step_is_nan_as_in_keras() -> None:

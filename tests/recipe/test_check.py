@@ -53,11 +53,11 @@ def test_seven_mistakes_are_seven_located_errors(tmp_path: Path) -> None:
     found = [(p.place.line, p.place.column, p.message) for p in caught.value.problems if p.place]
     assert found == [
         (6, 13, 'the source has no field "labl"; did you mean label?'),
-        (9, 21, "expected an integer above 0, found -4"),
+        (9, 22, "expected an integer above 0, found -4"),
         (10, 7, 'there is no layer called "Densse"'),
         (12, 22, 'Adam has no option "learning_rat"'),
         (15, 18, 'Fit has no option "batchsize"'),
-        (17, 45, "expected an integer of 0 or more, found -1"),
+        (17, 46, "expected an integer of 0 or more, found -1"),
         (19, 3, 'no run produces "test.acuracy"'),
     ]
 
@@ -65,7 +65,7 @@ def test_seven_mistakes_are_seven_located_errors(tmp_path: Path) -> None:
 CASES = {
     "a dense layer in front of pictures is told by the loss": (
         ("Reshape: {target_shape: [64]}", "Reshape: {target_shape: [8, 8]}"),
-        "class numbers",
+        "the target has shape (None,), but dense_1 gives (None, 8, 10)",
     ),
     "a convolution on rows of numbers": (
         ("- Dense: {units: 32, activation: relu}", "- Conv2D: {filters: 4, kernel_size: 3}"),

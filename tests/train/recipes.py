@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from trainer.recipe.document import Document
-
 from trainer.recipe.load import Loaded, recipe_of
 from trainer.runs.directory import RunDirectory
 from trainer.train.job import Options, Outcome, fit
@@ -26,7 +25,7 @@ model:
     - Dense: {units: 32, activation: relu}
     - Dropout: {rate: 0.3}
     - Dense: {units: 10, activation: softmax}
-compile: {optimizer: adam, loss: sparse_categorical_crossentropy, metrics: [accuracy]}
+compile: {optimizer: {adam: {learning_rate: 0.01}}, loss: sparse_categorical_crossentropy, metrics: [accuracy]}
 fit: {epochs: 4, batch_size: 32, validation_split: 0.25}
 """
 

@@ -35,22 +35,16 @@ def explain(
 
 def show(meaning: Explanation) -> None:
     """One meaning on standard output."""
-    from rich import box
-    from rich.table import Table
-
     put(f"{meaning.name}: {meaning.what}")
     if meaning.text:
         put("\n" + meaning.text)
     if meaning.aliases:
         put("\nalso: " + ", ".join(meaning.aliases))
-    if meaning.options:
-        table = Table("option", "type", "default", "meaning", box=box.SIMPLE_HEAD)
-        for option in meaning.options:
-            default = "required" if option.default is None else option.default
-            table.add_row(option.name, option.type, default, option.text)
-        console().print(table)
+    for option in meaning.options:
+        given = "required" if option.default is None else f"by default {option.default}"
+        put(f"\n  {option.name}: {option.type}; {given}\n      {option.text}")
     if meaning.example:
-        put(f"example: {meaning.example}")
+        put(f"\nexample: {meaning.example}")
 
 
 def list_names(

@@ -17,7 +17,10 @@ from trainer.regularizers.base import Regularizer
 from trainer.shapes import Shape
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import torch
+    from numpy import ndarray
 
 
 @dataclass(frozen=True)
@@ -104,6 +107,8 @@ class Layer(Declared, kind="layer", room="trainer.layers", keras="keras.layers")
     "Whether integer input stays as it is; the model casts it to float32 otherwise, as Keras does."
     fitted: ClassVar[bool] = False
     "Whether the layer is adapted to training rows before use (`adapt`)."
+    reads_ragged: ClassVar[bool] = False
+    "Whether the layer takes rows of unequal length (`ragged`)."
 
     name: Name | None = None
     "Name of the layer; by default the class name in snake case with a running number."
@@ -120,6 +125,14 @@ class Layer(Declared, kind="layer", room="trainer.layers", keras="keras.layers")
 
     def forward(self, w: Weights, x: Any) -> Any:
         """The output for the input tensor `x` (a list of tensors for merges)."""
+        raise NotImplementedError
+
+    def adapt(self, batches: Iterable[ndarray], shape: Shape) -> dict[str, ndarray]:
+        """The weights, by name, that these training rows give; for layers that say `fitted`."""
+        raise NotImplementedError
+
+    def ragged(self, w: Weights, values: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
+        """The output for rows values[offsets[i]:offsets[i + 1]]; for layers that say `reads_ragged`."""
         raise NotImplementedError
 
     def compute_mask(self, x: Any, mask: Any) -> Any:

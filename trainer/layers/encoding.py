@@ -30,6 +30,7 @@ class CategoryEncoding(Layer):
 
     preprocessing = True
     reads_integers = True
+    reads_ragged = True
 
     def build(self, plan: Plan, shape: Shape) -> Shape:
         if self.output_mode == "one_hot":
@@ -114,6 +115,7 @@ class PadSequences(Layer, keras=""):
 
     preprocessing = True
     reads_integers = True
+    reads_ragged = True
 
     def build(self, plan: Plan, shape: Shape) -> Shape:
         if len(shape) < 2:

@@ -72,8 +72,9 @@ class Rescaling(Layer):
         return shape
 
     def forward(self, w: Weights, x: Tensor) -> Tensor:
-        # A product with a float takes integers of any width as they are, in one pass.
-        scaled = (x.float() if x.dtype is torch.float64 else x) * _factor(self.scale, x)
+        values, scale = x.float(), _factor(self.scale, x)
+        # What was cast is ours to overwrite, which halves the time for pictures of bytes.
+        scaled = values * scale if values is x else values.mul_(scale)
         return scaled if self.offset == 0 else scaled + _factor(self.offset, x)
 
 
@@ -148,7 +149,7 @@ class Normalization(Layer):
             mean, variance = (torch.tensor(v, device=x.device) for v in (self.mean, self.variance))
         mean, variance = self._along(mean, x.dim()), self._along(variance, x.dim())
         deviation = variance.sqrt().clamp(min=EPSILON)
-        values = x.float() if x.dtype is torch.float64 else x
+        values = x.float()
         return values * deviation + mean if self.invert else (values - mean) / deviation
 
     def _along(self, values: Tensor, rank: int) -> Tensor:

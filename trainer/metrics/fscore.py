@@ -88,6 +88,8 @@ class F1Score(FScore):
 class FBetaScore(FScore):
     """Mean of precision and recall in which recall counts beta times as much. As in Keras, masked entries count."""
 
+    logged = "fbeta_score"
+
     beta: PositiveFloat = 1.0
     "How many times as much recall counts."
 

@@ -72,7 +72,7 @@ def first_values(spec: WeightSpec, seed: int, path: str) -> np.ndarray:
     """A weight's first values: from the initializer's own seed, or the recipe's seed, the layer's path and the name."""
     own = getattr(spec.initializer, "seed", None)
     random = stream(seed, "init", path, spec.name) if own is None else stream(own, "init")
-    return np.ascontiguousarray(spec.initializer.values(spec.shape, random), dtype=spec.dtype)
+    return np.array(spec.initializer.values(spec.shape, random), dtype=spec.dtype, order="C")
 
 
 class Network(nn.Module):
@@ -89,7 +89,7 @@ class Network(nn.Module):
         )
         self._steps = [(self.cell(c.layer), c.inputs, c.output) for c in graph.calls]
         self.activity: list[torch.Tensor] = []
-        self.masked = any(type(c.layer).compute_mask is not Layer.compute_mask for c in self.cells.values())  # type: ignore[attr-defined]
+        self.masked = any(type(x).compute_mask is not Layer.compute_mask for x in graph.layers.values())
 
     def cell(self, name: str) -> Cell:
         """The built layer of that name."""
@@ -107,17 +107,17 @@ class Network(nn.Module):
         masks: dict[int, Any] = {}
         self.activity = []
         for cell, reads, makes in self._steps:
-            layer = cell.layer
+            layer: Any = cell.layer
             x = values[reads[0]] if len(reads) == 1 else [values[i] for i in reads]
             if not self.masked:
                 out = layer.forward(cell, x)
             else:
                 mask = masks.get(reads[0]) if len(reads) == 1 else [masks.get(i) for i in reads]
-                out = layer.forward(cell, x, mask=mask) if layer.takes_mask else layer.forward(cell, x)  # type: ignore[call-arg]
+                out = layer.forward(cell, x, mask=mask) if layer.takes_mask else layer.forward(cell, x)
                 masks[makes] = layer.compute_mask(x, mask)
             penalty = getattr(layer, "activity_regularizer", None)
             if penalty is not None:
-                self.activity.append(penalty.penalty(out))
+                self.activity.append(penalty.penalty(out) / out.shape[0])
             values[makes] = out
             if makes == until:
                 break
@@ -150,4 +150,4 @@ class Network(nn.Module):
             for (_, path, tensor, _), value in zip(rows, weights, strict=True):
                 if tuple(tensor.shape) != value.shape:
                     raise ValueError(f"{path} has shape {tuple(tensor.shape)}, given was {value.shape}")
-                tensor.copy_(torch.from_numpy(np.ascontiguousarray(value)))
+                tensor.copy_(torch.from_numpy(np.array(value, order="C")))

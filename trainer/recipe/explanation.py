@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any
 
-from trainer.declare import REQUIRED, Block, Declared, describe, explained, plural, type_words
+from trainer.declare import REQUIRED, Block, Declared, block_in, describe, explained, plural, type_words
 from trainer.errors import RecipeError, nearest
 from trainer.options import article, shown
 from trainer.recipe.json_schema import KINDS, kind_named
@@ -116,7 +116,7 @@ def _key(parts: list[str]) -> Explanation | None:
         field = cls.model_fields.get(part)
         if field is None:
             return None
-        inner = _block(field.annotation)
+        inner = block_in(field.annotation)
         if depth == len(parts) - 1:
             text = describe(cls)[part]
             words = type_words(field.annotation, field.metadata)
@@ -128,12 +128,6 @@ def _key(parts: list[str]) -> Explanation | None:
             return None
         cls = inner
     return None
-
-
-def _block(annotation: Any) -> type[Block] | None:
-    if isinstance(annotation, type) and issubclass(annotation, Block) and not issubclass(annotation, Declared):
-        return annotation
-    return next((b for b in map(_block, get_args(annotation)) if b is not None), None)
 
 
 def listed(word: str) -> list[tuple[str, str]]:

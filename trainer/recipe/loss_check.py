@@ -74,6 +74,8 @@ class LossCheck:
                     f"{self.name} needs class numbers, but the target has {shape[-1]} columns",
                     "use categorical_crossentropy for one-hot targets, or remove the target's one_hot encoding",
                 )
+            elif len(shape) not in (len(out) - 1, len(out)):
+                self._shapes(shape, out)
             elif self.classes and units and units < len(self.classes) and not self.target.preprocess:
                 self._wrong(
                     f"the target has {len(self.classes)} classes, but {self.last} has {units} units",
@@ -84,7 +86,10 @@ class LossCheck:
             hint = f"use sparse_categorical_crossentropy, or add {step} to the target's preprocess"
             self._wrong(f"{self.name} needs one-hot targets, but the target is one number a row", hint)
         elif clash(shape, out) and not (len(shape) + 1 == len(out) and units == 1 and not clash(shape, out[:-1])):
-            self._wrong(
-                f"the target has shape {text(shape)}, but {self.last} gives {text(out)}",
-                f"make {self.last} give one value for each value of the target",
-            )
+            self._shapes(shape, out)
+
+    def _shapes(self, shape: Shape, out: Shape) -> None:
+        remedy = f"make {self.last} give one value for each value of the target"
+        if len(out) > 2 > len(shape):
+            remedy = "put Flatten, a global pooling layer or a recurrent layer before the last layers"
+        self._wrong(f"the target has shape {text(shape)}, but {self.last} gives {text(out)}", remedy)

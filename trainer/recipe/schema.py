@@ -317,11 +317,14 @@ class Bounds(Block):
 
     @model_validator(mode="after")
     def _says_something(self) -> Bounds:
-        if self.min is None and self.max is None and self.value is None:
+        if not self._bounded():
             raise ValueError("expected min, max or value")
         if self.value is None and (self.abs is not None or self.rel is not None):
             raise ValueError("abs and rel go with value")
         return self
+
+    def _bounded(self) -> bool:
+        return not (self.min is None and self.max is None and self.value is None)
 
     def holds(self, figure: float) -> bool:
         """Whether the figure is within the bounds; NaN never is."""
@@ -348,11 +351,8 @@ class Expectation(Bounds):
     mean: Bounds | None = None
     "What the mean over seeds must be (`trainer reproduce --seeds N`)."
 
-    @model_validator(mode="after")
-    def _says_something(self) -> Expectation:
-        if self.mean is None:
-            Bounds._says_something(self)
-        return self
+    def _bounded(self) -> bool:
+        return self.mean is not None or super()._bounded()
 
 
 class Recipe(Block):

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from trainer.errors import FileError, Problem
 
-SECONDS = 10.0
+SECONDS = 8.0
 MEMORY = 2**30
 BYTES_A_SECOND = 100 * 2**20
 "Large files get this much more time."

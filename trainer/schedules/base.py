@@ -26,7 +26,7 @@ class Schedule(Declared, kind="schedule", room="trainer.schedules", keras="keras
         return {"ConstantRate": {"learning_rate": value}}
 
 
-class ConstantRate(Schedule):
+class ConstantRate(Schedule, keras=""):
     """The same learning rate at every step; written as a bare number."""
 
     learning_rate: PositiveFloat

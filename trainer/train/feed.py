@@ -93,7 +93,7 @@ class Pipeline:
         cells = self.cells[:stop]
         with torch.no_grad():
             if isinstance(column, Ragged):
-                if not cells or not hasattr(cells[0].layer, "ragged"):
+                if not cells or not cells[0].layer.reads_ragged:
                     first = type(cells[0].layer).__name__ if cells else "the model"
                     raise DataError(
                         f"{self.path}: rows have unequal lengths, which {first} can't read",
