@@ -8,7 +8,9 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,16 +52,29 @@ def padded(words: Ragged, length: int) -> np.ndarray:
     return out
 
 
-def arrays(name: str, data: Path | None) -> tuple[np.ndarray, np.ndarray]:
-    """The training rows of a program, preprocessed."""
-    rows = Source.parse(SOURCES[name]).open(Places(None, data)).train
-    columns = list(rows.columns.values())
+Arrays = tuple[np.ndarray, np.ndarray]
+
+
+def arrays(name: str, data: Path | None) -> tuple[Arrays, Arrays | None]:
+    """The training and the test rows of a program, preprocessed."""
+    table = Source.parse(SOURCES[name]).open(Places(None, data))
+    train = prepared(name, table.train.columns)
+    test = prepared(name, table.test.columns) if table.test is not None else None
+    if name == "boston":
+        mean, std = train[0].mean(0), train[0].std(0)
+        train = (train[0] - mean) / std, train[1]
+        test = test and ((test[0] - mean) / std, test[1])
+    return train, test
+
+
+def prepared(name: str, fields: Mapping[str, Any]) -> Arrays:
+    """Input and target as the model takes them."""
+    columns = list(fields.values())
     if name == "pima":
         return np.stack(columns[:8], 1).astype("float32"), np.asarray(columns[8], "float32")[:, None]
     x, y = columns[0], np.asarray(columns[-1])
     if name == "boston":
-        x = np.asarray(x, "float32")
-        return (x - x.mean(0)) / x.std(0), y.astype("float32").reshape(-1, 1)
+        return np.asarray(x, "float32"), y.astype("float32").reshape(-1, 1)
     if name in ("imdb", "reuters"):
         x = multi_hot(x, 10000)
         return x, y.astype("float32")[:, None] if name == "imdb" else y.astype("int64")
@@ -107,8 +122,8 @@ def keras_model(name: str) -> Any:
     return model
 
 
-def run_keras(name: str, x: np.ndarray, y: np.ndarray, epochs: int) -> list[float]:
-    """Seconds of each epoch of `model.fit`."""
+def run_keras(name: str, train: Arrays, test: Arrays | None, epochs: int) -> list[float]:
+    """Seconds of each epoch of `model.fit`; the test rows are evaluated afterwards."""
     import keras
 
     class Clock(keras.callbacks.Callback):
@@ -123,7 +138,10 @@ def run_keras(name: str, x: np.ndarray, y: np.ndarray, epochs: int) -> list[floa
             self.seconds.append(time.perf_counter() - self.began)
 
     clock = Clock()
-    keras_model(name).fit(x, y, epochs=epochs, batch_size=BATCH.get(name, 128), verbose=0, callbacks=[clock])
+    model, size = keras_model(name), BATCH.get(name, 128)
+    model.fit(*train, epochs=epochs, batch_size=size, verbose=0, callbacks=[clock])
+    if test is not None:
+        model.evaluate(*test, batch_size=size, verbose=0)
     return clock.seconds
 
 
@@ -158,11 +176,17 @@ def torch_model(name: str) -> torch.nn.Module:
     return n.Sequential(*stacks[name]())
 
 
-def run_torch(name: str, x: np.ndarray, y: np.ndarray, epochs: int) -> list[float]:
-    """Seconds of each epoch of a good plain loop: tensors in memory, index batches, metrics kept as tensors."""
+def tensors(name: str, rows: Arrays) -> tuple[torch.Tensor, torch.Tensor]:
+    """The rows as PyTorch takes them."""
+    x, y = rows
     if name == "mnist_cnn":
         x = np.ascontiguousarray(x.transpose(0, 3, 1, 2))
-    xs, ys = torch.from_numpy(x), torch.from_numpy(y)
+    return torch.from_numpy(x), torch.from_numpy(y)
+
+
+def run_torch(name: str, train: Arrays, test: Arrays | None, epochs: int) -> list[float]:
+    """Seconds of each epoch of a good plain loop: tensors in memory, index batches, metrics kept as tensors."""
+    xs, ys = tensors(name, train)
     model = torch_model(name)
     if name in ("pima", "mnist_cnn", "digits"):
         optimizer: torch.optim.Optimizer = torch.optim.Adam(model.parameters(), eps=1e-7)
@@ -172,6 +196,12 @@ def run_torch(name: str, x: np.ndarray, y: np.ndarray, epochs: int) -> list[floa
     loss_of: Any = (
         torch.nn.BCEWithLogitsLoss() if binary else torch.nn.MSELoss() if regression else torch.nn.CrossEntropyLoss()
     )
+
+    def hits(out: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        if regression:
+            return (out - y).abs().sum()
+        return (((out > 0) == (y > 0.5)) if binary else out.argmax(1) == y).sum()
+
     size, seconds = BATCH.get(name, 128), []
     for _ in range(epochs):
         began = time.perf_counter()
@@ -185,10 +215,17 @@ def run_torch(name: str, x: np.ndarray, y: np.ndarray, epochs: int) -> list[floa
             optimizer.step()
             total += loss.detach() * len(index)
             with torch.no_grad():
-                hit = (out - yb).abs() if regression else ((out > 0) == (yb > 0.5)) if binary else out.argmax(1) == yb
-                right += hit.sum()
-        total.item(), right.item()
+                right += hits(out, yb)
+        print(f"loss {total.item():.4f}, metric {right.item():.4f}", file=sys.stderr)
         seconds.append(time.perf_counter() - began)
+    if test is not None:
+        model.eval()
+        with torch.inference_mode():
+            for xb, yb in zip(*(t.split(size) for t in tensors(name, test)), strict=True):
+                out = model(xb)
+                total += loss_of(out, yb) * len(xb)
+                right += hits(out, yb)
+        print(f"loss {total.item():.4f}, metric {right.item():.4f}", file=sys.stderr)
     return seconds
 
 
@@ -200,9 +237,11 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--data", type=Path, default=None)
     asked = parser.parse_args()
-    x, y = arrays(asked.program, asked.data)
+    train, test = arrays(asked.program, asked.data)
+    if asked.program == "digits":
+        test = None
     run = run_keras if asked.peer == "keras" else run_torch
-    print(json.dumps({"epoch_seconds": run(asked.program, x, y, asked.epochs), "rows": len(x)}))
+    print(json.dumps({"epoch_seconds": run(asked.program, train, test, asked.epochs), "rows": len(train[0])}))
 
 
 if __name__ == "__main__":

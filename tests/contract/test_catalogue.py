@@ -18,7 +18,7 @@ LEAST = {
     "callback": 7,
     "constraint": 4,
     "initializer": 14,
-    "layer": 30,
+    "layer": 29,
     "loss": 5,
     "metric": 8,
     "optimizer": 3,

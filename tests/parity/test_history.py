@@ -127,4 +127,5 @@ def test_history_equals_keras(case: str) -> None:
     for name, values in theirs.items():
         known = [v for v in history[name] if v == v]
         np.testing.assert_allclose(known, values, rtol=1e-5, atol=1e-7, err_msg=name)
+    built.network.eval()
     close(built.network.run(torch.from_numpy(x))[0], model.predict(x, verbose=0), "predictions after training", 1e-4)

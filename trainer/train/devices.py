@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -25,6 +29,37 @@ def choose_device(asked: str = "auto") -> torch.device:
     return torch.device(asked)
 
 
+HEAP_KEPT = 2**30
+"Bytes of freed memory that stay with the process instead of going back to the system."
+
+
+def keep_heap() -> bool:
+    """Let glibc keep and reuse large blocks, which it hands back after every step otherwise, to be faulted in again.
+
+    Returns whether it took effect; other C libraries are left as they are.
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    trim_threshold, mmap_threshold = -1, -3
+    if mallopt is None:
+        return False
+    # Some versions take no threshold above 32 MB.
+    kept = any(mallopt(mmap_threshold, size) for size in (HEAP_KEPT, 2**25))
+    return kept and bool(mallopt(trim_threshold, HEAP_KEPT))
+
+
+@contextmanager
+def settings_kept() -> Iterator[None]:
+    """Put torch's number of threads and its treatment of denormal numbers back at the end."""
+    threads, keeps_denormals = torch.get_num_threads(), bool(torch.full((1,), 1e-39).mul_(1.0).item())
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.set_flush_denormal(not keeps_denormals)
+
+
 def set_threads(work: int, kept: int | None = None) -> int:
     """Threads for a step of `work` multiply-adds: one for small steps, all cores otherwise.
 
@@ -32,6 +67,7 @@ def set_threads(work: int, kept: int | None = None) -> int:
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = kept or (1 if work < SMALL_STEP else cores)
+    keep_heap()
     # Numbers below 1e-38 slow recurrent layers down five times and mean nothing; set before threads start.
     torch.set_flush_denormal(True)
     torch.set_num_threads(threads)

@@ -30,7 +30,7 @@ from trainer.sources.base import Places
 from trainer.sources.columns import Rows, Table
 from trainer.sources.split import folds as fold_indices
 from trainer.train.build import Built, build, real_outline, step_work
-from trainer.train.devices import choose_device, set_threads
+from trainer.train.devices import choose_device, set_threads, settings_kept
 from trainer.train.fingerprint import differences, fingerprint
 from trainer.train.loop import Progress, Quiet, Training
 from trainer.train.rows import Sets, class_numbers, divide
@@ -178,7 +178,7 @@ class Job:
     def run(self) -> Outcome:
         """Everything from data to metrics."""
         try:
-            with Signals() as signals:
+            with Signals() as signals, settings_kept():
                 self.signals = signals
                 return self._run()
         except BaseException as error:
