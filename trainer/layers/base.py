@@ -6,6 +6,7 @@ A layer is frozen options. `build(plan, shape) -> shape` is its only shape arith
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
 
     import torch
     from numpy import ndarray
+
+
+MOST_NUMBERS = 2**38
+"Numbers in a weight, 1 TiB in float32: more is a slip."
 
 
 @dataclass(frozen=True)
@@ -71,6 +76,9 @@ class Plan:
         known = tuple(n for n in shape if n is not None)
         if len(known) < len(shape):
             raise ValueError(f"the last axis of the input must be known to make the weight {name}")
+        if math.prod(known) > MOST_NUMBERS:
+            sizes = " x ".join(map(str, known))
+            raise ValueError(f"the weight {name} would have {sizes} numbers, more than {MOST_NUMBERS:.0e}")
         self.weights.append(WeightSpec(name, known, initializer, regularizer, constraint, trainable, group, dtype))
 
     def child(self, name: str, layer: Layer, shape: Any) -> Shape:
@@ -105,6 +113,8 @@ class Layer(Declared, kind="layer", room="trainer.layers", keras="keras.layers")
     "Whether the layer may stand under a feature's `preprocess`."
     reads_integers: ClassVar[bool] = False
     "Whether integer input stays as it is; the model casts it to float32 otherwise, as Keras does."
+    activates_last: ClassVar[bool] = False
+    "Whether `forward` ends in the option `activation`, so that a loss may look at the scores before it."
     fitted: ClassVar[bool] = False
     "Whether the layer is adapted to training rows before use (`adapt`)."
     reads_ragged: ClassVar[bool] = False

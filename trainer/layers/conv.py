@@ -40,6 +40,7 @@ class Conv(Layer, abstract=True):
     """
 
     rank: ClassVar[int] = 0
+    activates_last = True
 
     filters: PositiveInt
     "Channels of the output."

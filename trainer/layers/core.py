@@ -23,6 +23,7 @@ class Activation(Layer):
     "Function applied to the input."
 
     supports_masking = True
+    activates_last = True
 
     def forward(self, w: Weights, x: Tensor) -> Tensor:
         return self.activation(x)

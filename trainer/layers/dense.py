@@ -43,6 +43,7 @@ class Dense(Layer):
     "Projection of the bias after each update."
 
     supports_masking = True
+    activates_last = True
 
     def build(self, plan: Plan, shape: Shape) -> Shape:
         if len(shape) < 2:

@@ -39,6 +39,14 @@ class Loss(Declared, kind="loss", room="trainer.losses", keras="keras.losses"):
         """The mean of `values`; overridden where one operation gives it."""
         return self.values(y_true, y_pred).mean()
 
+    def joins(self, activation: str) -> bool:
+        """Whether the loss gives gradients with respect to the scores before that last activation (`at_scores`)."""
+        return False
+
+    def at_scores(self, y_true: torch.Tensor, y_pred: torch.Tensor, scores: torch.Tensor, mean: bool) -> torch.Tensor:
+        """`values` (or their mean) of y_pred, differentiated with respect to the scores that it was made from."""
+        raise NotImplementedError
+
     def valid(self, y_true: torch.Tensor) -> torch.Tensor | None:
         """A mask of the targets that count, when the loss leaves some out."""
         return None
@@ -60,17 +68,25 @@ class Loss(Declared, kind="loss", room="trainer.losses", keras="keras.losses"):
         y_pred: torch.Tensor,
         sample_weight: torch.Tensor | None = None,
         mask: torch.Tensor | None = None,
+        scores: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """The reduced loss of a batch, a scalar (the weighted values under `reduction: none`).
+
+        `scores`, for losses that join the model's last activation, are what that activation was given: gradients then
+        go straight to them and do not die where a probability is 0 or 1, as in Keras on TensorFlow.
 
         With a mask, means are over what is unmasked; weights multiply the values but enter the divisor only under
         `mean_with_sample_weight`. Weights of fewer axes than the values weigh whole samples.
         """
         y_true, y_pred = paired(y_true, y_pred, cast=self.targets != "integer")
         valid = self.valid(y_true)
-        if sample_weight is None and mask is None and valid is None and self.reduction in _MEANS:
-            return self.mean(y_true, y_pred)
-        values = self.values(y_true, y_pred)
+        plain = sample_weight is None and mask is None and valid is None and self.reduction in _MEANS
+        if scores is not None:
+            values = self.at_scores(y_true, y_pred, scores.reshape(y_pred.shape), plain)
+        else:
+            values = self.mean(y_true, y_pred) if plain else self.values(y_true, y_pred)
+        if plain:
+            return values
         if valid is not None:
             valid = valid.reshape(values.shape)
             mask = valid if mask is None else mask & valid

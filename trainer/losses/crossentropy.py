@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from trainer.errors import DataError
 from trainer.lazy import F, torch
 from trainer.losses.base import EPSILON, Loss
+from trainer.losses.scores import differentiated, off_target
 from trainer.losses.shaping import alike
 from trainer.options import Bool, Fraction, Int
 
@@ -134,6 +135,15 @@ class BinaryCrossentropy(Loss):
     axis: Int = -1
     "Axis that the mean is taken along."
 
+    def joins(self, activation: str) -> bool:
+        return activation in self.fits and not self.from_logits
+
+    def at_scores(self, y_true: Tensor, y_pred: Tensor, scores: Tensor, mean: bool) -> Tensor:
+        p, flags = y_pred.detach(), smoothed_flags(y_true, self.label_smoothing)
+        value = binary_crossentropy(flags, p, reduction="mean" if mean else "none")
+        made = differentiated(scores, value, p - flags, 1 / p.numel() if mean else 1.0)
+        return made if mean else made.mean(self.axis)
+
     def values(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         flags = smoothed_flags(y_true, self.label_smoothing)
         return binary_crossentropy(flags, y_pred, self.from_logits).mean(self.axis)
@@ -155,6 +165,17 @@ class CategoricalCrossentropy(Loss):
     axis: Int = -1
     "Axis of the classes."
 
+    def joins(self, activation: str) -> bool:
+        return activation in self.fits and not self.from_logits and self.axis == -1
+
+    def at_scores(self, y_true: Tensor, y_pred: Tensor, scores: Tensor, mean: bool) -> Tensor:
+        p, smoothing = y_pred.detach(), self.label_smoothing
+        if smoothing:
+            y_true = y_true * (1.0 - smoothing) + smoothing / y_true.shape[-1]
+        value = categorical_crossentropy(y_true, p)
+        made = differentiated(scores, value, p * y_true.sum(-1, keepdim=True) - y_true)
+        return made.mean() if mean else made
+
     def values(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         return categorical_crossentropy(y_true, y_pred, self.from_logits, self.label_smoothing, self.axis)
 
@@ -171,6 +192,17 @@ class SparseCategoricalCrossentropy(Loss):
     "Class number whose targets do not count (often -1 or 255, for void)."
     axis: Int = -1
     "Axis of the classes."
+
+    def joins(self, activation: str) -> bool:
+        return activation in self.fits and not self.from_logits and self.axis == -1
+
+    def at_scores(self, y_true: Tensor, y_pred: Tensor, scores: Tensor, mean: bool) -> Tensor:
+        p = y_pred.detach()
+        labels = class_numbers(y_true, p, -1)
+        reduction = "mean" if mean else "none"
+        value = sparse_categorical_crossentropy(y_true, p, False, self.ignore_class, reduction=reduction)
+        valid = None if self.ignore_class is None else labels != self.ignore_class
+        return differentiated(scores, value, off_target(p, labels, valid), 1 / labels.numel() if mean else 1.0)
 
     def values(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         return sparse_categorical_crossentropy(y_true, y_pred, self.from_logits, self.ignore_class, self.axis)

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from trainer.activations.base import Activation
 from trainer.layers.base import Layer, Plan, WeightSpec
 from trainer.model.graph import Graph
 from trainer.streams import derive, mixed, stream
@@ -75,6 +76,12 @@ def first_values(spec: WeightSpec, seed: int, path: str) -> np.ndarray:
     return np.array(spec.initializer.values(spec.shape, random), dtype=spec.dtype, order="C")
 
 
+def last_activation(layer: Layer) -> Activation | None:
+    """The activation that a layer ends in; None for a linear one, or when it does not end in one."""
+    found = getattr(layer, "activation", None) if layer.activates_last else None
+    return None if found is None or found == Activation.parse(None) else found
+
+
 class Network(nn.Module):
     """A model that runs: the graph's calls over its cells."""
 
@@ -87,7 +94,15 @@ class Network(nn.Module):
                 for name, layer in graph.layers.items()
             }
         )
-        self._steps = [(self.cell(c.layer), c.inputs, c.output) for c in graph.calls]
+        self._end = next(iter(graph.outputs.values()))
+        last = next(graph.layers[c.layer] for c in graph.calls if c.output == self._end)
+        self.final = last_activation(last)
+        "The function that makes the output from `scores`, where the last layer ends in one."
+        self.scores: torch.Tensor | None = None
+        self._steps = [(self.cell(c.layer), graph.layers[c.layer], c.inputs, c.output) for c in graph.calls]
+        if self.final is not None:
+            bare = last.model_copy(update={"activation": Activation.parse(None)})
+            self._steps = [(c, bare if makes == self._end else x, i, makes) for c, x, i, makes in self._steps]
         self.activity: list[torch.Tensor] = []
         self.masked = any(type(x).compute_mask is not Layer.compute_mask for x in graph.layers.values())
 
@@ -102,12 +117,16 @@ class Network(nn.Module):
         return self.run(*inputs)[0]
 
     def run(self, *inputs: torch.Tensor, until: int | None = None) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """(output, its mask or None); penalties on outputs are left in `activity`. `until` asks for another tensor."""
+        """(output, its mask or None); `until` asks for another tensor of the graph.
+
+        Penalties on outputs are left in `activity`, and what the last activation was given in `scores`.
+        """
         values: dict[int, Any] = dict(zip(self.graph.inputs.values(), inputs, strict=True))
         masks: dict[int, Any] = {}
         self.activity = []
-        for cell, reads, makes in self._steps:
-            layer: Any = cell.layer
+        self.scores = None
+        layer: Any
+        for cell, layer, reads, makes in self._steps:
             x = values[reads[0]] if len(reads) == 1 else [values[i] for i in reads]
             if not self.masked:
                 out = layer.forward(cell, x)
@@ -115,13 +134,15 @@ class Network(nn.Module):
                 mask = masks.get(reads[0]) if len(reads) == 1 else [masks.get(i) for i in reads]
                 out = layer.forward(cell, x, mask=mask) if layer.takes_mask else layer.forward(cell, x)
                 masks[makes] = layer.compute_mask(x, mask)
+            if self.final is not None and makes == self._end:
+                self.scores, out = out, self.final(out)
             penalty = getattr(layer, "activity_regularizer", None)
             if penalty is not None:
                 self.activity.append(penalty.penalty(out) / out.shape[0])
             values[makes] = out
             if makes == until:
                 break
-        target = until if until is not None else next(iter(self.graph.outputs.values()))
+        target = until if until is not None else self._end
         return values[target], masks.get(target)
 
     def rows(self) -> Iterator[tuple[WeightSpec, str, torch.Tensor, bool]]:

@@ -100,7 +100,9 @@ def _kept(value: Any) -> Any:
 def total_loss(network: Network, loss: Loss, batch: Batch, weighted: bool = True) -> tuple[torch.Tensor, Any, Any]:
     """(loss with penalties, output, its mask) of a batch."""
     y_pred, mask = network.run(batch.x)
-    value = loss(batch.y, y_pred, batch.weight if weighted else None, mask)
+    final = network.final
+    scores = network.scores if final is not None and loss.joins(final.recipe_name()) else None
+    value = loss(batch.y, y_pred, batch.weight if weighted else None, mask, scores)
     for penalty in (*network.penalties(), *network.activity):
         value = value + penalty
     return value, y_pred, mask

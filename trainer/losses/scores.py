@@ -1,0 +1,53 @@
+"""Cross-entropies of a last sigmoid or softmax, differentiated with respect to the scores before it.
+
+The slope of the two together is p - y. Through the probability it would be 0 / 0 where that is 0 or 1 in float32, and
+Keras's clipping makes it 0: a network whose first outputs are that sure, and wrong, never learns (Keras on torch and
+JAX). Keras on TensorFlow goes to the scores, and so do we; the value stays the clipped one that all of them document.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+from trainer.lazy import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@functools.cache
+def _function() -> Any:
+    class AtScores(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, scores: Tensor, value: Tensor, slope: Tensor, share: float) -> Tensor:
+            ctx.slope, ctx.share, ctx.dtype = slope, share, scores.dtype
+            return value
+
+        @staticmethod
+        def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+            gradient = gradients[0] * ctx.share
+            if 0 < gradient.dim() < ctx.slope.dim():
+                gradient = gradient.unsqueeze(-1)
+            return (ctx.slope * gradient).to(ctx.dtype), None, None, None
+
+    return AtScores.apply
+
+
+def differentiated(scores: Tensor, value: Tensor, slope: Tensor, share: float = 1.0) -> Tensor:
+    """`value`, whose gradient with respect to `scores` is `slope` (times `share`).
+
+    Shape: value () or slope's, or slope's without the last axis; scores and slope alike
+    """
+    return _function()(scores, value, slope, share)
+
+
+def off_target(y_pred: Tensor, labels: Tensor, valid: Tensor | None) -> Tensor:
+    """p - y for class numbers; 0 in rows that do not count."""
+    labels = labels.unsqueeze(-1)
+    if valid is not None:
+        labels = torch.where(valid.unsqueeze(-1), labels, 0)
+    slope = y_pred.scatter_add(
+        -1, labels, torch.full((), -1.0, dtype=y_pred.dtype, device=y_pred.device).expand_as(labels)
+    )
+    return slope if valid is None else slope * valid.unsqueeze(-1)
