@@ -159,7 +159,8 @@ class Declared(Block):
         elif isinstance(value, str):
             name, options = value, {}
         else:
-            found = f"a mapping with {len(value)} keys" if isinstance(value, dict) else shown(value)
+            found = f"a mapping with {len(value) or 'no'} keys" if isinstance(value, dict) else shown(value)
+            found = "a mapping whose key is no name" if isinstance(value, dict) and len(value) == 1 else found
             hint = f"write a name, or {{Name: {{option: value}}}}; `trainer list {plural(cls.kind)}` shows the names"
             raise_all([(complaint(f"expected {article(cls.kind)}, found {found}", hint), ())])
         try:
@@ -254,6 +255,7 @@ _WORDS = {
     "tuple_type": "expected a list, found {found}",
     "dict_type": "expected a mapping, found {found}",
     "literal_error": "expected one of {expected}, found {found}",
+    "invalid_key": "expected a name as a key, found {found}",
     "model_type": "expected a mapping, found {found}",
     "model_attributes_type": "expected a mapping, found {found}",
     "too_short": "expected at least {min_length} entries, found {actual_length}",

@@ -13,6 +13,7 @@ Library code raises these; only `trainer/cli` prints them and exits.
 from __future__ import annotations
 
 import difflib
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
@@ -60,12 +61,22 @@ class Problem:
         lines = [f"{head}{self.message}"]
         if self.place and self.place.text:
             number = f"{self.place.line:>4} | "
+            start = self.place.column - 1
             # A tab keeps its width under the caret because it is copied.
-            lead = "".join("\t" if c == "\t" else " " for c in self.place.text[: self.place.column - 1])
-            lines += [number + self.place.text, " " * (len(number) - 2) + "| " + lead + "^" * max(1, self.place.width)]
+            lead = "".join("\t" if c == "\t" else " " * _cells(c) for c in self.place.text[:start])
+            marked = sum(map(_cells, self.place.text[start : start + self.place.width]))
+            carets = "^" * max(1, marked, self.place.width if start >= len(self.place.text) else 1)
+            lines += [number + self.place.text, " " * (len(number) - 2) + "| " + lead + carets]
         if self.hint:
             lines.append(f"       try: {self.hint}")
         return "\n".join(lines)
+
+
+def _cells(character: str) -> int:
+    """Columns of a terminal that a character takes."""
+    if unicodedata.combining(character):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
 
 
 class TrainerError(Exception):

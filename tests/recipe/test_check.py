@@ -96,6 +96,7 @@ CASES = {
     ),
     "kfold beside validation_split": (("epochs: 4,", "epochs: 4, kfold: {folds: 3},"), "kfold makes its own"),
     "nothing to do": (("epochs: 4,", "epochs: 4, initial_epoch: 4,"), "leaves nothing to do"),
+    "a layer too large for any machine": (("units: 32", "units: 99999999999999"), "numbers, more than"),
     "two metrics of one name": (("metrics: [accuracy]", "metrics: [accuracy, accuracy]"), "two metrics are called"),
 }
 

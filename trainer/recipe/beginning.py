@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import csv
+import itertools
+import math
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from trainer.errors import DataError, FileError, nearest
 from trainer.recipe.load import default_name
+from trainer.recipe.scalars import flow
 
 LOOKED_AT = 2000
+LONGEST = 1 << 16
+"So much of the first line is looked at for the character between values."
 FEW = 20
 "A whole-number target with at most so many different values counts as classes."
 
@@ -41,11 +47,11 @@ TABLE = """\
 name: {name}
 seed: 1
 dataset:
-  source: {{csv: {{path: {relative}{header}}}}}
+  source: {{csv: {{path: {relative}{reading}}}}}
   inputs:
     features: {{columns: [{columns}], preprocess: [Normalization]}}
   targets:
-    {label}: {{columns: [{target}]}}
+    {label}: {{columns: [{column}]}}
   split: {{test: 0.2}}
 model:
   layers:
@@ -68,12 +74,13 @@ class Looked:
 
     names: list[str]
     header: bool
+    delimiter: str
     rows: list[list[str]]
 
 
 def for_digits(path: Path) -> str:
     """A recipe for the bundled digits."""
-    return DIGITS.format(path=path, name=default_name(path))
+    return DIGITS.format(path=_comment(path), name=flow(default_name(path)))
 
 
 def for_csv(table: Path, path: Path, target: str | None) -> str:
@@ -81,37 +88,54 @@ def for_csv(table: Path, path: Path, target: str | None) -> str:
 
     Raises:
         DataError: no such column, or a target that is no number.
+        FileError: the table can't be read.
     """
     seen = look(table)
-    name = seen.names[-1] if target is None else target
-    if name not in seen.names:
-        raise DataError(
-            f'{table}: there is no column "{name}"', hint=nearest(name, seen.names) or ", ".join(seen.names)
-        )
-    numeric = [n for i, n in enumerate(seen.names) if all(_number(r[i]) is not None for r in seen.rows)]
-    if name not in numeric:
-        raise DataError(f'{table}: the target "{name}" holds text', hint="write its classes as numbers 0, 1, 2, …")
-    columns = [n for n in numeric if n != name]
-    if not columns:
-        raise DataError(f"{table}: no column but the target holds numbers alone")
+    name, columns = _chosen(table, seen, target)
     values = [_number(r[seen.names.index(name)]) or 0.0 for r in seen.rows]
     units, activation, loss, metric = problem(values)
-    label = name if name[0].isalpha() and default_name(name) == name else "target"
+    label = name if name[:1].isalpha() and default_name(name) == name else "target"
+    reading = "" if seen.delimiter == "," else f", delimiter: {flow(seen.delimiter)}"
     return TABLE.format(
         rows="First" if len(seen.rows) == LOOKED_AT else len(seen.rows),
-        file=table.name,
-        target=_quoted(name),
-        label=label,
-        path=path,
-        name=default_name(path),
-        relative=_quoted(os.path.relpath(table, path.parent)),
-        header="" if seen.header else ", header: false",
-        columns=", ".join(map(_quoted, columns)),
+        file=_comment(table.name),
+        target=_comment(name),
+        column=_column(name),
+        label=flow(label),
+        path=_comment(path),
+        name=flow(default_name(path)),
+        relative=flow(Path(os.path.relpath(table, path.parent)).as_posix()),
+        reading=reading if seen.header else f"{reading}, header: false",
+        columns=", ".join(map(_column, columns)),
         units=units,
         activation=f", activation: {activation}" if activation else "",
         loss=loss,
         metric=metric,
     )
+
+
+def _chosen(table: Path, seen: Looked, target: str | None) -> tuple[str, list[str]]:
+    """The target's column and those of the inputs."""
+    name = seen.names[-1] if target is None else target
+    if name not in seen.names:
+        hint = nearest(name, seen.names) or ", ".join(seen.names[:20])
+        raise DataError(f'{table}: there is no column "{name}"', hint=hint)
+    numeric = [
+        n for i, n in enumerate(seen.names) if _can_be_named(n) and all(_number(r[i]) is not None for r in seen.rows)
+    ]
+    if not _can_be_named(name):
+        raise DataError(f'{table}: a recipe can\'t name the column "{name}"', hint="give it another name in the file")
+    if name not in numeric:
+        raise DataError(f'{table}: the target "{name}" holds text', hint="write its classes as numbers 0, 1, 2, …")
+    columns = [n for n in numeric if n != name]
+    if not columns:
+        raise DataError(f"{table}: no column but the target holds numbers alone")
+    return name, columns
+
+
+def _can_be_named(column: str) -> bool:
+    """Whether a recipe can name the column: `0-7` would be a range."""
+    return column != "" and "\0" not in column and not re.fullmatch(r"\d+-\d+", column)
 
 
 def problem(values: list[float]) -> tuple[int, str, str, str]:
@@ -134,27 +158,39 @@ def look(table: Path) -> Looked:
     """
     try:
         with table.open(newline="", encoding="utf-8-sig") as file:
-            lines = [row for _, row in zip(range(LOOKED_AT + 1), csv.reader(file), strict=False) if row]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+            first = file.readline(LONGEST)
+            delimiter = max(",;\t|", key=first.count)
+            file.seek(0)
+            lines = [row for row in itertools.islice(csv.reader(file, delimiter=delimiter), LOOKED_AT + 1) if row]
+    except (OSError, UnicodeDecodeError, csv.Error, ValueError) as error:
         raise FileError(f"{table}: {getattr(error, 'strerror', None) or error}") from None
     header = bool(lines) and not any(_number(cell) is not None for cell in lines[0])
     rows = lines[1:] if header else lines
     if not rows:
         raise DataError(f"{table}: there are no rows")
     names = lines[0] if header else [str(i) for i in range(len(lines[0]))]
+    twice = next((n for i, n in enumerate(names) if n in names[:i]), None)
+    if twice is not None:
+        raise DataError(f'{table}: two columns are called "{twice}"', hint="give other names in the file")
     ragged = next((n for n, r in enumerate(rows, 1 + header) if len(r) != len(names)), None)
     if ragged is not None:
         raise DataError(f"{table}:{ragged}: expected {len(names)} values, found {len(rows[ragged - 1 - header])}")
-    return Looked(names, header, rows)
+    return Looked(names, header, delimiter, rows)
+
+
+_NUMBER = re.compile(r"\s*[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?\s*")
 
 
 def _number(cell: str) -> float | None:
-    try:
-        return float(cell)
-    except ValueError:
-        return None
+    """A finite number as a reader of CSV takes it; Python's own spellings (`1_000`, `inf`) are text."""
+    value = float(cell) if _NUMBER.fullmatch(cell) else math.inf
+    return value if math.isfinite(value) else None
 
 
-def _quoted(text: str) -> str:
-    plain = text.replace("_", "").replace(".", "").replace("/", "").replace("-", "")
-    return text if plain.isalnum() and text[0].isalpha() else f'"{text}"' if not text.isdigit() else text
+def _column(name: str) -> str:
+    return name if re.fullmatch(r"[0-9]{1,6}", name) else flow(name)
+
+
+def _comment(text: object) -> str:
+    """Text in a comment, which must not leave its line."""
+    return "".join(c if c.isprintable() else "?" for c in str(text))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from trainer.activations.base import Activation
 from trainer.callbacks.base import Callback
 from trainer.constraints.base import Constraint
-from trainer.declare import KIND_MARK, Declared, describe, plural
+from trainer.declare import KIND_MARK, Block, Declared, block_in, describe, plural
 from trainer.initializers.base import Initializer
 from trainer.layers.base import Layer
 from trainer.losses.base import Loss
@@ -33,16 +34,57 @@ KINDS: tuple[type[Declared], ...] = (
 )
 
 
+PARTIAL = ".changed"
+"Ends the name of a definition as it holds in a recipe that extends another: the same, but nothing must be given."
+
+
 def json_schema() -> dict[str, Any]:
-    """The schema of a whole recipe file."""
+    """The schema of a whole recipe file, alone or extending another."""
     definitions: dict[str, Any] = {}
-    root = _linked(Recipe.model_json_schema(), definitions)
-    root["properties"]["extends"] = {"type": "string", "description": "Another recipe; this one says what differs."}
-    root["required"] = [n for n in root.get("required", []) if n != "name"]
+    whole = _documented(Recipe, _linked(Recipe.model_json_schema(), definitions))
+    whole["required"] = [n for n in whole.get("required", []) if n != "name"]
+    for block in _blocks(Recipe):
+        definitions[block.__name__] = _documented(block, definitions[block.__name__])
     for kind in KINDS:
         definitions[kind.kind] = _kind(kind, definitions)
-    title = {"$schema": "http://json-schema.org/draft-07/schema#", "title": "trainer recipe"}
-    return {**title, **root, "definitions": dict(sorted(definitions.items()))}
+    extends = {"type": "string", "description": "Another recipe; this one says what differs.", "minLength": 1}
+    changed = _changed(whole, definitions)
+    changed["properties"] = {"extends": extends, **changed["properties"]}
+    definitions |= {"recipe": whole, f"recipe{PARTIAL}": changed}
+    return {
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        "title": "trainer recipe",
+        "type": "object",
+        "if": {"type": "object", "required": ["extends"]},
+        "then": {"$ref": f"#/definitions/recipe{PARTIAL}"},
+        "else": {"$ref": "#/definitions/recipe"},
+        "definitions": dict(sorted(definitions.items())),
+    }
+
+
+def _blocks(cls: type[Block]) -> Iterator[type[Block]]:
+    """The blocks that a block is made of."""
+    for option in cls.model_fields.values():
+        inner = block_in(option.annotation)
+        if inner is not None:
+            yield inner
+            yield from _blocks(inner)
+
+
+def _changed(value: Any, definitions: dict[str, Any]) -> Any:
+    """A schema for what is merged over a parent's value: lists are replaced, so they stay as they are."""
+    if isinstance(value, list):
+        return [_changed(v, definitions) for v in value]
+    if not isinstance(value, dict):
+        return value
+    made = {k: v if k == "items" else _changed(v, definitions) for k, v in value.items() if k != "required"}
+    name = str(value.get("$ref", "")).removeprefix("#/definitions/")
+    if not name:
+        return made
+    if f"{name}{PARTIAL}" not in definitions:
+        definitions[f"{name}{PARTIAL}"] = {}  # kinds nest in themselves
+        definitions[f"{name}{PARTIAL}"] = _changed(definitions[name], definitions)
+    return {**made, "$ref": f"#/definitions/{name}{PARTIAL}"}
 
 
 def _kind(kind: type[Declared], definitions: dict[str, Any]) -> dict[str, Any]:
@@ -51,7 +93,7 @@ def _kind(kind: type[Declared], definitions: dict[str, Any]) -> dict[str, Any]:
     for name, final in names.items():
         key = f"{kind.kind}.{final.__name__}"
         if key not in definitions:
-            definitions[key] = _described(final, _linked(final.model_json_schema(), definitions))
+            definitions[key] = _documented(final, _linked(final.model_json_schema(), definitions))
         objects[name] = {"anyOf": [{"$ref": f"#/definitions/{key}"}, {"type": "null"}]}
     bare = {"enum": sorted(n for n, c in names.items() if not _required(c))}
     keyed = {
@@ -69,9 +111,10 @@ def _required(final: type[Declared]) -> bool:
     return any(f.is_required() for f in final.model_fields.values())
 
 
-def _described(final: type[Declared], schema: dict[str, Any]) -> dict[str, Any]:
-    schema["description"] = (final.__doc__ or "").strip().split("\n")[0]
-    for name, line in describe(final).items():
+def _documented(cls: type[Block], schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema of a declared class or block with the first line of its docstring and the line of each option."""
+    schema["description"] = (cls.__doc__ or "").strip().split("\n")[0]
+    for name, line in describe(cls).items():
         if line and name in schema.get("properties", {}):
             schema["properties"][name] = {**schema["properties"][name], "description": line}
     return schema

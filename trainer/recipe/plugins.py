@@ -5,14 +5,36 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import sys
+from importlib.abc import SourceLoader
 from pathlib import Path
 from typing import Any
 
+from trainer.declare import Declared, load_room
+from trainer.errors import Path as Where
 from trainer.errors import RecipeError
+
+MOST_BYTES = 1 << 20
+_loaded: dict[str, str] = {}
+"Name in recipes to the module that was made of the file last; a run keeps a copy of the file, which is the same one."
+
+
+class _Read(SourceLoader):
+    """Runs exactly the text that was hashed, and writes no byte code beside the recipe."""
+
+    def __init__(self, file: Path, text: bytes):
+        self.file, self.text = file, text
+
+    def get_filename(self, fullname: str) -> str:
+        return str(self.file)
+
+    def get_data(self, path: str) -> bytes:
+        return self.text
 
 
 def load_plugins(names: Any, folder: Path, allowed: bool) -> dict[str, str]:
     """Run each plugin file once, so that its classes are in the catalogues; file name to sha256.
+
+    A file that changed since it was run in this process takes the place of what it declared before.
 
     Raises:
         RecipeError: plugins are refused, a file is missing, stands outside the recipe's folder, or fails.
@@ -26,29 +48,77 @@ def load_plugins(names: Any, folder: Path, allowed: bool) -> dict[str, str]:
             continue
         if not allowed:
             raise RecipeError(f"the recipe runs Python code from {name}, and --no-plugins forbids it", path=path)
-        file = (folder / name).resolve()
-        if Path(name).is_absolute() or folder.resolve() not in file.parents or file.suffix != ".py":
+        try:
+            file = (folder / name).resolve()
+            beside = not Path(name).is_absolute() and folder.resolve() in file.parents and file.suffix == ".py"
+        except (OSError, ValueError, RuntimeError):  # a loop of links is a RuntimeError before Python 3.13
+            beside, file = False, folder
+        if not beside:
             raise RecipeError(f"expected a .py file beside the recipe, found {name}", path=path)
-        if not file.is_file():
-            raise RecipeError(f"there is no file {name} beside the recipe", path=path)
         digests[name] = _run_once(file, name, path)
     return digests
 
 
-def _run_once(file: Path, name: str, path: tuple[str | int, ...]) -> str:
-    text = file.read_bytes()
+def _run_once(file: Path, name: str, path: Where) -> str:
+    text = _text(file, name, path)
     digest = hashlib.sha256(text).hexdigest()
     module_name = f"trainer_plugin_{digest[:16]}"
-    if module_name in sys.modules:
-        return digest
-    spec = importlib.util.spec_from_file_location(module_name, file)
+    if module_name not in sys.modules:
+        if name in _loaded:
+            _forget(_loaded[name])
+        for kind in Declared.__subclasses__():
+            load_room(kind.room)  # so that a plugin which takes one of our names is the one refused
+        _run(module_name, file, name, text, path)
+    _loaded[name] = module_name
+    return digest
+
+
+def _run(module_name: str, file: Path, name: str, text: bytes, path: Where) -> None:
+    spec = importlib.util.spec_from_loader(module_name, _Read(file, text))
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[module_name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:  # a plugin is the user's code: whatever it raises is named, with its file
-        del sys.modules[module_name]
-        raise RecipeError(f"{name} failed to load: {type(error).__name__}: {error}", path=path) from error
-    return digest
+    except (Exception, SystemExit) as error:  # a plugin is the user's code: whatever it raises is named, with its file
+        _forget(module_name)
+        raise RecipeError(f"{name}{_line(error, file)} failed to load: {_said(error)}", path=path) from error
+
+
+def _text(file: Path, name: str, path: Where) -> bytes:
+    if not file.is_file():
+        raise RecipeError(f"there is no file {name} beside the recipe", path=path)
+    try:
+        with file.open("rb") as opened:
+            text = opened.read(MOST_BYTES + 1)
+    except OSError as error:
+        raise RecipeError(f"{name}: {error.strerror}", path=path) from None
+    if len(text) > MOST_BYTES:
+        raise RecipeError(f"{name}: expected at most {MOST_BYTES:,} bytes, found more", path=path)
+    return text
+
+
+def _said(error: BaseException) -> str:
+    said = error.msg if isinstance(error, SyntaxError) else str(error)
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__
+
+
+def _line(error: BaseException, file: Path) -> str:
+    """`:12`, the plugin's own line where the error came from."""
+    if isinstance(error, SyntaxError) and error.filename == str(file):
+        return f":{error.lineno}"
+    line, trace = "", error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == str(file):
+            line = f":{trace.tb_lineno}"
+        trace = trace.tb_next
+    return line
+
+
+def _forget(module_name: str) -> None:
+    """Take a module and all that it declared out of the catalogues."""
+    sys.modules.pop(module_name, None)
+    for kind in Declared.__subclasses__():
+        for name in [n for n, c in kind.catalogue.items() if c.__module__ == module_name]:
+            del kind.catalogue[name]

@@ -32,6 +32,8 @@ from trainer.options import (
 )
 from trainer.sources.base import Source
 
+MOST_COLUMNS = 100_000
+
 
 def _columns(value: Any) -> tuple[str, ...]:
     """Column names from a name, a number, a range such as `0-7`, or a list of these."""
@@ -41,7 +43,10 @@ def _columns(value: Any) -> tuple[str, ...]:
         if isinstance(part, bool) or not isinstance(part, (int, str)) or part == "":
             raise TypeError
         span = re.fullmatch(r"(\d+)-(\d+)", part) if isinstance(part, str) else None
-        names += [str(n) for n in range(int(span[1]), int(span[2]) + 1)] if span else [str(part)]
+        wanted = range(int(span[1]), int(span[2]) + 1) if span else [part]
+        if len(names) + len(wanted) > MOST_COLUMNS:
+            raise ValueError
+        names += map(str, wanted)
     if not names:
         raise ValueError
     return tuple(names)
@@ -51,7 +56,7 @@ _COLUMN = {"anyOf": [{"type": "string"}, {"type": "integer", "minimum": 0}]}
 Columns = Annotated[
     tuple[str, ...],
     Rule(
-        "column names or numbers, or a range such as 0-7",
+        f"column names or numbers, or a range such as 0-7, at most {MOST_COLUMNS:,} of them",
         _columns,
         {"anyOf": [*_COLUMN["anyOf"], {"type": "array", "items": _COLUMN}]},
     ),
