@@ -39,6 +39,7 @@ class Sparsemax(Activation):
 class Glu(Activation):
     """a sigmoid(b), where a and b are the halves of the last axis, which gets half as long.
 
+    Keras has it as a function only: its layers take it for one that keeps the shape, so ours refuse it.
     Dauphin et al., 2017 (https://arxiv.org/abs/1612.08083).
     """
 

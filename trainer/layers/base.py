@@ -10,10 +10,14 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+from pydantic import field_validator
+
+from trainer.activations.base import Activation
+from trainer.activations.vector import Glu
 from trainer.constraints.base import Constraint
 from trainer.declare import Declared
 from trainer.initializers.base import Initializer
-from trainer.options import Bool, Name
+from trainer.options import Bool, Name, complaint
 from trainer.regularizers.base import Regularizer
 from trainer.shapes import Shape
 
@@ -124,6 +128,17 @@ class Layer(Declared, kind="layer", room="trainer.layers", keras="keras.layers")
     "Name of the layer; by default the class name in snake case with a running number."
     trainable: Bool = True
     "Whether training moves the layer's weights."
+
+    @field_validator("activation", "recurrent_activation", check_fields=False)
+    @classmethod
+    def _keeps_the_shape(cls, value: Activation) -> Activation:
+        """Keras infers the unhalved shape for glu, so there no layer with weights of its own can follow one."""
+        if isinstance(value, Glu):
+            raise complaint(
+                f"{cls.__name__} can't have glu, which halves the last axis: the shapes that follow would be wrong",
+                "silu is a gate too, x * sigmoid(x), and keeps the shape",
+            )
+        return value
 
     def build(self, plan: Plan, shape: Any) -> Shape:
         """Ask `plan` for weights; the output's shape. `shape` is the input's Shape (a list of them for merges).

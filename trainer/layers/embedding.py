@@ -34,6 +34,8 @@ class Embedding(Layer):
     "First values of the table."
     embeddings_regularizer: Regularizer | None = None
     "Penalty on the table."
+    activity_regularizer: Regularizer | None = None
+    "Penalty on the output."
     embeddings_constraint: Constraint | None = None
     "Projection of the table after each update."
     mask_zero: Bool = False

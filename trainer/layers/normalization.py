@@ -143,7 +143,8 @@ class BatchNormalization(Normalizing):
         """Every step is normalized, but by the statistics of those that count."""
         others = [n for n in range(x.dim()) if n != axis]
         seen = mask.unsqueeze(-1).expand_as(x)
-        count = seen.sum(others, keepdim=True) + _MASK_EPSILON
+        precise = torch.promote_types(x.dtype, torch.float32)
+        count = seen.sum(others, keepdim=True, dtype=precise) + _MASK_EPSILON
         mean = x.masked_fill(~seen, 0).sum(others, keepdim=True) / count
         variance = (x - mean).masked_fill(~seen, 0).square().sum(others, keepdim=True) / count
         self._move(w, mean.detach().reshape(-1), variance.detach().reshape(-1))
