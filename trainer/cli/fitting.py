@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -103,7 +104,8 @@ def finish(outcome: Outcome) -> None:
         draw(outcome)
     if not session.quiet and not session.json:
         panel(outcome)
-    put(str(outcome.directory))
+    if session.quiet or not sys.stdout.isatty():
+        put(str(outcome.directory))
     reply(
         {
             "run": str(outcome.directory),

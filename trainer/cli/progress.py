@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -28,8 +29,25 @@ def pace(seconds: float, steps: int) -> str:
     return f"{seconds:.0f}s {unit}/step"
 
 
+class Rate:
+    """Leaves the learning rate out of the lines until it moves."""
+
+    def __init__(self) -> None:
+        self.first: float | None = None
+
+    def __call__(self, logs: Mapping[str, float]) -> dict[str, float]:
+        if self.first is None:
+            self.first = logs.get("learning_rate")
+        if logs.get("learning_rate") != self.first:
+            self.first = math.nan
+        return {k: v for k, v in logs.items() if k != "learning_rate" or v != self.first}
+
+
 class Lines:
     """A line per epoch on standard error."""
+
+    def __init__(self) -> None:
+        self.shown = Rate()
 
     def begin(self, epochs: int, steps: int) -> None:
         """Nothing to show yet."""
@@ -42,7 +60,7 @@ class Lines:
 
     def epoch_end(self, number: int, epochs: int, steps: int, logs: Mapping[str, float], seconds: float) -> None:
         """The line."""
-        self.say(f"Epoch {number + 1}/{epochs} - {pace(seconds, steps)} - {figures(logs)}")
+        self.say(f"Epoch {number + 1}/{epochs} - {pace(seconds, steps)} - {figures(self.shown(logs))}")
 
     def say(self, text: str) -> None:
         """A line for the user."""
@@ -56,6 +74,7 @@ class Bar:
         self.console = console
         self.live: Live | None = None
         self.drawn = self.started = 0.0
+        self.shown = Rate()
 
     def begin(self, epochs: int, steps: int) -> None:
         """Nothing to show yet."""
@@ -87,7 +106,7 @@ class Bar:
     def epoch_end(self, number: int, epochs: int, steps: int, logs: Mapping[str, float], seconds: float) -> None:
         """The finished line, which stays."""
         self.close()
-        self.console.print(self._line(steps, steps, pace(seconds, steps), logs))
+        self.console.print(self._line(steps, steps, pace(seconds, steps), self.shown(logs)))
 
     def close(self) -> None:
         """Take the moving line away."""

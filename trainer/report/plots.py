@@ -133,9 +133,8 @@ def confusion(matrix: np.ndarray, class_names: Sequence[str], format: str = "png
     ax.grid(visible=False)
     names = [label(n, 14) for n in class_names]
     size = 9 if count <= FEW else 6
-    ax.set_xticks(
-        range(count), names, rotation=45 if count > 5 else 0, ha="right" if count > 5 else "center", size=size
-    )
+    tilted = count > 5 and max(map(len, names)) > 3
+    ax.set_xticks(range(count), names, rotation=45 if tilted else 0, ha="right" if tilted else "center", size=size)
     ax.set_yticks(range(count), names, size=size)
     ax.set_xlabel("predicted")
     ax.set_ylabel("truth")
@@ -149,12 +148,15 @@ def confusion(matrix: np.ndarray, class_names: Sequence[str], format: str = "png
 
 def distributions(arrays: Mapping[str, np.ndarray], format: str = "png") -> bytes:
     """A histogram for each weight."""
+    from matplotlib.ticker import MaxNLocator
+
     columns, rows = _grid(len(arrays))
     figure, axes = _figure(columns, rows, 4.2, 2.8)
     for ax, (name, values) in zip(axes, arrays.items(), strict=False):
         finite = values[np.isfinite(values)].ravel()
         ax.hist(finite, bins=min(60, max(5, int(math.sqrt(finite.size)) if finite.size else 5)), color=BLUE)
         ax.set_title(f"{label(name, 40)} ({values.size:,})", size=9)
+        ax.xaxis.set_major_locator(MaxNLocator(5))
     for ax in axes[len(arrays) :]:
         ax.set_visible(False)
     return _bytes(figure, format)
