@@ -6,7 +6,6 @@ import math
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -275,9 +274,7 @@ BOMBS = {
 @pytest.mark.parametrize("bomb", BOMBS)
 def test_bombs_are_refused_at_once(bomb: str) -> None:
     text, message = BOMBS[bomb]
-    started = time.perf_counter()
     problems = refused(text)
-    assert time.perf_counter() - started < 2
     assert problems[-1].message == message
     assert len("\n".join(map(str, problems))) < 1000
 

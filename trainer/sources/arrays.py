@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import lzma
 import math
+import tokenize
+import warnings
 import zipfile
 import zlib
 from pathlib import Path
@@ -17,6 +20,8 @@ if TYPE_CHECKING:
     import numpy
 
 MOST_BYTES = 8 << 30
+KINDS = "biufUS"
+"Kinds of numpy's types that are read: truth values, numbers and texts."
 
 
 def read_npz(path: Path, *, objects: bool = False) -> dict[str, Any]:
@@ -36,7 +41,7 @@ def read_npz(path: Path, *, objects: bool = False) -> dict[str, Any]:
             if sum(m.file_size for m in members) > MOST_BYTES:
                 raise FileError(f"{path}: the arrays would take more than {MOST_BYTES >> 30} GiB")
             return {m.filename[:-4]: _member(archive, m, path, objects) for m in members}
-    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, NotImplementedError, RuntimeError) as error:
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, OSError, EOFError, RuntimeError, ValueError) as error:
         raise FileError(f"{path}: expected an .npz file, which this is not or no longer: {error}") from None
 
 
@@ -59,12 +64,30 @@ def read_npy(data: bytes, name: str, *, objects: bool = False) -> Any:
     if dtype.hasobject:
         if not objects:
             raise FileError(f"{name}: expected numbers, found Python objects, which are never loaded")
-        return object_rows(stream, shape, name)
+        return object_rows(stream, len(data) - stream.tell(), shape, name)
+    if dtype.kind not in KINDS or not 0 < dtype.itemsize <= (8 if dtype.kind in "biuf" else len(data)):
+        raise FileError(f"{name}: expected numbers of at most 64 bits or texts, found the type {dtype}")
     need = math.prod(shape) * dtype.itemsize
     if need != len(data) - stream.tell():
         raise FileError(f"{name}: the shape {shape} needs {need} bytes, found {len(data) - stream.tell()}")
-    array = np.frombuffer(data, dtype, offset=stream.tell())
-    return array.reshape(shape, order="F" if fortran else "C").copy()
+    return _array(memoryview(data)[stream.tell() :], shape, fortran, dtype, name)
+
+
+def _array(data: memoryview, shape: tuple[int, ...], fortran: bool, dtype: numpy.dtype[Any], name: str) -> Any:
+    try:
+        array = np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")
+    except (ValueError, OverflowError):
+        raise FileError(f"{name}: the shape {shape} can't be") from None
+    if dtype.kind == "U" and (np.frombuffer(data, dtype.str[0] + "u4") > 0x10FFFF).any():
+        raise FileError(f"{name}: the texts hold what is no character")
+    # torch reads this machine's byte order only.
+    return np.array(array, dtype.newbyteorder("="), order="C")
+
+
+_HEADER_ERRORS = (
+    ValueError, KeyError, EOFError, TypeError, SyntaxError, OverflowError, RecursionError, MemoryError, AttributeError,
+    IndexError,
+)  # fmt: skip
 
 
 def _header(stream: IO[bytes], name: str) -> tuple[tuple[int, ...], bool, numpy.dtype[Any]]:
@@ -73,8 +96,11 @@ def _header(stream: IO[bytes], name: str) -> tuple[tuple[int, ...], bool, numpy.
     try:
         version = npy.read_magic(stream)
         read = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}[version]
-        shape, fortran, dtype = read(stream)
-    except (ValueError, KeyError, EOFError, TypeError, SyntaxError, OverflowError, RecursionError) as error:
+        with warnings.catch_warnings():
+            # numpy warns of headers that Python 2 wrote, and of odd ones.
+            warnings.simplefilter("ignore")
+            shape, fortran, dtype = read(stream)
+    except (*_HEADER_ERRORS, tokenize.TokenError) as error:
         raise FileError(f"{name}: expected an .npy array, found a header that can't be read: {error}") from None
     if any(n < 0 for n in shape):
         raise FileError(f"{name}: the shape {shape} can't be")

@@ -4,10 +4,53 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 from trainer.declare import Declared, snake_case
 from trainer.errors import FileError, nearest
+from trainer.options import Rule, integer
 from trainer.sources.columns import Field, Table
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is such a file; no where its folder may not be read or its name can't be one."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
+def home(name: str) -> Path:
+    """A path as written, with `~` for the home of a user that exists."""
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:
+        return Path(name)
+
+
+def _files(root: Path) -> list[str]:
+    try:
+        return [p.name for p in root.iterdir() if is_file(p)]
+    except OSError:
+        return []
+
+
+LoaderSeed = Annotated[
+    int,
+    Rule(
+        "an integer from 0 to 4294967295",
+        lambda v: _seed(v),
+        {"type": "integer", "minimum": 0, "maximum": 2**32 - 1},
+    ),
+]
+"Seed of numpy's RandomState, with which Keras's loaders shuffle."
+
+
+def _seed(value: object) -> int:
+    found = integer(value)
+    if not 0 <= found < 2**32:
+        raise ValueError
+    return found
 
 
 @dataclass(frozen=True)
@@ -26,10 +69,10 @@ class Places:
         """
         roots = [r for r in (self.recipe or Path(), self.data) if r is not None]
         for root in roots:
-            path = root / Path(name).expanduser()
-            if path.is_file():
+            path = root / home(name)
+            if is_file(path):
                 return path
-        near = [p.name for root in roots if root.is_dir() for p in root.iterdir() if p.is_file()]
+        near = [file for root in roots for file in _files(root)]
         where = " or ".join(str(r) for r in roots)
         raise FileError(f"there is no file {name} in {where}", hint=nearest(Path(name).name, near), code="missing-data")
 

@@ -1,4 +1,4 @@
-"""IDX files (.gz or plain), and the image sets that are published in them."""
+"""IDX files, gzipped or plain."""
 
 from __future__ import annotations
 
@@ -6,15 +6,17 @@ import gzip
 import math
 import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
+from pydantic import model_validator
+
+from trainer.declare import raise_all
 from trainer.errors import DataError, FileError
 from trainer.lazy import np
-from trainer.options import Str
-from trainer.sources.arrays import read_npz
+from trainer.options import Str, complaint
 from trainer.sources.base import Places, Source
 from trainer.sources.columns import Field, Rows, Table
-from trainer.sources.finding import Published, digest, find
+from trainer.sources.downloading import digest
 
 if TYPE_CHECKING:
     import numpy
@@ -58,7 +60,10 @@ def _read(stream: object, path: Path) -> numpy.ndarray:
     if have != need:
         found = "more" if have > need else f"{have}"
         raise FileError(f"{path}: the shape {shape} needs {need} bytes, found {found}")
-    return np.frombuffer(b"".join(parts), dtype).reshape(shape).astype(dtype.newbyteorder("="))
+    try:
+        return np.frombuffer(b"".join(parts), dtype).reshape(shape).astype(dtype.newbyteorder("="))
+    except (ValueError, OverflowError):
+        raise FileError(f"{path}: the shape {shape} can't be") from None
 
 
 def pair(images: Path, labels: Path) -> Rows:
@@ -85,88 +90,20 @@ class Idx(Source):
     test_labels: Str | None = None
     "File of the test labels."
 
-    def open(self, places: Places) -> Table:
-        def at(name: str) -> Path:
-            return places.file(name)
+    @model_validator(mode="after")
+    def _test_pair(self) -> Idx:
+        for given, lacking in (("test_images", "test_labels"), ("test_labels", "test_images")):
+            if getattr(self, given) is not None and getattr(self, lacking) is None:
+                raise_all([(complaint(f"{given} needs {lacking}", f"add {lacking}, or leave both out"), (given,))])
+        return self
 
-        train = pair(at(self.images), at(self.labels))
+    def open(self, places: Places) -> Table:
+        train = pair(places.file(self.images), places.file(self.labels))
         names = [self.images, self.labels]
         test = None
-        if self.test_images and self.test_labels:
-            test = pair(at(self.test_images), at(self.test_labels))
+        if self.test_images is not None and self.test_labels is not None:
+            test = pair(places.file(self.test_images), places.file(self.test_labels))
             names += [self.test_images, self.test_labels]
         shape = tuple(train.columns["image"].shape[1:])
         fields = {"image": Field(shape, str(train.columns["image"].dtype)), "label": Field((), "int64")}
-        return Table(train, test, fields, {n: digest(at(n)) for n in names})
-
-
-class ImageSet(Source, abstract=True):
-    """28 x 28 grey pictures of ten classes, 60,000 + 10,000, in four IDX files."""
-
-    classes: ClassVar[tuple[str, ...]] = ()
-    archive: ClassVar[Published | None] = None
-    "The same set as one .npz file, as Keras's loader fetches it."
-
-    def folder_name(self) -> str:
-        """Folder of the four files below each place."""
-        raise NotImplementedError
-
-    def fields(self) -> dict[str, Field]:
-        return {"image": Field((28, 28), "uint8"), "label": Field((), "int64", self.classes)}
-
-    def open(self, places: Places) -> Table:
-        names = [f"{p}-{k}-ubyte.gz" for p in ("train", "t10k") for k in ("images-idx3", "labels-idx1")]
-        try:
-            found = [find(places, name, (self.folder_name(),)) for name in names]
-        except FileError:
-            if self.archive is None:
-                raise
-            return self._from_archive(places)
-        train, test = pair(found[0], found[1]), pair(found[2], found[3])
-        return Table(train, test, self.fields(), {p.name: digest(p) for p in found})
-
-    def _from_archive(self, places: Places) -> Table:
-        path = find(places, f"{type(self).recipe_name()}.npz", (), self.archive)
-        arrays = read_npz(path)
-        parts = []
-        for part in ("train", "test"):
-            x, y = arrays.get(f"x_{part}"), arrays.get(f"y_{part}")
-            if x is None or y is None or x.ndim != 3 or len(x) != len(y):
-                raise FileError(f"{path}: expected x_train, y_train, x_test and y_test")
-            parts.append(Rows({"image": x, "label": y.astype("int64")}))
-        return Table(parts[0], parts[1], self.fields(), {path.name: digest(path)})
-
-
-class Mnist(ImageSet):
-    """Handwritten digits (LeCun, Cortes, Burges): image 28 x 28 bytes, label 0 to 9."""
-
-    folder: Str = "mnist"
-    "Folder of the four files below the data folder."
-
-    classes = tuple("0123456789")
-    archive = Published(
-        "https://storage.googleapis.com/tensorflow/tf-keras-datasets/mnist.npz",
-        "731c5ac602752760c8e48fbffcf8c3b850d9dc2a2aedcf2cc48468fc17b673d1",
-    )
-
-    def folder_name(self) -> str:
-        return self.folder
-
-    def _from_archive(self, places: Places) -> Table:
-        if self.folder != "mnist":
-            raise FileError(f"there is no folder {self.folder} with the four IDX files", hint="set --data")
-        return super()._from_archive(places)
-
-
-class FashionMnist(ImageSet):
-    """Zalando's pictures of clothes (Xiao et al., 2017): image 28 x 28 bytes, label 0 to 9."""
-
-    folder: Str = "fashion-mnist"
-    "Folder of the four files below the data folder."
-
-    classes = (
-        "t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot",
-    )  # fmt: skip
-
-    def folder_name(self) -> str:
-        return self.folder
+        return Table(train, test, fields, {n: digest(places.file(n)) for n in names})

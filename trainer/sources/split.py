@@ -38,12 +38,14 @@ def split_rows(rows: int, count: int, seed: int, groups: ndarray | None = None) 
     if groups is None:
         order = stream(seed, "split").permutation(rows)
         return np.sort(order[count:]), np.sort(order[:count])
+    if not isinstance(groups, np.ndarray) or groups.ndim != 1:
+        raise DataError("the rows can't be stratified by lists", path=("dataset", "split", "stratify"))
     selection = _sklearn()
     try:
         kept, drawn = selection.train_test_split(
             np.arange(rows), test_size=count, random_state=seed % MOST_SEED, stratify=groups
         )
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         raise DataError(f"the rows can't be stratified: {error}", path=("dataset", "split", "stratify")) from None
     return np.sort(kept), np.sort(drawn)
 

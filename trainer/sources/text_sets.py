@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from trainer.errors import DataError, FileError
 from trainer.lazy import np
-from trainer.options import NonNegativeInt, PositiveInt, ProperFraction, Rule, integer
+from trainer.options import NonNegativeInt, PositiveInt, ProperFraction
 from trainer.sources.arrays import read_npz
-from trainer.sources.base import Places, Source
+from trainer.sources.base import LoaderSeed, Places, Source
 from trainer.sources.columns import Field, Ragged, Rows, Table
-from trainer.sources.finding import Published, digest, find
+from trainer.sources.downloading import Published, digest
+from trainer.sources.finding import find
 
 if TYPE_CHECKING:
     import numpy
 
+MOST_WORDS = 10_000_000
+"Numbers of words above this in a word index are damage."
 KERAS = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/"
 
 
@@ -32,7 +35,7 @@ class WordSet(Source, abstract=True):
     "Word numbers below this become oov_char too."
     maxlen: PositiveInt | None = None
     "Leave out texts of this length or longer."
-    seed: Annotated[int, Rule("an integer", integer, {"type": "integer"})] = 113
+    seed: LoaderSeed = 113
     "Seed of the shuffling (numpy's RandomState, as Keras's loader does it)."
     start_char: NonNegativeInt | None = 1
     "Number that begins each text; null for none."
@@ -49,9 +52,16 @@ class WordSet(Source, abstract=True):
         """Name of the set in file names."""
         return type(self).recipe_name()
 
-    def numbered(self, rows: list[list[int]], labels: numpy.ndarray) -> tuple[Ragged, numpy.ndarray]:
-        """Texts with start mark and offset, the long ones left out."""
+    def numbered(self, rows: list[Any], labels: numpy.ndarray) -> tuple[Ragged, numpy.ndarray]:
+        """Texts with start mark and offset, the long ones left out.
+
+        Raises:
+            DataError: none is short enough.
+            FileError: negative numbers, or ones beyond any vocabulary.
+        """
         words = Ragged.of(rows)
+        if len(words.values) and not 0 <= words.values.min() <= words.values.max() <= MOST_WORDS:
+            raise FileError(f"{self.stem}: the texts hold what is no word number")
         lengths = words.lengths() + (self.start_char is not None)
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype("int64")
         values = np.empty(offsets[-1], "int64")
@@ -81,23 +91,28 @@ class WordSet(Source, abstract=True):
         try:
             path = find(Places(places.recipe, places.data, False), f"{self.stem}_word_index.json")
             index = json.loads(path.read_text(encoding="utf-8"))
-        except (FileError, OSError, ValueError):
+        except (FileError, OSError, ValueError, RecursionError):
             return None
         if not isinstance(index, dict) or not all(isinstance(n, int) for n in index.values()):
             return None
+        last = max((n for n in index.values() if n < MOST_WORDS), default=0) + self.index_from
         words = ["<pad>", "<start>", "<unknown>", *(f"<{n}>" for n in range(3, self.index_from + 1))]
-        words = (words + [""] * (max(index.values(), default=0) + self.index_from + 1))[
-            : max(index.values(), default=0) + self.index_from + 1
-        ]
+        words = (words + [""] * (last + 1))[: last + 1]
         for word, number in index.items():
-            if number >= 0:
+            if 0 <= number < MOST_WORDS:
                 words[number + self.index_from] = word
         return tuple(words)
 
     def table(self, places: Places, path: Path, train: tuple[Any, Any], test: tuple[Any, Any]) -> Table:
         """The opened source."""
         rows = [Rows({"words": w, "label": np.asarray(y, "int64")}) for w, y in (train, test)]
-        return Table(rows[0], rows[1], self.fields(), {path.name: digest(path)}, self.vocabulary(places))
+        return Table(
+            rows[0],
+            rows[1] if len(rows[1]) else None,
+            self.fields(),
+            {path.name: digest(path)},
+            self.vocabulary(places),
+        )
 
 
 def shuffled(random: Any, rows: list[Any], labels: numpy.ndarray) -> tuple[list[Any], numpy.ndarray]:
@@ -107,16 +122,21 @@ def shuffled(random: Any, rows: list[Any], labels: numpy.ndarray) -> tuple[list[
     return [rows[i] for i in order], labels[order]
 
 
-def needed(arrays: dict[str, Any], path: Path, *names: str) -> list[Any]:
-    """Arrays by name.
+def texts(arrays: dict[str, Any], path: Path, x: str, y: str) -> tuple[list[Any], numpy.ndarray]:
+    """The texts and their labels under these names.
 
     Raises:
-        FileError: one is not there, or labels are no numbers.
+        FileError: one is not there, or they are no word numbers and a class number each.
     """
-    missing = [n for n in names if n not in arrays]
+    missing = [n for n in (x, y) if n not in arrays]
     if missing:
         raise FileError(f"{path}: expected an array {missing[0]}, found {', '.join(arrays)}")
-    return [arrays[n] for n in names]
+    rows, labels = arrays[x], np.asarray(arrays[y])
+    if not isinstance(rows, list) or not rows:
+        raise FileError(f"{path}: expected {x} to hold lists of word numbers")
+    if labels.dtype.kind not in "iu" or labels.shape != (len(rows),):
+        raise FileError(f"{path}: expected {len(rows)} integers in {y}, found {labels.dtype} {labels.shape}")
+    return rows, labels
 
 
 class Imdb(WordSet):
@@ -126,13 +146,12 @@ class Imdb(WordSet):
     published = Published(KERAS + "imdb.npz", "69664113be75683a8fe16e3ed0ab59fda8886cb3cd7ada244f7d9544e4676b9f")
 
     def open(self, places: Places) -> Table:
-        path = find(places, "imdb.npz", (), self.published)
-        found = needed(read_npz(path, objects=True), path, "x_train", "y_train", "x_test", "y_test")
+        path = find(places, "imdb.npz", self.published)
+        arrays = read_npz(path, objects=True)
         random = np.random.RandomState(self.seed)
-        train = shuffled(random, found[0], np.asarray(found[1]))
-        test = shuffled(random, found[2], np.asarray(found[3]))
-        parts = [self.numbered(*train), self.numbered(*test)]
-        most = self.num_words or max(int(w.values.max()) for w, _ in parts)
+        both = [texts(arrays, path, f"x_{part}", f"y_{part}") for part in ("train", "test")]
+        parts = [self.numbered(*shuffled(random, *part)) for part in both]
+        most = self.num_words or max(int(w.values.max(initial=0)) for w, _ in parts)
         return self.table(places, path, *[(self.limited(w, most), y) for w, y in parts])
 
 
@@ -152,11 +171,10 @@ class Reuters(WordSet):
     published = Published(KERAS + "reuters.npz", "d6586e694ee56d7a4e65172e12b3e987c03096cb01eab99753921ef915959916")
 
     def open(self, places: Places) -> Table:
-        path = find(places, "reuters.npz", (), self.published)
-        rows, labels = needed(read_npz(path, objects=True), path, "x", "y")
+        path = find(places, "reuters.npz", self.published)
         random = np.random.RandomState(self.seed)
-        words, topics = self.numbered(*shuffled(random, rows, np.asarray(labels)))
-        words = self.limited(words, self.num_words or int(words.values.max()))
+        words, topics = self.numbered(*shuffled(random, *texts(read_npz(path, objects=True), path, "x", "y")))
+        words = self.limited(words, self.num_words or int(words.values.max(initial=0)))
         at = int(len(words) * (1 - self.test_split))
         parts = [slice(0, at), slice(at, None)]
         return self.table(places, path, *[(words.take(p), topics[p]) for p in parts])
