@@ -1,0 +1,190 @@
+"""Pickles inside .npz files: lists of integers are read, everything else is refused and nothing of it is run."""
+
+from __future__ import annotations
+
+import io
+import os
+import pickle
+import pickletools
+import resource
+import struct
+from array import array
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from trainer.errors import FileError
+from trainer.sources.arrays import read_npy, read_npz
+from trainer.sources.pickled import SPARE_BYTES, object_rows
+
+ROWS = [[1, 14, 22], [1, 194], [], [70000, 2**40, -3]]
+
+
+def objects(rows: list[Any]) -> np.ndarray:
+    made = np.empty(len(rows), dtype=object)
+    made[:] = rows
+    return made
+
+
+def read(data: bytes, count: int = 4) -> list[array[int]]:
+    return object_rows(io.BytesIO(data), len(data), (count,), "x.npy")
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+def test_lists_of_integers_are_read_in_every_protocol_that_numpy_wrote(protocol: int) -> None:
+    data = pickle.dumps(objects(ROWS), protocol=protocol)
+    if protocol == 2:
+        # numpy writes the letter b by way of a codec here; the published files are of protocol 3 and later.
+        with pytest.raises(FileError, match=r"_codecs\.encode"):
+            read(data)
+        return
+    assert [row.tolist() for row in read(data)] == ROWS
+    if protocol == 3:
+        older = data.replace(b"numpy._core", b"numpy.core")
+        assert older != data
+        assert [row.tolist() for row in read(older)] == ROWS
+
+
+def test_an_npz_with_objects_is_read_only_when_asked(tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", x=objects(ROWS), y=np.arange(4))
+    with pytest.raises(FileError, match="Python objects, which are never loaded"):
+        read_npz(tmp_path / "x.npz")
+    found = read_npz(tmp_path / "x.npz", objects=True)
+    assert [row.tolist() for row in found["x"]] == ROWS
+    assert found["y"].tolist() == [0, 1, 2, 3]
+
+
+class Calls:
+    """Pickles as a call."""
+
+    def __init__(self, function: Any, *arguments: Any):
+        self.call = (function, arguments)
+
+    def __reduce__(self) -> Any:
+        return self.call
+
+
+MARK = "trainer_was_attacked"
+ATTACKS = {
+    "os.system": Calls(os.system, f"touch {MARK}"),
+    "eval": Calls(eval, f"open({MARK!r}, 'w')"),
+    "exec": Calls(exec, f"open({MARK!r}, 'w')"),
+    "open": Calls(open, MARK, "w"),
+    "getattr": Calls(getattr, os, "system"),
+    "import": Calls(__import__, "antigravity"),
+    "numpy loader": Calls(np.load, MARK),
+    "numpy memmap": Calls(np.memmap, MARK, "uint8", "w+", 0, (3,)),
+    "list subclass": Calls(type, "L", (list,), {}),
+}
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+@pytest.mark.parametrize("where", ["whole", "row", "entry"])
+def test_an_attack_is_refused_and_not_run(
+    name: str, where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    thing = ATTACKS[name]
+    value: Any = {"whole": thing, "row": objects([thing, [1]]), "entry": objects([[1, thing], [1]])}[where]
+    try:
+        data = pickle.dumps(value, protocol=4)
+    except TypeError:
+        # A module can't be pickled as an argument: name it instead.
+        data = pickle.dumps(value if where == "whole" else None, protocol=4) if name != "getattr" else GETATTR
+    with pytest.raises(FileError, match="expected lists of integers"):
+        read(data, 2)
+    assert list(tmp_path.iterdir()) == []
+
+
+GETATTR = b"cbuiltins\ngetattr\n(cos\nenviron\nS'get'\ntR."
+RECONSTRUCT = b"cnumpy._core.multiarray\n_reconstruct\n"
+NDARRAY = b"cnumpy\nndarray\n"
+DTYPE = b"cnumpy\ndtype\n"
+ARRAY = RECONSTRUCT + b"(" + NDARRAY + b"(K\x00tC\x01btR"
+OBJECT = DTYPE + b"(U\x02O8tR"
+STATE = b"(K\x01(K\x01t" + OBJECT + b"\x89"
+TRICKS = {
+    "getattr": GETATTR,
+    "a dotted name": b"\x80\x04\x8c\x05numpy\x8c\x0fndarray.tolist.x\x93.",
+    "another module of numpy": b"cnumpy.testing\nrundocs\n(S'x'\ntR.",
+    "reconstruct of another class": RECONSTRUCT + b"(cbuiltins\nlist\n(K\x00tC\x01btR.",
+    "only the function": RECONSTRUCT + b".",
+    "only the class": NDARRAY + b".",
+    "an array with no state": ARRAY + b".",
+    "a huge shape": RECONSTRUCT + b"(" + NDARRAY + b"(\x8a\x05\x00\x00\x00\x00\x7ftC\x01btR.",
+    "numbers for objects": ARRAY + b"(K\x01(K\x01t" + DTYPE + b"(U\x02i8tR\x89C\x08abcdefghtb.",
+    "bytes for a list": ARRAY + STATE + b"C\x08abcdefghtb.",
+    "a tuple for a list": ARRAY + STATE + b"((lttb.",
+    "a string for a row": ARRAY + STATE + b"(lU\x02abatb.",
+    "a state of no sense": ARRAY + b"K\x05b.",
+    "a dict as state": ARRAY + b"}U\x04rowsK\x01sb.",
+    "change the class": NDARRAY + b"N}U\x08__init__K\x01s\x86b.",
+    "change the function": RECONSTRUCT + b"N}U\x0c__defaults__K\x01s\x86b.",
+    "an extension": b"\x82\x01.",
+    "a persistent name": b"Pname\n.",
+    "a list that holds itself": ARRAY + STATE + b"(l(l\x94h\x00a" + b"atb.",
+    "many marks": b"(" * 100_000 + b".",
+    "deep lists": b"(l" * 20_000 + b"a" * 19_999 + b".",
+    "an end too soon": ARRAY[:-4],
+    "an entry of a memo of two gigabytes": b"\x80\x03]r\x00\x00\x00\x08.",
+    "an entry of a large memo": b"\x80\x03]r\xff\xff\xff\x7f.",
+    "an entry of the largest memo": b"\x80\x03]r\xff\xff\xff\xff.",
+    "a long text": b"\x80\x04\x8d" + struct.pack("<Q", 1 << 40) + b"x.",
+    "a long frame": b"\x80\x04\x95" + struct.pack("<Q", 1 << 60) + b"x.",
+    "a long integer": b"\x80\x03\x8b\xff\xff\xff\x7f.",
+    "no protocol": b"\x80\xff.",
+    "nothing": b"",
+}
+
+
+@pytest.mark.parametrize("name", TRICKS)
+def test_a_trick_is_refused(name: str) -> None:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(FileError, match="expected lists of integers"):
+        read(TRICKS[name], 1)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2 * SPARE_BYTES / 1024
+
+
+def test_the_pieces_of_the_tricks_make_an_array_when_put_together_rightly() -> None:
+    """Else the tricks above could be refused for a slip in their bytes."""
+    good = ARRAY + STATE + b"(l(lK\x05aK\x06aatb."
+    pickletools.dis(good, out=io.StringIO())
+    assert [row.tolist() for row in read(good, 1)] == [[5, 6]]
+
+
+def test_the_bound_on_memory_is_taken_back() -> None:
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    read(pickle.dumps(objects(ROWS), protocol=4))
+    with pytest.raises(FileError):
+        read(b"(")
+    assert resource.getrlimit(resource.RLIMIT_AS) == before
+
+
+@pytest.mark.parametrize("shape", [(), (2, 2), (3,)])
+def test_another_shape_than_the_header_says_is_refused(shape: tuple[int, ...]) -> None:
+    data = pickle.dumps(objects(ROWS), protocol=4)
+    with pytest.raises(FileError):
+        object_rows(io.BytesIO(data), len(data), shape, "x.npy")
+
+
+def test_mutants_of_a_pickle_are_rows_or_a_clean_refusal() -> None:
+    stream = io.BytesIO()
+    np.lib.format.write_array(stream, objects(ROWS), allow_pickle=True)
+    good = stream.getvalue()
+    random = np.random.default_rng(0)
+    seen = {"read": 0, "refused": 0}
+    for _ in range(600):
+        data = bytearray(good)
+        for at in random.integers(0, len(data), random.integers(1, 4)):
+            data[at] = random.integers(0, 256)
+        try:
+            rows = read_npy(bytes(data), "x.npy", objects=True)
+        except FileError:
+            seen["refused"] += 1
+        else:
+            assert all(isinstance(row, array) for row in rows) or isinstance(rows, np.ndarray)
+            seen["read"] += 1
+    assert seen["read"] > 10
+    assert seen["refused"] > 300
