@@ -121,7 +121,8 @@ class Declared(Block):
     def spellings(cls) -> dict[str, type[Self]]:
         """Every accepted spelling to its class, class names first."""
         load_room(cls.room)
-        found = {name: c for name, c in cls.catalogue.items() if issubclass(c, cls)}
+        # Sorted: the order in which modules were imported is an accident.
+        found = {name: c for name, c in sorted(cls.catalogue.items()) if issubclass(c, cls)}
         for c in list(found.values()):
             short = (snake_case(c.__name__),) if cls.snake_names else ()
             for name in (*short, *c.aliases):
