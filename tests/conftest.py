@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from trainer.train.devices import settings_kept
 
 os.environ["KERAS_BACKEND"] = "torch"
 os.environ.setdefault("TRAINER_DATA", "")
@@ -14,6 +17,13 @@ os.environ.setdefault("TRAINER_DATA", "")
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import keras  # noqa: F401  (its own import warns; tests run with warnings as errors)
+
+
+@pytest.fixture(autouse=True)
+def torch_settings() -> Iterator[None]:
+    """Whatever a test sets in torch ends with it."""
+    with settings_kept():
+        yield
 
 
 @pytest.fixture

@@ -20,6 +20,8 @@ class Clock:
 
     def __init__(self, seed: int):
         self.seed, self.step = seed, 0
+        self.device = torch.device("cpu")
+        "Where random numbers are drawn: where the network computes."
 
 
 class Cell(nn.Module):
@@ -48,8 +50,7 @@ class Cell(nn.Module):
         times = self._asked[1] + 1 if self._asked[0] == step else 0
         self._asked = (step, times)
         base = self._stream if seed is None else derive(seed, "layer")
-        device = next((t.device for t in (*self.parameters(), *self.buffers())), torch.device("cpu"))
-        return torch.Generator(device).manual_seed(mixed(base + times, step))
+        return torch.Generator(self.clock.device).manual_seed(mixed(base + times, step))
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         return self.layer.forward(self, *args, **kwargs)

@@ -24,8 +24,8 @@ KINDS = "biufUS"
 "Kinds of numpy's types that are read: truth values, numbers and texts."
 
 
-def read_npz(path: Path, *, objects: bool = False) -> dict[str, Any]:
-    """The arrays of an .npz file by name.
+def read_npz(path: Path, *, objects: bool = False, stream: IO[bytes] | None = None) -> dict[str, Any]:
+    """The arrays of an .npz file by name; `stream` holds the bytes when they do not come from the file.
 
     `objects` admits arrays of lists of numbers (as the published imdb and reuters files hold them), read by an
     unpickler that knows nothing else.
@@ -34,7 +34,7 @@ def read_npz(path: Path, *, objects: bool = False) -> dict[str, Any]:
         FileError: no zip file, damaged, larger than it says, or holding objects.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(stream or path) as archive:
             members = [m for m in archive.infolist() if m.filename.endswith(".npy")]
             if not members:
                 raise FileError(f"{path}: expected arrays (.npy) in the archive, found none")

@@ -104,6 +104,7 @@ def build(
     shape = (None, *given) if given is not None else x.shape
     graph = chain(recipe.model.layers, {outline.input_name: shape}, name=recipe.name)
     network = Network(graph, recipe.seed).to(device)
+    network.clock.device = device
     loss = recipe.compile.loss
     metrics = [resolve(given, y.shape, graph.output_shape) for given in recipe.compile.metrics]
     return Built(recipe, outline, graph, network, loss, metrics, x, y, device)

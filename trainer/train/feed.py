@@ -49,9 +49,17 @@ def _numbers(column: Column, name: str, *, target: bool) -> Column:
     if isinstance(column, Ragged):
         return column
     if column.dtype.kind in "OUS":
-        found = str(column[0]) if len(column) else ""
-        raise DataError(f'column "{name}" holds text (the first row is "{found}"), but numbers are needed')
+        row, found = next(((i, v) for i, v in enumerate(column.astype(str)) if not _is_number(v)), (0, ""))
+        raise DataError(f'column "{name}" holds text ("{found}" in row {row + 1}), but numbers are needed')
     return column if target or column.ndim > 1 else column[:, None]
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 class Pipeline:

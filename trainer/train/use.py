@@ -16,6 +16,7 @@ from trainer.recipe.schema import Feature
 from trainer.runs.directory import RunDirectory
 from trainer.runs.model_file import read_model
 from trainer.shapes import size
+from trainer.sources.arrays import read_npy, read_npz
 from trainer.sources.columns import Column, Ragged, Rows, Table
 from trainer.train.build import Built, build, real_outline
 from trainer.train.devices import choose_device, set_threads
@@ -151,17 +152,13 @@ def raw_row_shape(run: OpenRun) -> tuple[int, ...] | None:
 
 
 def _from_arrays(text: bytes, source: str, feature: Feature, raw: tuple[int, ...] | None) -> Column:
-    try:
-        found: Any = np.load(io.BytesIO(text), allow_pickle=False)
-        if not isinstance(found, np.ndarray):
-            names = list(found)
-            name = feature.field if feature.field in names else names[0] if len(names) == 1 else None
-            if name is None:
-                raise DataError(f'{source}: expected an array called "{feature.field}", found {", ".join(names)}')
-            found = found[name]
-    except (ValueError, OSError, KeyError, EOFError) as error:
-        raise DataError(f"{source}: not a readable array file: {error}") from None
-    return _shaped(found, source, raw)
+    if text[:2] != b"PK":
+        return _shaped(read_npy(text, source), source, raw)
+    found = read_npz(Path(source), stream=io.BytesIO(text))
+    name = feature.field if feature.field in found else next(iter(found)) if len(found) == 1 else None
+    if name is None:
+        raise DataError(f'{source}: expected an array called "{feature.field}", found {", ".join(found)}')
+    return _shaped(found[name], source, raw)
 
 
 def _shaped(array: np.ndarray, source: str, raw: tuple[int, ...] | None) -> Column:

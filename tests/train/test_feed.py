@@ -1,0 +1,112 @@
+"""From columns to batches: order, sizes, weights, types, and what is refused with its row."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from tests.train.recipes import loaded
+from trainer.errors import DataError
+from trainer.sources.columns import Ragged, Rows
+from trainer.train import feed
+from trainer.train.build import Built, build, real_outline
+from trainer.train.feed import Feed
+from trainer.train.job import Options, open_table
+from trainer.train.rows import divide
+
+TEXT = """
+dataset:
+  source: digits
+  inputs: {image: {preprocess: [{Reshape: {target_shape: [64]}}, Normalization]}}
+  targets: {label: {}}
+  limit: 103
+model: {layers: [{Dense: {units: 10, activation: softmax}}]}
+compile: {optimizer: adam, loss: sparse_categorical_crossentropy}
+fit: {batch_size: 10, class_weight: {0: 3.0}}
+"""
+
+
+def built(text: str = TEXT, *sets: str) -> tuple[Built, Rows]:
+    made = loaded(text, *sets).recipe
+    table = open_table(made, None, Options())
+    train = divide(made, table).train
+    return build(made, real_outline(made, table), train, torch.device("cpu")), train
+
+
+@pytest.fixture(params=["resident", "cut from the column"])
+def fed(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Feed:
+    """The rows, kept whole as a tensor or preprocessed batch by batch."""
+    if request.param != "resident":
+        monkeypatch.setattr(feed, "RESIDENT_BYTES", 0)
+    made, train = built()
+    found = made.training_feed(train)
+    assert (found.x.resident is not None) == (request.param == "resident")
+    return found
+
+
+@pytest.mark.parametrize("drawn", [False, True])
+def test_batches_hold_every_row_once_in_order(fed: Feed, drawn: bool) -> None:
+    order = np.random.default_rng(0).permutation(103) if drawn else None
+    rows = fed.x.rows(np.arange(103) if order is None else order)
+    batches = list(fed.batches(10, order))
+    assert [len(b.x) for b in batches] == [10] * 10 + [3]
+    assert torch.equal(torch.cat([b.x for b in batches]), rows)
+    labels = fed.y.rows(np.arange(103) if order is None else order)
+    assert torch.equal(torch.cat([b.y for b in batches]), labels)
+    weights = torch.cat([b.weight for b in batches if b.weight is not None])
+    assert torch.equal(weights, torch.where(labels == 0, 3.0, 1.0))
+
+
+@pytest.mark.parametrize(("start", "stop"), [(3, 5), (10, 11), (0, 1)])
+def test_batches_from_the_middle_are_those_of_the_whole(fed: Feed, start: int, stop: int) -> None:
+    order = np.random.default_rng(1).permutation(103)
+    whole, part = list(fed.batches(10, order)), list(fed.batches(10, order, start, stop))
+    assert len(part) == stop - start
+    for a, b in zip(whole[start:stop], part, strict=True):
+        assert torch.equal(a.x, b.x)
+        assert torch.equal(a.y, b.y)
+
+
+def test_kept_and_cut_rows_are_the_same_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, train = built()
+    kept = made.training_feed(train).x.rows(slice(None))
+    monkeypatch.setattr(feed, "RESIDENT_BYTES", 0)
+    assert torch.equal(made.training_feed(train).x.rows(slice(None)), kept)
+
+
+def test_preprocessing_is_fitted_to_the_training_rows_alone() -> None:
+    made, train = built(TEXT, "fit.validation_split=0.5", "dataset.limit=40")
+    assert len(train) == 20
+    x = np.asarray(train.columns["image"]).reshape(20, 64)
+    state = made.x.state()
+    np.testing.assert_allclose(state["1/mean"].ravel(), x.mean(0), rtol=1e-5)
+
+
+def test_integers_reach_a_layer_that_reads_them_and_become_numbers_for_others() -> None:
+    made, _ = built(
+        TEXT.replace("[{Reshape: {target_shape: [64]}}, Normalization]", "[{Reshape: {target_shape: [64]}}]")
+    )
+    pixels = np.arange(128, dtype="uint8").reshape(2, 8, 8)
+    layers = made.recipe.model.layers
+    assert feed.input_dtype(layers) == torch.float32
+    embedding = loaded(TEXT.replace("layers: [", "layers: [{Embedding: {input_dim: 9, output_dim: 2}}, Flatten, "))
+    assert feed.input_dtype(embedding.recipe.model.layers) is None
+    for dtype, expected in ((None, torch.int64), (torch.float32, torch.float32)):
+        rows = feed.Slot(made.x, pixels, dtype, torch.device("cpu")).rows(slice(None))
+        assert rows.dtype == expected
+        assert rows.reshape(-1).tolist() == list(range(128))
+
+
+def test_text_is_named_with_its_row() -> None:
+    rows = Rows({"a": np.array(["1", "2", "two"], dtype=object)})
+    with pytest.raises(DataError, match=r'column "a" holds text \("two" in row 3\)'):
+        feed.read_column(rows, loaded(TEXT).recipe.dataset.inputs["image"].model_copy(update={"field": "a"}))
+
+
+def test_lists_of_unequal_length_need_an_encoding() -> None:
+    text = TEXT.replace("[{Reshape: {target_shape: [64]}}, Normalization]", "[]")
+    made, _ = built(text.replace("layers: [", "layers: [Flatten, "))
+    with pytest.raises(DataError, match="rows have unequal lengths") as caught:
+        feed.Slot(made.x, Ragged.of([[1], [2, 3]]), None, torch.device("cpu")).rows(slice(0, 2))
+    assert "PadSequences" in str(caught.value)
