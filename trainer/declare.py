@@ -167,8 +167,9 @@ class Declared(Block):
         try:
             final = cls.find(name)
         except RecipeError as error:
-            problem = error.problems[0]
-            raise_all([(complaint(problem.message, problem.hint, on_key=True, code=problem.code), (name,))])
+            problem, keyed = error.problems[0], isinstance(value, dict)
+            found = complaint(problem.message, problem.hint, on_key=keyed, code=problem.code)
+            raise_all([(found, (name,) if keyed else ())])
         try:
             return final.read(options)
         except ValidationError as error:
