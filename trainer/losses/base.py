@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from trainer.declare import Declared
+from trainer.losses.scores import differentiated
 from trainer.losses.shaping import matched, merged, no_nan, paired
 from trainer.options import Str
 
@@ -40,12 +41,23 @@ class Loss(Declared, kind="loss", room="trainer.losses", keras="keras.losses"):
         return self.values(y_true, y_pred).mean()
 
     def joins(self, activation: str) -> bool:
-        """Whether the loss gives gradients with respect to the scores before that last activation (`at_scores`)."""
+        """Whether the loss gives gradients with respect to the scores before that last activation (`slope`)."""
         return False
 
-    def at_scores(self, y_true: torch.Tensor, y_pred: torch.Tensor, scores: torch.Tensor, mean: bool) -> torch.Tensor:
-        """`values` (or their mean) of y_pred, differentiated with respect to the scores that it was made from."""
+    def slope(self, y_true: torch.Tensor, p: torch.Tensor, share: float) -> torch.Tensor:
+        """Gradient of the sum of `values`, times `share`, with respect to the scores that p was made from."""
         raise NotImplementedError
+
+    def value_and_slope(self, y_true: torch.Tensor, y_pred: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """For a loss that joins the last activation, and rows that all count alike: (loss, its gradient at the scores).
+
+        None when the loss is no mean over the rows.
+        """
+        p = y_pred.detach()
+        y_true, p = paired(y_true, p, cast=self.targets != "integer")
+        if self.reduction not in _MEANS or self.valid(y_true) is not None:
+            return None
+        return self.mean(y_true, p), self.slope(y_true, p, p.shape[-1] / p.numel()).reshape(y_pred.shape)
 
     def valid(self, y_true: torch.Tensor) -> torch.Tensor | None:
         """A mask of the targets that count, when the loss leaves some out."""
@@ -82,7 +94,9 @@ class Loss(Declared, kind="loss", room="trainer.losses", keras="keras.losses"):
         valid = self.valid(y_true)
         plain = sample_weight is None and mask is None and valid is None and self.reduction in _MEANS
         if scores is not None:
-            values = self.at_scores(y_true, y_pred, scores.reshape(y_pred.shape), plain)
+            p, share = y_pred.detach(), y_pred.shape[-1] / y_pred.numel() if plain else 1.0
+            made = self.mean(y_true, p) if plain else self.values(y_true, p)
+            values = differentiated(scores.reshape(y_pred.shape), made, self.slope(y_true, p, share))
         else:
             values = self.mean(y_true, y_pred) if plain else self.values(y_true, y_pred)
         if plain:

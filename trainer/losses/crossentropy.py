@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from trainer.errors import DataError
 from trainer.lazy import F, torch
 from trainer.losses.base import EPSILON, Loss
-from trainer.losses.scores import differentiated, off_target
 from trainer.losses.shaping import alike
 from trainer.options import Bool, Fraction, Int
 
@@ -46,13 +45,18 @@ def log_probabilities(y_pred: Tensor, from_logits: bool, axis: int) -> Tensor:
     return torch.clip(y_pred / y_pred.sum(axis, keepdim=True), EPSILON, 1.0 - EPSILON).log()
 
 
+def spread(y_true: Tensor, smoothing: float) -> Tensor:
+    """One-hot targets of which a share goes evenly to all classes."""
+    return y_true * (1.0 - smoothing) + smoothing / y_true.shape[-1]
+
+
 def categorical_crossentropy(
     y_true: Tensor, y_pred: Tensor, from_logits: bool = False, label_smoothing: float = 0.0, axis: int = -1
 ) -> Tensor:
     """-sum(y log p) along the classes' axis."""
     alike(y_true, y_pred, "categorical_crossentropy")
     if label_smoothing:
-        y_true = y_true * (1.0 - label_smoothing) + label_smoothing / y_true.shape[-1]
+        y_true = spread(y_true, label_smoothing)
     return -(y_true * log_probabilities(y_pred, from_logits, axis)).sum(axis)
 
 
@@ -136,13 +140,12 @@ class BinaryCrossentropy(Loss):
     "Axis that the mean is taken along."
 
     def joins(self, activation: str) -> bool:
-        return activation in self.fits and not self.from_logits
+        return activation in self.fits and not self.from_logits and self.axis == -1
 
-    def at_scores(self, y_true: Tensor, y_pred: Tensor, scores: Tensor, mean: bool) -> Tensor:
-        p, flags = y_pred.detach(), smoothed_flags(y_true, self.label_smoothing)
-        value = binary_crossentropy(flags, p, reduction="mean" if mean else "none")
-        made = differentiated(scores, value, p - flags, 1 / p.numel() if mean else 1.0)
-        return made if mean else made.mean(self.axis)
+    def slope(self, y_true: Tensor, p: Tensor, share: float) -> Tensor:
+        slope = p - smoothed_flags(y_true, self.label_smoothing)
+        share /= p.shape[-1]
+        return slope if share == 1.0 else slope.mul_(share)
 
     def values(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         flags = smoothed_flags(y_true, self.label_smoothing)
@@ -168,13 +171,11 @@ class CategoricalCrossentropy(Loss):
     def joins(self, activation: str) -> bool:
         return activation in self.fits and not self.from_logits and self.axis == -1
 
-    def at_scores(self, y_true: Tensor, y_pred: Tensor, scores: Tensor, mean: bool) -> Tensor:
-        p, smoothing = y_pred.detach(), self.label_smoothing
-        if smoothing:
-            y_true = y_true * (1.0 - smoothing) + smoothing / y_true.shape[-1]
-        value = categorical_crossentropy(y_true, p)
-        made = differentiated(scores, value, p * y_true.sum(-1, keepdim=True) - y_true)
-        return made.mean() if mean else made
+    def slope(self, y_true: Tensor, p: Tensor, share: float) -> Tensor:
+        if self.label_smoothing:
+            y_true = spread(y_true, self.label_smoothing)
+        slope = p * y_true.sum(-1, keepdim=True) - y_true
+        return slope if share == 1.0 else slope.mul_(share)
 
     def values(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         return categorical_crossentropy(y_true, y_pred, self.from_logits, self.label_smoothing, self.axis)
@@ -196,13 +197,14 @@ class SparseCategoricalCrossentropy(Loss):
     def joins(self, activation: str) -> bool:
         return activation in self.fits and not self.from_logits and self.axis == -1
 
-    def at_scores(self, y_true: Tensor, y_pred: Tensor, scores: Tensor, mean: bool) -> Tensor:
-        p = y_pred.detach()
-        labels = class_numbers(y_true, p, -1)
-        reduction = "mean" if mean else "none"
-        value = sparse_categorical_crossentropy(y_true, p, False, self.ignore_class, reduction=reduction)
-        valid = None if self.ignore_class is None else labels != self.ignore_class
-        return differentiated(scores, value, off_target(p, labels, valid), 1 / labels.numel() if mean else 1.0)
+    def slope(self, y_true: Tensor, p: Tensor, share: float) -> Tensor:
+        labels = class_numbers(y_true, p, -1).unsqueeze(-1)
+        slope = p * share
+        if self.ignore_class is None:
+            return slope.scatter_add_(-1, labels, slope.new_full((), -share).expand_as(labels))
+        valid = labels != self.ignore_class
+        one = slope.new_full((), -share).expand_as(labels)
+        return slope.scatter_add_(-1, torch.where(valid, labels, 0), one) * valid
 
     def values(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         return sparse_categorical_crossentropy(y_true, y_pred, self.from_logits, self.ignore_class, self.axis)

@@ -20,34 +20,21 @@ if TYPE_CHECKING:
 def _function() -> Any:
     class AtScores(torch.autograd.Function):
         @staticmethod
-        def forward(ctx: Any, scores: Tensor, value: Tensor, slope: Tensor, share: float) -> Tensor:
-            ctx.slope, ctx.share, ctx.dtype = slope, share, scores.dtype
+        def forward(ctx: Any, scores: Tensor, value: Tensor, slope: Tensor) -> Tensor:
+            ctx.slope, ctx.dtype = slope, scores.dtype
             return value
 
         @staticmethod
         def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-            gradient = gradients[0] * ctx.share
-            if 0 < gradient.dim() < ctx.slope.dim():
-                gradient = gradient.unsqueeze(-1)
-            return (ctx.slope * gradient).to(ctx.dtype), None, None, None
+            gradient = gradients[0].unsqueeze(-1) if gradients[0].dim() else gradients[0]
+            return (ctx.slope * gradient).to(ctx.dtype), None, None
 
     return AtScores.apply
 
 
-def differentiated(scores: Tensor, value: Tensor, slope: Tensor, share: float = 1.0) -> Tensor:
-    """`value`, whose gradient with respect to `scores` is `slope` (times `share`).
+def differentiated(scores: Tensor, value: Tensor, slope: Tensor) -> Tensor:
+    """`value`, whose gradient with respect to `scores` is `slope`.
 
-    Shape: value () or slope's, or slope's without the last axis; scores and slope alike
+    Shape: value () or slope's without the last axis; scores and slope alike
     """
-    return _function()(scores, value, slope, share)
-
-
-def off_target(y_pred: Tensor, labels: Tensor, valid: Tensor | None) -> Tensor:
-    """p - y for class numbers; 0 in rows that do not count."""
-    labels = labels.unsqueeze(-1)
-    if valid is not None:
-        labels = torch.where(valid.unsqueeze(-1), labels, 0)
-    slope = y_pred.scatter_add(
-        -1, labels, torch.full((), -1.0, dtype=y_pred.dtype, device=y_pred.device).expand_as(labels)
-    )
-    return slope if valid is None else slope * valid.unsqueeze(-1)
+    return _function()(scores, value, slope)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -11,7 +11,8 @@ from torch import nn
 
 from trainer.activations.base import Activation
 from trainer.layers.base import Layer, Plan, WeightSpec
-from trainer.model.graph import Graph
+from trainer.model.graph import Call, Graph
+from trainer.regularizers.base import Regularizer
 from trainer.streams import derive, mixed, stream
 
 
@@ -83,6 +84,29 @@ def last_activation(layer: Layer) -> Activation | None:
     return None if found is None or found == Activation.parse(None) else found
 
 
+class Made(NamedTuple):
+    """What a pass through the network made."""
+
+    output: torch.Tensor
+    mask: torch.Tensor | None = None
+    scores: torch.Tensor | None = None
+    "What the last activation was given, where the last layer ends in one."
+    penalties: list[torch.Tensor] = []
+    "Penalties on outputs of layers."
+
+
+class Step(NamedTuple):
+    """A layer's turn in a pass."""
+
+    cell: Cell
+    layer: Any
+    reads: tuple[int, ...]
+    makes: int
+    penalty: Regularizer | None
+    last: Activation | None
+    "Applied to what the layer makes, which is kept as scores."
+
+
 class Network(nn.Module):
     """A model that runs: the graph's calls over its cells."""
 
@@ -96,15 +120,10 @@ class Network(nn.Module):
             }
         )
         self._end = next(iter(graph.outputs.values()))
-        last = next(graph.layers[c.layer] for c in graph.calls if c.output == self._end)
-        self.final = last_activation(last)
-        "The function that makes the output from `scores`, where the last layer ends in one."
-        self.scores: torch.Tensor | None = None
-        self._steps = [(self.cell(c.layer), graph.layers[c.layer], c.inputs, c.output) for c in graph.calls]
-        if self.final is not None:
-            bare = last.model_copy(update={"activation": Activation.parse(None)})
-            self._steps = [(c, bare if makes == self._end else x, i, makes) for c, x, i, makes in self._steps]
-        self.activity: list[torch.Tensor] = []
+        self._steps = [self._step(c) for c in graph.calls]
+        self.ends_in = next((s.last.recipe_name() for s in self._steps if s.last is not None), "linear")
+        "Name of the activation that makes the output."
+        self._penalized = [(s.regularizer, t) for s, _, t, moves in self.rows() if s.regularizer and moves]
         self.masked = any(type(x).compute_mask is not Layer.compute_mask for x in graph.layers.values())
 
     def cell(self, name: str) -> Cell:
@@ -117,17 +136,21 @@ class Network(nn.Module):
         """The output tensor for the input tensors, in the graph's order."""
         return self.run(*inputs)[0]
 
-    def run(self, *inputs: torch.Tensor, until: int | None = None) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """(output, its mask or None); `until` asks for another tensor of the graph.
+    def _step(self, call: Call) -> Step:
+        layer = self.graph.layers[call.layer]
+        last = last_activation(layer) if call.output == self._end else None
+        penalty = getattr(layer, "activity_regularizer", None)
+        if last is not None:
+            layer = layer.model_copy(update={"activation": Activation.parse(None)})
+        return Step(self.cell(call.layer), layer, call.inputs, call.output, penalty, last)
 
-        Penalties on outputs are left in `activity`, and what the last activation was given in `scores`.
-        """
+    def run(self, *inputs: torch.Tensor, until: int | None = None) -> Made:
+        """What the network makes of its input tensors; `until` asks for another tensor of the graph."""
         values: dict[int, Any] = dict(zip(self.graph.inputs.values(), inputs, strict=True))
         masks: dict[int, Any] = {}
-        self.activity = []
-        self.scores = None
-        layer: Any
-        for cell, layer, reads, makes in self._steps:
+        penalties: list[torch.Tensor] = []
+        scores = None
+        for cell, layer, reads, makes, penalty, last in self._steps:
             x = values[reads[0]] if len(reads) == 1 else [values[i] for i in reads]
             if not self.masked:
                 out = layer.forward(cell, x)
@@ -135,16 +158,15 @@ class Network(nn.Module):
                 mask = masks.get(reads[0]) if len(reads) == 1 else [masks.get(i) for i in reads]
                 out = layer.forward(cell, x, mask=mask) if layer.takes_mask else layer.forward(cell, x)
                 masks[makes] = layer.compute_mask(x, mask)
-            if self.final is not None and makes == self._end:
-                self.scores, out = out, self.final(out)
-            penalty = getattr(layer, "activity_regularizer", None)
+            if last is not None:
+                scores, out = out, last(out)
             if penalty is not None:
-                self.activity.append(penalty.penalty(out) / out.shape[0])
+                penalties.append(penalty.penalty(out) / out.shape[0])
             values[makes] = out
             if makes == until:
                 break
-        target = until if until is not None else self._end
-        return values[target], masks.get(target)
+        target = self._end if until is None else until
+        return Made(values[target], masks.get(target), scores, penalties)
 
     def rows(self) -> Iterator[tuple[WeightSpec, str, torch.Tensor, bool]]:
         """(spec, path, tensor, trainable) of every weight, layer by layer, in Keras's order."""
@@ -153,7 +175,7 @@ class Network(nn.Module):
 
     def penalties(self) -> list[torch.Tensor]:
         """Penalties on weights; Keras counts those of frozen layers out."""
-        return [spec.regularizer.penalty(t) for spec, _, t, moves in self.rows() if spec.regularizer and moves]
+        return [regularizer.penalty(tensor) for regularizer, tensor in self._penalized]
 
     def get_weights(self) -> list[np.ndarray]:
         """Copies of all weights, in Keras's order."""

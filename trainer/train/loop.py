@@ -26,7 +26,7 @@ from trainer.optimizers.updater import Updater
 from trainer.recipe.schema import Fit
 from trainer.streams import stream
 from trainer.train.feed import Batch, Feed
-from trainer.train.scoring import Scores, evaluate, total_loss
+from trainer.train.scoring import Scores, evaluate, judge
 
 
 class Progress(Protocol):
@@ -151,8 +151,10 @@ class Training:
         while self.epoch < self.epochs and not self.stop_reason:
             self._one_epoch()
             self.epoch, self.batch = self.epoch + 1, 0
-            self.checkpoint(self, bool(self.stop_reason) or self.epoch >= self.epochs)
-            self._heed_signal()
+            signal = self.signalled()
+            self.checkpoint(self, bool(signal or self.stop_reason) or self.epoch >= self.epochs)
+            if signal:
+                raise Stopped(signal)
         self.updater.finish()
         self._tell("on_train_end", self.last_logs())
         return self.history
@@ -215,11 +217,11 @@ class Training:
 
     def _step(self, batch: Batch) -> None:
         self.network.clock.step = self.epoch * self.steps + self.batch
-        value, y_pred, mask = total_loss(self.network, self.loss, batch)
-        gradients = torch.autograd.grad(value, self.updater.parameters, allow_unused=True)
+        judged = judge(self.network, self.loss, batch)
+        gradients = judged.gradients(self.updater.parameters)
         with torch.no_grad():
             self.updater.apply(gradients)
-            self.scores.add(batch, y_pred.detach(), value.detach(), mask)
+            self.scores.add(batch, judged.made, judged.value.detach())
 
     def _diverged(self, loss: float) -> None:
         batch = "" if self.scores.first_bad is None else f", first in batch {self.scores.first_bad + 1} of {self.steps}"

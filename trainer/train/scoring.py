@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 from trainer.losses.base import Loss
 from trainer.metrics.base import Metric
-from trainer.model.network import Network
+from trainer.model.network import Made, Network
 from trainer.train.feed import Batch, Feed
 
 FOLD_EVERY = 4096
@@ -35,14 +35,15 @@ class Scores:
         self.first_bad: int | None = None
         self.states = [metric.start(self.device) for metric in self.metrics]
 
-    def add(self, batch: Batch, y_pred: torch.Tensor, loss: torch.Tensor, mask: torch.Tensor | None) -> None:
+    def add(self, batch: Batch, made: Made, loss: torch.Tensor) -> None:
         """Add a batch."""
+        y_pred = made.output.detach()
         self._losses.append(loss)
         self._sizes.append(batch.x.shape[0])
         if len(self._losses) >= FOLD_EVERY:
             self._fold()
         for metric, state in zip(self.metrics, self.states, strict=True):
-            metric.update(state, batch.y, y_pred, mask=mask)
+            metric.update(state, batch.y, y_pred, mask=made.mask)
 
     def _fold(self) -> None:
         if not self._losses:
@@ -93,19 +94,38 @@ class Scores:
                 )
 
 
-def _kept(value: Any) -> Any:
-    return value.cpu().numpy().copy() if isinstance(value, torch.Tensor) else value
+class Judged(NamedTuple):
+    """A batch after the network and the loss."""
+
+    value: torch.Tensor
+    "The loss with all penalties."
+    made: Made
+    roots: list[torch.Tensor]
+    "Where going back begins: the loss, or the scores before a last activation that the loss joins."
+    seeds: list[torch.Tensor | None]
+    "Gradients of the roots; None is 1."
+
+    def gradients(self, parameters: Sequence[torch.Tensor]) -> tuple[torch.Tensor | None, ...]:
+        """Of the loss, for each parameter; None where it does not depend on one."""
+        return torch.autograd.grad(self.roots, parameters, self.seeds, allow_unused=True)
 
 
-def total_loss(network: Network, loss: Loss, batch: Batch, weighted: bool = True) -> tuple[torch.Tensor, Any, Any]:
-    """(loss with penalties, output, its mask) of a batch."""
-    y_pred, mask = network.run(batch.x)
-    final = network.final
-    scores = network.scores if final is not None and loss.joins(final.recipe_name()) else None
-    value = loss(batch.y, y_pred, batch.weight if weighted else None, mask, scores)
-    for penalty in (*network.penalties(), *network.activity):
-        value = value + penalty
-    return value, y_pred, mask
+def judge(network: Network, loss: Loss, batch: Batch) -> Judged:
+    """Let the network see a batch and the loss see what it made."""
+    made = network.run(batch.x)
+    scores = made.scores if torch.is_grad_enabled() and loss.joins(network.ends_in) else None
+    joined = None
+    if scores is not None and batch.weight is None and made.mask is None:
+        joined = loss.value_and_slope(batch.y, made.output)
+    value = joined[0] if joined else loss(batch.y, made.output, batch.weight, made.mask, scores)
+    penalties = (*network.penalties(), *made.penalties)
+    extra = sum(penalties[1:], penalties[0]) if penalties else None
+    total = value if extra is None else value + extra
+    if joined is None or scores is None:
+        return Judged(total, made, [total], [None])
+    if extra is None or not extra.requires_grad:
+        return Judged(total, made, [scores], [joined[1]])
+    return Judged(total, made, [scores, extra], [joined[1], None])
 
 
 def evaluate(
@@ -117,8 +137,8 @@ def evaluate(
     network.eval()
     with torch.inference_mode():
         for batch in feed.batches(batch_size, stop=None if steps is None else min(steps, feed.steps(batch_size))):
-            value, y_pred, mask = total_loss(network, loss, batch)
-            scores.add(batch, y_pred, value, mask)
+            judged = judge(network, loss, batch)
+            scores.add(batch, judged.made, judged.value)
     network.train(was)
     return scores.logs()
 
