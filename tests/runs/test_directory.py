@@ -127,8 +127,11 @@ def test_damaged_record(tmp_path: Path, text: bytes) -> None:
 
 
 def test_missing_record(tmp_path: Path) -> None:
+    run = RunDirectory.create(tmp_path, "a")
+    assert run.record() == {"name": "a", "state": "new"}
+    (run.path / "run.json").unlink()
     with pytest.raises(RunError, match=r"has no run\.json"):
-        RunDirectory.create(tmp_path, "a").record()
+        run.record()
 
 
 def test_root_that_cannot_be_written(tmp_path: Path) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
+import secrets
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,8 @@ from trainer.runs.files import fault, make_directory, write_atomic
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 STAMP = re.compile(r"\d{8}-\d{6}-[0-9a-f]{4}")
 LATEST = "latest"
+NEW = "new"
+"State of a run whose data were not read yet."
 
 
 class RunDirectory:
@@ -35,7 +39,7 @@ class RunDirectory:
 
     @classmethod
     def create(cls, runs_root: Path, name: str) -> RunDirectory:
-        """A new directory, named in `latest`.
+        """A new directory, named in `latest`; its `run.json` says `new`, and there is no moment without one.
 
         Raises:
             RunError: the name can't be one.
@@ -45,16 +49,18 @@ class RunDirectory:
             hint = "letters, digits, '.', '_' and '-', 1 to 64 of them, beginning with a letter or digit"
             raise RunError(f"expected a name for a run, found {name!r}", hint=hint)
         folder = Path(runs_root) / name
-        make_directory(folder)
+        unnamed = cls(folder / f".{secrets.token_hex(8)}.new")
+        make_directory(unnamed.path)
+        unnamed.write_record({"name": name, "state": NEW})
         while True:
             path = folder / stamp(datetime.now())
             try:
-                path.mkdir()
+                os.rename(unnamed.path, path)
                 break
-            except FileExistsError:
-                continue  # another process began a run in the same fifteen microseconds
             except OSError as error:
-                raise fault(error, path, "make the folder") from error
+                if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+                    raise fault(error, path, "make the folder") from error
+                # Another process began a run in the same fifteen microseconds.
         write_atomic(folder / LATEST, f"{path.name}\n".encode())
         return cls(path)
 

@@ -33,7 +33,9 @@ def looked_at(source: bytes | Path, seconds: float = SECONDS) -> None:
     size = len(source) if isinstance(source, bytes) else _size(source, name)
     limit = seconds + size / BYTES_A_SECOND
     home = str(Path(trainer.__file__).parent.parent)
-    command = [sys.executable, "-P", "-m", "trainer.runs.look", f"{limit}", "-" if isinstance(source, bytes) else name]
+    # A file may be called `-`, which stands for standard input there.
+    place = "-" if isinstance(source, bytes) else f"./{name}" if name.startswith("-") else name
+    command = [sys.executable, "-P", "-m", "trainer.runs.look", f"{limit}", place]
     # Without this, every thread that a linear algebra library starts counts against the memory limit.
     env = {**os.environ, "PYTHONPATH": home, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
     given = source if isinstance(source, bytes) else b""

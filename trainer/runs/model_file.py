@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -105,6 +106,7 @@ def write_texts(group: h5py.Group, name: str, values: Sequence[str]) -> None:
 
 def _write_extra(group: h5py.Group, extra: dict[str, Any]) -> None:
     words, arrays = pack(extra)
+    group.attrs["sha256"] = _digest(words.encode(), arrays)
     # A dataset, since an attribute has a limit that a history of many epochs would reach.
     group.create_dataset("json", data=np.frombuffer(words.encode(), np.uint8))
     numbered = group.create_group("arrays")
@@ -112,6 +114,15 @@ def _write_extra(group: h5py.Group, extra: dict[str, Any]) -> None:
         if values.dtype.kind not in "biuf":
             raise TypeError(f"an array of {values.dtype} can't be kept in a model file")
         numbered.create_dataset(number, data=values)
+
+
+def _digest(words: bytes, arrays: Mapping[str, np.ndarray]) -> str:
+    """Digest of the state, so that a damaged number in it is found before a run goes on from it."""
+    made = hashlib.sha256(words)
+    for number, values in sorted(arrays.items()):
+        made.update(f"\n{number} {values.dtype.str} {values.shape}\n".encode())
+        made.update(np.ascontiguousarray(values).data)
+    return made.hexdigest()
 
 
 def read_model(source: bytes | Path, *, stranger: bool = False) -> ModelFile:
@@ -155,14 +166,27 @@ def _read_layers(group: h5py.Group) -> dict[str, list[np.ndarray]]:
     found: dict[str, list[np.ndarray]] = {}
     for name in texts(group, "layer_names"):
         layer = _group(group, name)
-        found[name] = [array(layer, weight) for weight in texts(layer, "weight_names")]
+        found[name] = [_weight(layer, weight) for weight in texts(layer, "weight_names")]
     return found
+
+
+def _weight(layer: h5py.Group, name: str) -> np.ndarray:
+    values = array(layer, name)
+    if values.dtype.kind not in "biuf" or values.dtype.itemsize > 8:
+        raise FileError(f"{layer.name}/{name}: expected numbers of at most 64 bits, found {values.dtype}")
+    # torch reads this machine's byte order only.
+    return values.astype(values.dtype.newbyteorder("="), copy=False)
 
 
 def _read_extra(group: h5py.Group) -> dict[str, Any]:
     words = array(group, "json")
     numbered = _group(group, "arrays")
     arrays = {str(number): array(numbered, str(number)) for number in numbered}
+    if text(group, "sha256") != _digest(words.tobytes(), arrays):
+        raise FileError(
+            f"{group.name}: the state of the training was changed after it was written (the sha256 differs)",
+            hint="copy the file again; the weights alone can still be read by Keras",
+        )
     value = unpack(words.tobytes().decode(), arrays)
     if not isinstance(value, dict):
         raise FileError(f"{group.name}: expected a mapping, found {type(value).__name__}")

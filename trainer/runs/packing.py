@@ -24,6 +24,8 @@ def pack(state: Any) -> tuple[str, dict[str, np.ndarray]]:
         if isinstance(value, float) and value - value != 0:
             return {FLOAT: repr(value)}
         if isinstance(value, dict):
+            if set(value) in ({ARRAY}, {FLOAT}):
+                raise TypeError(f"a mapping whose only key is {next(iter(value))} can't be kept in a checkpoint")
             return {str(k): plain(v) for k, v in value.items()}
         if isinstance(value, (list, tuple)):
             return [plain(v) for v in value]

@@ -21,7 +21,7 @@ from trainer.model.summary import summarize
 from trainer.recipe.document import dump
 from trainer.recipe.load import Loaded, load_recipe
 from trainer.recipe.schema import Expectation, Recipe
-from trainer.runs.directory import RunDirectory
+from trainer.runs.directory import NEW, RunDirectory
 from trainer.runs.history import History
 from trainer.runs.keras_config import training_config
 from trainer.runs.lock import RunLock
@@ -149,13 +149,16 @@ def resume(directory: RunDirectory, options: Options) -> Outcome:
     """
     with RunLock(directory.path):
         loaded = reloaded(directory, options)
-        return Job(directory, loaded, options, directory.path, going_on=True).run()
+        begun = directory.record().get("state") != NEW
+        return Job(directory, loaded, options, directory.path, going_on=begun).run()
 
 
 def reloaded(directory: RunDirectory, options: Options) -> Loaded:
     """The recipe of a run, with `--epochs` applied."""
     sets = [] if options.epochs is None else [f"fit.epochs={options.epochs}"]
     path = directory.path / "resolved.yaml"
+    if not path.exists():
+        raise RunError("the run was stopped before its recipe was written", hint="`trainer fit` the recipe again")
     return load_recipe(path, sets, allow_plugins=options.allow_plugins, plugin_folder=directory.path)
 
 
@@ -172,6 +175,7 @@ class Job:
         self.model: ModelFile | None = None
         self.started = time.perf_counter()
         self.last_write, self.write_cost = time.perf_counter(), 0.0
+        self.running = False
         self.fold: int | None = None
         self.finished_folds: list[dict[str, Any]] = []
 
@@ -182,6 +186,9 @@ class Job:
                 self.signals = signals
                 return self._run()
         except BaseException as error:
+            if self.going_on and not self.running:
+                # Refused before anything was done: the run stays what it was.
+                raise
             state = "interrupted" if not isinstance(error, TrainerError) else "failed"
             self._note(state=state, error=str(error))
             raise
@@ -199,6 +206,7 @@ class Job:
             self.record = {"name": recipe.name, "seed": recipe.seed, "data": table.digests, "environment": here}
             self.record |= {"plugins": self.loaded.plugins, "rows": _counts(sets), "created": _now()}
         self._note(state="running")
+        self.running = True
         fold_results = self._folds(outline, sets)
         if recipe.fit.kfold is not None and not recipe.fit.kfold.final:
             return self._finish(None, None, sets, fold_results)
