@@ -11,6 +11,7 @@ import torch
 from trainer.losses.base import Loss
 from trainer.metrics.base import Metric
 from trainer.model.network import Made, Network
+from trainer.train.backward import gradients
 from trainer.train.feed import Batch, Feed
 
 FOLD_EVERY = 4096
@@ -102,12 +103,12 @@ class Judged(NamedTuple):
     made: Made
     roots: list[torch.Tensor]
     "Where going back begins: the loss, or the scores before a last activation that the loss joins."
-    seeds: list[torch.Tensor | None]
-    "Gradients of the roots; None is 1."
+    seeds: list[torch.Tensor]
+    "Gradients of the loss with respect to the roots."
 
     def gradients(self, parameters: Sequence[torch.Tensor]) -> tuple[torch.Tensor | None, ...]:
         """Of the loss, for each parameter; None where it does not depend on one."""
-        return torch.autograd.grad(self.roots, parameters, self.seeds, allow_unused=True)
+        return gradients(self.roots, self.seeds, parameters)
 
 
 def judge(network: Network, loss: Loss, batch: Batch) -> Judged:
@@ -122,10 +123,10 @@ def judge(network: Network, loss: Loss, batch: Batch) -> Judged:
     extra = sum(penalties[1:], penalties[0]) if penalties else None
     total = value if extra is None else value + extra
     if joined is None or scores is None:
-        return Judged(total, made, [total], [None])
+        return Judged(total, made, [total], [torch.ones_like(total)])
     if extra is None or not extra.requires_grad:
         return Judged(total, made, [scores], [joined[1]])
-    return Judged(total, made, [scores, extra], [joined[1], None])
+    return Judged(total, made, [scores, extra], [joined[1], torch.ones_like(extra)])
 
 
 def evaluate(
