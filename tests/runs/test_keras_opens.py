@@ -41,7 +41,7 @@ def tiny(path: Path) -> list[str]:
     """Changes that let a recipe train in about a second, on the small MNIST where it asks for the whole one."""
     sets, recipe = list(TINY), load_recipe(path).recipe
     # The test rows are cut off the training rows too, since a published test set is 25,000 rows long.
-    sets.append("dataset.split.test={last: 32}")
+    sets.append("dataset.split={test: {last: 32}}")
     if recipe.dataset.split.validation is not None:
         sets.append("dataset.split.validation={first: 32}")
     if recipe.fit.kfold is not None:

@@ -291,24 +291,37 @@ def test_a_refused_resume_changes_nothing(commands: Commands, whole: Whole) -> N
         (whole.run / "run.json").write_bytes(before)
 
 
+STEPPING = """
+import os, sys
+from trainer.train.loop import Training
+real, when = Training._step, (int(sys.argv[2]), int(sys.argv[3]))
+def step(self, batch):
+    if (self.epoch, self.batch) == when:
+        os.kill(os.getpid(), int(sys.argv[1]))
+    real(self, batch)
+Training._step = step
+from trainer.cli.app import main
+main(sys.argv[4:])
+"""
+"A command line that is sent a signal in the middle of a step."
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_the_step_and_saves(
     commands: Commands, whole: Whole, tmp_path: Path, number: int, code: int
 ) -> None:
-    dice = random.Random(code)
-    for _ in range(8):
-        # Before training begins and after it ends, the system's own way of ending holds.
-        after = (0.4 + 0.4 * dice.random()) * whole.seconds
-        done = commands.stopped(after, number, "fit", whole.recipe, "--runs", tmp_path, "--device", "cpu")
-        if done.code == code:
-            break
-    assert done.code == code
-    assert f"stopped by signal {int(number)}; `trainer resume last` goes on" in done.err
-    (directory,) = [d for d in list_runs(tmp_path) if d.record()["state"] != "done"]
+    words = [int(number), 3, 1, "fit", whole.recipe, "--runs", tmp_path, "--device", "cpu"]
+    command = [sys.executable, "-c", STEPPING, *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == code
+    assert f"stopped by signal {int(number)}; `trainer resume last` goes on" in done.stderr
+    (directory,) = list_runs(tmp_path)
     assert directory.record()["state"] == "interrupted"
+    position = read_model(directory.load_checkpoint()[0] or b"").extra["training"]["position"]
+    assert (position["epoch"], position["batch"]) == (3, 2)
     hold_left(commands, tmp_path, listed=True)
-    done = commands.run("resume", directory.path, "--runs", tmp_path, "-q", "--device", "cpu")
-    assert done.code == 0, done.err
+    resumed = commands.run("resume", directory.path, "--runs", tmp_path, "-q", "--device", "cpu")
+    assert resumed.code == 0, resumed.err
     assert_same(whole.run, directory.path)
 
 

@@ -14,7 +14,7 @@ from tests.train.recipes import trained
 from trainer.errors import FileError
 from trainer.runs.look import looked_at
 
-SECONDS = 2
+SECONDS = 5
 SPARE = 700 * 2**20
 "Bytes that reading may take beside what torch takes: twice what a file may declare, and some."
 
@@ -48,6 +48,7 @@ for number in range(int(sys.argv[2]), int(sys.argv[3])):
     except TrainerError as error:
         print("refused", flush=True)
         assert str(error) and len(str(error)) < 2000
+signal.alarm(0)
 print("memory", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, flush=True)
 """
 

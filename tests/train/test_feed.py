@@ -8,6 +8,7 @@ import torch
 
 from tests.train.recipes import loaded
 from trainer.errors import DataError
+from trainer.recipe.schema import Feature
 from trainer.sources.columns import Ragged, Rows
 from trainer.train import feed
 from trainer.train.build import Built, build, real_outline
@@ -101,7 +102,7 @@ def test_integers_reach_a_layer_that_reads_them_and_become_numbers_for_others() 
 def test_text_is_named_with_its_row() -> None:
     rows = Rows({"a": np.array(["1", "2", "two"], dtype=object)})
     with pytest.raises(DataError, match=r'column "a" holds text \("two" in row 3\)'):
-        feed.read_column(rows, loaded(TEXT).recipe.dataset.inputs["image"].model_copy(update={"field": "a"}))
+        feed.read_column(rows, Feature(field="a"))
 
 
 def test_lists_of_unequal_length_need_an_encoding() -> None:

@@ -57,6 +57,8 @@ class Run(Protocol):
 class Callback(Declared, kind="callback", room="trainer.callbacks", keras="keras.callbacks"):
     """Acts around epochs and batches, in the order in which the recipe lists callbacks."""
 
+    sets_learning_rate: ClassVar[bool] = False
+    "Whether the callback sets the learning rate, which a schedule must not do as well."
     needs_batches: ClassVar[bool] = False
     "Whether on_batch_end must be called (it costs a look at the loss every step)."
 

@@ -54,6 +54,8 @@ class LearningRateScheduler(Callback):
     verbose: Verbose = 0
     "1 says the rate at every epoch."
 
+    sets_learning_rate = True
+
     def on_epoch_begin(self, my: SimpleNamespace, run: Run, epoch: int) -> None:
         rate = self.rate(epoch)
         if rate is not None:
@@ -91,6 +93,8 @@ class ReduceLROnPlateau(Callback):
     "Epochs after a fall in which none is counted as without improvement."
     min_lr: NonNegativeFloat = 0.0
     "Least rate."
+
+    sets_learning_rate = True
 
     def on_train_begin(self, my: SimpleNamespace, run: Run) -> None:
         my.sign = better(self.mode, self.monitor)

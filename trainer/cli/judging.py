@@ -106,8 +106,11 @@ def reproduce(
 
     Example: trainer reproduce recipes/pima.yaml --seeds 3
     """
+    from trainer.runs.files import write_atomic
     from trainer.train.reproduce import junit_xml, reproduce_one
 
+    if junit is not None and not junit.absolute().parent.is_dir():
+        raise RecipeError(f"--junit: there is no folder {junit.absolute().parent}")
     verdicts: list[Verdict] = []
     answers: list[dict[str, Any]] = []
     for target in targets:
@@ -126,7 +129,7 @@ def reproduce(
             put(f"{'ok  ' if verdict.holds else 'FAIL'} {target} {verdict.figure} {verdict.expected}: {verdict.found}")
             answers.append(vars(verdict))
     if junit is not None:
-        junit.write_bytes(junit_xml(verdicts))
+        write_atomic(junit, junit_xml(verdicts))
     failed = [v for v in verdicts if not v.holds]
     put(f"{len(verdicts) - len(failed)} of {len(verdicts)} expectations hold")
     reply({"verdicts": answers}, ok=not failed)

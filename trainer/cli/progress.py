@@ -66,6 +66,9 @@ class Lines:
         """A line for the user."""
         print(clean(text), file=sys.stderr, flush=True)
 
+    def close(self) -> None:
+        """Nothing is left open."""
+
 
 class Bar:
     """Keras's progress bar: the epoch's line is redrawn at most ten times a second."""

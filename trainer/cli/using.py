@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -25,6 +26,7 @@ from trainer.cli.common import (
     session,
 )
 from trainer.errors import DataError, FileError, RecipeError
+from trainer.lazy import np
 
 if TYPE_CHECKING:
     import numpy
@@ -61,17 +63,19 @@ def evaluate(
     if split not in ("test", "validation", "train"):
         raise RecipeError(f'--split: expected test, validation or train, found "{split}"')
     from trainer.runs.directory import RunDirectory
+    from trainer.train.predictions import several_flags
     from trainer.train.use import OpenRun, other_rows
 
     file = data if data is not None and data.is_file() else None
-    chosen = options(runs, None if file else data, "none", device, plugins=plugins)
+    folder = Path(os.environ["TRAINER_DATA"]) if file and os.environ.get("TRAINER_DATA") else None
+    chosen = options(runs, folder if file else data, "none", device, plugins=plugins)
     opened = OpenRun(RunDirectory.find(runs, run), chosen, checkpoint)
     rows = other_rows(opened, file) if file else opened.rows(split)
     figures, predicted, truth = measure(opened, rows)
     for name, value in figures.items():
         put(f"{clean(name)} {number(value)}")
     result: dict[str, Any] = {"run": str(opened.directory.path), "rows": len(rows), "figures": figures}
-    if opened.is_classifier():
+    if opened.is_classifier() and not several_flags(opened, predicted.reshape(len(predicted), -1).shape[1]):
         result |= classes(opened, predicted, truth, file.stem if file else split)
     reply(result)
 
@@ -79,21 +83,21 @@ def evaluate(
 def measure(opened: OpenRun, rows: Any) -> tuple[dict[str, float], numpy.ndarray, numpy.ndarray]:
     """(loss and metrics, outputs, targets) on rows."""
     from trainer.train.scoring import evaluate as score
-    from trainer.train.scoring import predict as run_model
 
     built, fit = opened.built, opened.recipe.fit
-    feed = built.feed(rows)
-    figures = score(built.network, feed, built.loss, built.metrics, fit.validation_batch_size or fit.batch_size)
-    return figures, run_model(built.network, feed.x), feed.y.rows(slice(None)).cpu().numpy()
+    feed, kept = built.feed(rows), []
+    size = fit.validation_batch_size or fit.batch_size
+    figures = score(built.network, feed, built.loss, built.metrics, size, keep=kept)
+    return figures, np.concatenate(kept), feed.y.rows(slice(None)).cpu().numpy()
 
 
 def classes(opened: OpenRun, predicted: numpy.ndarray, truth: numpy.ndarray, split: str) -> dict[str, Any]:
     """Report per class and confusion matrix, printed and drawn."""
     from trainer.report.classes import class_report
+    from trainer.train.predictions import choose, probabilities
     from trainer.train.rows import class_numbers
-    from trainer.train.use import chosen_classes
 
-    guessed, actual = chosen_classes(opened, predicted), class_numbers(truth)
+    guessed, actual = choose(probabilities(opened, predicted)), class_numbers(truth)
     if predicted.ndim > 2:
         return {}
     report = class_report(actual, guessed, opened.class_names(max(int(actual.max()), int(guessed.max())) + 1))

@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pydantic import ValidationError
 
-from trainer.callbacks.base import Callback
+from trainer.callbacks.base import Callback, better
 from trainer.errors import Problem, RecipeError, nearest
 from trainer.layers.base import Layer
 from trainer.losses.base import Loss
 from trainer.model.graph import Graph, chain
+from trainer.optimizers.base import Optimizer
 from trainer.recipe.features import clash, default_features, feature_path, raw_shape, through
 from trainer.recipe.loss_check import LossCheck
 from trainer.recipe.schema import Dataset, Feature, MetricUse, Recipe
+from trainer.schedules.base import ConstantRate
 from trainer.shapes import Shape
 from trainer.sources.columns import Field
 
@@ -55,6 +57,7 @@ class Parts:
     "Names of the metrics in logs; None when one of them is faulty."
     validates: bool = False
     folds: bool = False
+    optimizer: Optimizer | None = None
     callbacks: list[tuple[int, Callback]] = field(default_factory=list)
     expect: dict[str, Any] = field(default_factory=dict)
 
@@ -70,8 +73,11 @@ class Parts:
             recipe.model.input_shape,
             recipe.compile.loss,
             tuple(map(log_name, recipe.compile.metrics)),
-            bool(fit.validation_split) or split.validation is not None,
+            bool(fit.validation_split)
+            or split.validation is not None
+            or (fit.kfold is not None and not fit.kfold.final),
             fit.kfold is not None,
+            recipe.compile.optimizer,
             list(enumerate(recipe.callbacks)),
             dict(recipe.expect),
         )
@@ -90,8 +96,11 @@ class Parts:
             whole=bool(layers) and len(good) == len(layers),
             loss=_sound(Loss.parse, compiled.get("loss")),
             metrics=None if None in metrics else tuple(map(log_name, metrics)),
-            validates=bool(fit.get("validation_split")) or bool(_mapping(dataset.get("split")).get("validation")),
+            validates=bool(fit.get("validation_split"))
+            or bool(_mapping(dataset.get("split")).get("validation"))
+            or _mapping(fit.get("kfold")).get("final") is False,
             folds=bool(fit.get("kfold")),
+            optimizer=_sound(Optimizer.parse, compiled.get("optimizer")),
             callbacks=[(i, c) for i, c in callbacks if c is not None],
             expect={k: v for k, v in _mapping(value.get("expect")).items() if isinstance(k, str)},
         )
@@ -211,8 +220,12 @@ class Checker:
     def _watched(self) -> None:
         names = self.log_names()
         for index, callback in self.parts.callbacks:
+            self._rate_moves(index, callback)
             watched = callback.monitored()
-            if watched is None or watched in names:
+            if watched is None:
+                continue
+            if watched in names:
+                self._direction(index, callback, watched)
                 continue
             hint = nearest(watched, names)
             if watched.startswith("val_") and "val_loss" not in names:
@@ -222,6 +235,21 @@ class Checker:
             path = ("callbacks", index, type(callback).__name__, "monitor")
             message = f'nothing produces "{watched}"; the logs hold {", ".join(names)}'
             self.problems.append(Problem(message, path, hint, "monitor"))
+
+    def _rate_moves(self, index: int, callback: Callback) -> None:
+        rate = getattr(self.parts.optimizer, "learning_rate", None)
+        if callback.sets_learning_rate and rate is not None and not isinstance(rate, ConstantRate):
+            name, schedule = type(callback).__name__, type(rate).__name__
+            message = f"{name} sets the learning rate, which follows {schedule} already"
+            hint = f"write a number as learning_rate, or remove {name}"
+            self.problems.append(Problem(message, ("callbacks", index), hint, "learning-rate"))
+
+    def _direction(self, index: int, callback: Callback, watched: str) -> None:
+        try:
+            better(getattr(callback, "mode", "min"), watched)
+        except RecipeError as error:
+            path = ("callbacks", index, type(callback).__name__, "monitor")
+            self.problems += [replace(p, path=path) for p in error.problems]
 
     def _expected(self) -> None:
         metrics = [n for n in self.log_names() if not n.startswith("val_") and n != "learning_rate"]
@@ -233,6 +261,10 @@ class Checker:
             if name not in good:
                 hint = nearest(name, good) or "test.METRIC, val.METRIC, train.METRIC, history.METRIC.last, parameters"
                 self.problems.append(Problem(f'no run produces "{name}"', ("expect", name), hint, "expect", None, True))
+            elif name.startswith(("val.", "history.val_")) and not self.parts.validates:
+                message = f'"{name}" needs validation rows'
+                hint = "add fit.validation_split or dataset.split.validation"
+                self.problems.append(Problem(message, ("expect", name), hint, "expect", None, True))
             elif name.startswith("folds.") and not self.parts.folds:
                 message = f'"{name}" needs folds'
                 self.problems.append(Problem(message, ("expect", name), "add fit.kfold", "expect", None, True))

@@ -46,6 +46,8 @@ class LossCheck:
     def run(self) -> None:
         """Append what is wrong to `problems`."""
         out = self.graph.output_shape
+        if self.loss.reduction in (None, "none"):
+            self._wrong("training needs one number a batch, but reduction: none leaves one a row", "remove reduction")
         logits = getattr(self.loss, "from_logits", False)
         fits = self.loss.fits
         if fits and not logits and self.activation not in fits:

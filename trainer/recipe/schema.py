@@ -124,6 +124,13 @@ class Split(Block):
     stratify: Str | None = None
     "Field or column whose classes keep their shares in every part (drawn parts only)."
 
+    @model_validator(mode="after")
+    def _something_to_stratify(self) -> Split:
+        if self.stratify is not None and all(p is None or isinstance(p, dict) for p in (self.test, self.validation)):
+            hint = "give test or validation as a share or a number, or remove stratify"
+            raise_all([(complaint("nothing is drawn that could be stratified", hint), ("stratify",))])
+        return self
+
 
 class Dataset(Block):
     """Where rows come from and what the model reads of them."""
@@ -384,3 +391,10 @@ class Recipe(Block):
     expect: dict[Str, Expectation] = {}
     """Figures that the run must reach: test.METRIC, val.METRIC, train.METRIC, history.METRIC.last|best,
     folds.METRIC.mean|std, parameters, epochs."""
+
+    @model_validator(mode="after")
+    def _one_validation_set(self) -> Recipe:
+        if self.dataset.split.validation is not None and self.fit.validation_split:
+            message = "dataset.split.validation holds validation rows back already"
+            raise_all([(complaint(message, "remove one of the two"), ("fit", "validation_split"))])
+        return self

@@ -16,7 +16,7 @@ from trainer.model.graph import Graph, chain
 from trainer.model.network import Network
 from trainer.optimizers.updater import Updater
 from trainer.recipe.check import Checker, Outline, Parts
-from trainer.recipe.schema import Recipe
+from trainer.recipe.schema import Feature, Recipe
 from trainer.shapes import Shape, size
 from trainer.sources.columns import Column, Ragged, Rows, Table
 from trainer.train.feed import Feed, Pipeline, Slot, input_dtype, read_column
@@ -41,15 +41,19 @@ class Built:
 
     def feed(self, rows: Rows) -> Feed:
         """Rows as batches, with their own weights when the recipe names a weight column."""
-        x = Slot(self.x, read_column(rows, self.outline.input), input_dtype(self.recipe.model.layers), self.device)
+        x_raw = read_column(rows, self.outline.input)
+        check_finite(x_raw, self.outline.input_name)
+        x = Slot(self.x, x_raw, input_dtype(self.recipe.model.layers), self.device)
         y_raw = read_column(rows, self.outline.target, target=True)
+        if self.loss.targets == "integer" and isinstance(y_raw, np.ndarray) and y_raw.dtype.kind == "f":
+            whole = torch.from_numpy(np.ascontiguousarray(y_raw))
+            _refuse(whole != whole.trunc(), whole, "expected class numbers", f"target {self.outline.target_name}")
         dtype = torch.int64 if self.loss.targets == "integer" else torch.float32
         y = Slot(self.y, y_raw, dtype, self.device)
         check_target(self.loss, y, self.graph.output_shape, self.outline.target_name)
         weight = None
         if self.recipe.fit.sample_weight is not None:
-            values = np.asarray(rows.columns[self.recipe.fit.sample_weight], "float32").reshape(len(rows))
-            weight = torch.from_numpy(values).to(self.device)
+            weight = sample_weights(rows, self.recipe.fit.sample_weight).to(self.device)
         return Feed(x, y, weight)
 
     def training_feed(self, rows: Rows) -> Feed:
@@ -115,6 +119,35 @@ def row_shape(column: Column) -> Shape:
     return (None, None) if isinstance(column, Ragged) else (None, *column.shape[1:])
 
 
+def check_finite(x: Column, name: str) -> None:
+    """Refuse inputs that are no numbers, before they make the loss one.
+
+    Raises:
+        DataError: names the row.
+    """
+    if not isinstance(x, Ragged) and x.dtype.kind == "f":
+        values = torch.from_numpy(np.ascontiguousarray(x))
+        _refuse(~torch.isfinite(values), values, "expected finite numbers", f"input {name}")
+
+
+def sample_weights(rows: Rows, name: str) -> torch.Tensor:
+    """The column of weights of rows.
+
+    Raises:
+        DataError: there is no such column, or it holds anything but finite numbers of 0 or more.
+    """
+    try:
+        values = read_column(rows, Feature(field=name), target=True)
+        weights = torch.from_numpy(np.asarray(values, "float32").reshape(len(rows)).copy())
+    except DataError as error:
+        raise DataError(*(p.at("fit", "sample_weight") for p in error.problems)) from None
+    except ValueError:
+        message = f'column "{name}" is no sample_weight: expected one number a row'
+        raise DataError(message, path=("fit", "sample_weight")) from None
+    _refuse(~torch.isfinite(weights) | (weights < 0), weights, "expected weights of 0 or more", f"column {name}")
+    return weights
+
+
 def check_target(loss: Loss, y: Slot, output: Shape, name: str) -> None:
     """Refuse targets that the loss can't take, before the first step.
 
@@ -129,11 +162,11 @@ def check_target(loss: Loss, y: Slot, output: Shape, name: str) -> None:
         bad = (values < 0) | (values >= (output[-1] or 0))
         if ignored is not None:
             bad &= values != ignored
-        _refuse(bad, values, f"expected class numbers from 0 to {(output[-1] or 0) - 1}", name)
+        _refuse(bad, values, f"expected class numbers from 0 to {(output[-1] or 0) - 1}", f"target {name}")
         return
-    _refuse(~torch.isfinite(values), values, "expected finite numbers", name)
+    _refuse(~torch.isfinite(values), values, "expected finite numbers", f"target {name}")
     if loss.targets == "binary":
-        _refuse((values < 0) | (values > 1), values, "expected values from 0 to 1", name)
+        _refuse((values < 0) | (values > 1), values, "expected values from 0 to 1", f"target {name}")
 
 
 def _refuse(bad: torch.Tensor, values: torch.Tensor, expected: str, name: str) -> None:
@@ -141,7 +174,7 @@ def _refuse(bad: torch.Tensor, values: torch.Tensor, expected: str, name: str) -
         return
     row = int(bad.reshape(len(values), -1).any(1).nonzero()[0])
     found = values[row].reshape(-1)[bad[row].reshape(-1)][0].item()
-    raise DataError(f"target {name}: {expected}, found {found:g} in row {row}", hint="rows count from 0 in this set")
+    raise DataError(f"{name}: {expected}, found {found:g} in row {row}", hint="rows count from 0 in this set")
 
 
 def step_work(graph: Graph, batch_size: int) -> int:

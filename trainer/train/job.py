@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
-import signal
 import time
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import numpy as np
 
-from trainer.callbacks.base import better
-from trainer.errors import RecipeError, RunError, TrainerError
-from trainer.model.summary import summarize
+from trainer.errors import DataError, RecipeError, RunError, TrainerError
 from trainer.recipe.document import dump
 from trainer.recipe.load import Loaded, load_recipe
-from trainer.recipe.schema import Expectation, Recipe
-from trainer.runs.directory import NEW, RunDirectory
+from trainer.recipe.schema import Recipe
+from trainer.runs.directory import RunDirectory
 from trainer.runs.history import History
 from trainer.runs.keras_config import training_config
 from trainer.runs.lock import RunLock
@@ -31,10 +27,12 @@ from trainer.sources.columns import Rows, Table
 from trainer.sources.split import folds as fold_indices
 from trainer.train.build import Built, build, real_outline, step_work
 from trainer.train.devices import choose_device, set_threads, settings_kept
+from trainer.train.feed import read_column
+from trainer.train.figures import best_epoch, final_figures, verdicts
 from trainer.train.fingerprint import differences, fingerprint
 from trainer.train.loop import Progress, Quiet, Training
-from trainer.train.rows import Sets, class_numbers, divide
-from trainer.train.scoring import evaluate
+from trainer.train.rows import Sets, check_class_weight, class_numbers, divide
+from trainer.train.signals import Signals
 
 CHECKPOINT_SHARE = 25
 "A checkpoint is written at an epoch's end when this many times its own cost has passed since the last one."
@@ -79,59 +77,39 @@ class Outcome:
         return all(ok for ok, _ in self.verdicts.values())
 
 
-class Signals(AbstractContextManager["Signals"]):
-    """The first SIGINT or SIGTERM is noted, so that the step ends and the state is saved; the second ends at once."""
-
-    def __init__(self) -> None:
-        self.got = 0
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> Signals:
-        try:
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._note)
-        except ValueError:
-            # Not the main thread: whoever runs us there handles signals.
-            self._before = {}
-        return self
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.got:
-            signal.signal(number, signal.SIG_DFL)
-            signal.raise_signal(number)
-        self.got = number
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def __call__(self) -> int:
-        return self.got
-
-
 def open_table(recipe: Recipe, folder: Path | None, options: Options) -> Table:
     """The rows of a recipe's source."""
     return recipe.dataset.source.open(Places(folder, options.data, options.download))
 
 
-def fit(loaded: Loaded, options: Options, recipe_text: bytes, folder: Path | None = None) -> Outcome:
+def fit(
+    loaded: Loaded, options: Options, recipe_text: bytes, folder: Path | None = None, plugins: Path | None = None
+) -> Outcome:
     """Train a recipe into a new run directory.
+
+    Relative paths of data go from `folder`, those of plugins from `plugins` or else from `folder`.
 
     Raises:
         TrainerError: with the problem; the directory says `failed` and keeps its last checkpoint.
     """
     directory = RunDirectory.create(options.runs, options.name or loaded.recipe.name)
     with RunLock(directory.path):
-        write_recipe(directory, loaded, recipe_text, folder)
-        return Job(directory, loaded, options, folder).run()
+        write_recipe(directory, loaded, recipe_text, plugins or folder or Path())
+        place = {"folder": str((folder or Path()).resolve()), "recipe": recipe_digest(directory)}
+        directory.write_record({**directory.record(), **place})
+        try:
+            return Job(directory, loaded, options, folder).run()
+        except (RecipeError, DataError) as error:
+            # What only the rows could show still has a line in the recipe.
+            raise loaded.document.locate(error) if any(p.path for p in error.problems) else error from None
 
 
-def write_recipe(directory: RunDirectory, loaded: Loaded, text: bytes, folder: Path | None) -> None:
+def write_recipe(directory: RunDirectory, loaded: Loaded, text: bytes, folder: Path) -> None:
     """Keep the recipe as given, with every value written out, and the plugins that it runs."""
     directory.write("recipe.yaml", text)
     directory.write("resolved.yaml", dump(resolved(loaded.recipe)).encode())
     for name in loaded.plugins:
-        directory.write(name, ((folder or Path()) / name).read_bytes())
+        directory.write(name, (folder / name).read_bytes())
 
 
 def resolved(recipe: Recipe) -> dict[str, Any]:
@@ -148,9 +126,12 @@ def resume(directory: RunDirectory, options: Options) -> Outcome:
         RunError: the run is complete, or recipe, data or environment are no longer the same.
     """
     with RunLock(directory.path):
+        record = directory.record()
+        # Without an environment on record, the run ended before its data were read.
+        begun = "environment" in record
+        check_recipe(directory, record, options)
         loaded = reloaded(directory, options)
-        begun = directory.record().get("state") != NEW
-        return Job(directory, loaded, options, directory.path, going_on=begun).run()
+        return Job(directory, loaded, options, source_folder(directory), going_on=begun).run()
 
 
 def reloaded(directory: RunDirectory, options: Options) -> Loaded:
@@ -162,6 +143,37 @@ def reloaded(directory: RunDirectory, options: Options) -> Loaded:
     return load_recipe(path, sets, allow_plugins=options.allow_plugins, plugin_folder=directory.path)
 
 
+def source_folder(directory: RunDirectory) -> Path:
+    """Where the recipe stood, from which relative paths of its data go."""
+    return Path(directory.record().get("folder", directory.path))
+
+
+def recipe_digest(directory: RunDirectory) -> str:
+    """The sha256 of the recipe that a run keeps."""
+    return hashlib.sha256((directory.path / "resolved.yaml").read_bytes()).hexdigest()
+
+
+def check_recipe(directory: RunDirectory, record: Mapping[str, Any], options: Options) -> None:
+    """Refuse a run whose recipe or plugins were edited since it began.
+
+    Raises:
+        RunError: names what was changed.
+    """
+    changed = ["resolved.yaml"] if record.get("recipe") not in (None, recipe_digest(directory)) else []
+    for name, digest in record.get("plugins", {}).items():
+        path = directory.path / name
+        if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != digest:
+            changed.append(name)
+    if changed and not options.allow_change:
+        hint = "put it back, or `--allow-change` goes on all the same; the numbers will then differ"
+        raise RunError(f"the run can't go on exactly: changed are {', '.join(changed)}", hint=hint)
+
+
+def check_data(record: Mapping[str, Any], table: Table) -> list[str]:
+    """Data files that are no longer those of the run."""
+    return [f"data file {n}" for n, d in record.get("data", {}).items() if table.digests.get(n) != d]
+
+
 class Job:
     """One run in its directory, fresh or taken up again."""
 
@@ -170,7 +182,7 @@ class Job:
     ):
         self.directory, self.loaded, self.options, self.folder = directory, loaded, options, folder
         self.recipe, self.going_on = loaded.recipe, going_on
-        self.record: dict[str, Any] = dict(directory.record()) if going_on else {}
+        self.record: dict[str, Any] = {**directory.record(), "seed": loaded.recipe.seed}
         self.saved: dict[str, Any] = {}
         self.model: ModelFile | None = None
         self.started = time.perf_counter()
@@ -201,9 +213,12 @@ class Job:
         self.device = choose_device(self.options.device)
         if self.going_on:
             self._take_up(table)
+        if recipe.fit.class_weight is not None:
+            y = read_column(sets.train, outline.target, target=True)
+            check_class_weight(recipe.fit.class_weight, np.asarray(y))
         here = fingerprint(self.device)
         if not self.going_on:
-            self.record = {"name": recipe.name, "seed": recipe.seed, "data": table.digests, "environment": here}
+            self.record |= {"data": table.digests, "environment": here}
             self.record |= {"plugins": self.loaded.plugins, "rows": _counts(sets), "created": _now()}
         self._note(state="running")
         self.running = True
@@ -222,7 +237,10 @@ class Job:
     def _training(self, built: Built, sets: Sets) -> Training:
         recipe = self.recipe
         threads = self.record.get("threads") if self.going_on else None
-        self.record["threads"] = set_threads(step_work(built.graph, recipe.fit.batch_size), threads)
+        threads = set_threads(step_work(built.graph, recipe.fit.batch_size), threads)
+        if threads != self.record.get("threads"):
+            # On record before the first step, for they change the order of sums.
+            self._note(threads=threads, state="running")
         train = built.training_feed(sets.train)
         validation = built.feed(sets.validation) if sets.validation is not None else None
         training = Training(
@@ -235,7 +253,7 @@ class Job:
             recipe.seed,
             train,
             validation,
-            self.directory.path,
+            self.directory.path if self.fold is None else self.directory.path / f"folds/{self.fold + 1}",
             self.options.progress,
             signalled=self.signals,
         )
@@ -256,8 +274,7 @@ class Job:
             return []
         groups = None
         if kfold.stratify:
-            name = outline.target.field or outline.target.columns[0]
-            groups = class_numbers(np.asarray(sets.train.columns[name]))
+            groups = class_numbers(np.asarray(read_column(sets.train, outline.target, target=True)))
         parts = fold_indices(len(sets.train), kfold.folds, kfold.shuffle or kfold.stratify, self.recipe.seed, groups)
         for number, (train, held) in enumerate(parts):
             if number < len(self.finished_folds):
@@ -281,11 +298,13 @@ class Job:
         """Read the last checkpoint and refuse when what it depends on has changed."""
         if self.record.get("state") == "done" and self.options.epochs is None:
             raise RunError("the run is complete", hint="`--epochs N` extends it")
-        changed = [f"data file {n}" for n, d in self.record.get("data", {}).items() if table.digests.get(n) != d]
+        changed = check_data(self.record, table)
         changed += differences(self.record.get("environment", {}), fingerprint(self.device))
         if changed and not self.options.allow_change:
             hint = "`--allow-change` goes on all the same; the numbers may then differ"
             raise RunError(f"the run can't go on exactly: changed are {'; '.join(changed)}", hint=hint)
+        if self.options.epochs is not None:
+            self._extend()
         data, warning = self.directory.load_checkpoint()
         if warning:
             self.options.progress.say(warning)
@@ -294,6 +313,18 @@ class Job:
         self.model = read_model(data)
         self.saved = state_of(self.model)
         self.finished_folds = self.saved["folds"]
+
+    def _extend(self) -> None:
+        """Keep the new number of epochs in the run's recipe, so that it is this recipe that ran.
+
+        Raises:
+            RunError: the run has folds, whose finished ones would stay short.
+        """
+        if self.recipe.fit.kfold is not None:
+            hint = "`trainer fit` the recipe again with --set fit.epochs=N"
+            raise RunError("--epochs can't extend a run with folds, whose trainings must be equally long", hint=hint)
+        self.directory.write("resolved.yaml", dump(resolved(self.recipe)).encode())
+        self.record["recipe"] = recipe_digest(self.directory)
 
     def _checkpoint(self, built: Built, training: Training, force: bool) -> None:
         since = time.perf_counter() - self.last_write
@@ -318,7 +349,7 @@ class Job:
 
     def _save_model(self, built: Built, path: str, weights_only: bool) -> None:
         data = weights_bytes(built.network) if weights_only else self._model_bytes(built, None)
-        self.directory.write(path, data)
+        self.directory.write(path if self.fold is None else f"folds/{self.fold + 1}/{path}", data)
 
     def _finish(
         self, built: Built | None, training: Training | None, sets: Sets, folds: list[dict[str, Any]]
@@ -333,12 +364,12 @@ class Job:
         if built is not None and training is not None:
             self.directory.write("model.h5", self._model_bytes(built, training))
             figures |= final_figures(built, training, sets)
-        best = best_epoch(history)
+        epochs = training.history_epochs if training is not None else []
+        best = best_epoch(epochs, history)
         outcome = Outcome(self.directory.path, figures, history, 0.0, [f["history"] for f in folds])
         outcome.best_epoch = best
         outcome.stop_reason = training.stop_reason if training is not None else ""
         outcome.verdicts = verdicts(recipe.expect, figures)
-        epochs = training.history_epochs if training is not None else []
         self.directory.write("history.csv", History.of(epochs, history).to_csv())
         metrics = {"figures": figures, "best_epoch": best, "expect": {n: ok for n, (ok, _) in outcome.verdicts.items()}}
         self.directory.write("metrics.json", json.dumps(_finite(metrics), indent=2).encode())
@@ -355,59 +386,6 @@ class Job:
             self.record.pop("error", None) if values.get("state") == "done" else None
             self.record["seconds"] = round(before + time.perf_counter() - self.started, 3)
         self.directory.write_record(_finite(self.record))
-
-
-def final_figures(built: Built, training: Training, sets: Sets) -> dict[str, float]:
-    """Everything that `expect` can name of a finished training, but for folds."""
-    fit_options = built.recipe.fit
-    size = fit_options.validation_batch_size or fit_options.batch_size
-    parts = {"train": training.train if _needs(built.recipe, "train.") else None, "val": training.validation}
-    parts["test"] = built.feed(sets.test) if sets.test is not None else None
-    figures: dict[str, float] = {
-        "parameters": summarize(built.graph).parameters,
-        "epochs": len(training.history_epochs),
-    }
-    for name, feed in parts.items():
-        if feed is not None:
-            if name == "train":
-                feed = replace(feed, weight=None)
-            found = evaluate(built.network, feed, built.loss, built.metrics, size)
-            figures |= {f"{name}.{k}": v for k, v in found.items()}
-    for name, values in training.history.items():
-        known = [v for v in values if not math.isnan(v)]
-        if known:
-            figures[f"history.{name}.last"] = known[-1]
-            figures[f"history.{name}.best"] = (max if larger_is_better(name) else min)(known)
-    return figures
-
-
-def _needs(recipe: Recipe, prefix: str) -> bool:
-    return any(name.startswith(prefix) for name in recipe.expect)
-
-
-def larger_is_better(name: str) -> bool:
-    """Whether the best value of a quantity is its largest, by Keras's rule; where none is known, its smallest."""
-    try:
-        return better("auto", name) > 0
-    except RecipeError:
-        return False
-
-
-def best_epoch(history: Mapping[str, list[float]]) -> int | None:
-    """Number (from 1) of the epoch with the smallest validation loss, or None without validation."""
-    values = history.get("val_loss", [])
-    known = [(v, i) for i, v in enumerate(values) if not math.isnan(v)]
-    return min(known)[1] + 1 if known else None
-
-
-def verdicts(expect: Mapping[str, Expectation], figures: Mapping[str, float]) -> dict[str, tuple[bool, str]]:
-    """Which expectations of a single run hold; one whose figure the run does not have fails."""
-    found = {}
-    for name, bounds in expect.items():
-        words = bounds.words()
-        if words:
-            found[name] = (name in figures and bounds.holds(figures[name]), words)
-    return found
 
 
 def load_weights(built: Built, model: ModelFile) -> None:

@@ -26,7 +26,7 @@ from trainer.optimizers.updater import Updater
 from trainer.recipe.schema import Fit
 from trainer.streams import stream
 from trainer.train.feed import Batch, Feed
-from trainer.train.scoring import Scores, evaluate, judge
+from trainer.train.scoring import BatchLogs, Scores, evaluate, judge
 
 
 class Progress(Protocol):
@@ -52,6 +52,10 @@ class Progress(Protocol):
         """A line for the user."""
         ...
 
+    def close(self) -> None:
+        """Training is over, however it ended."""
+        ...
+
 
 class Quiet:
     """Shows nothing."""
@@ -61,6 +65,7 @@ class Quiet:
     def batch(self, number: int, steps: int, logs: Callable[[], Mapping[str, float]]) -> None: ...
     def epoch_end(self, number: int, epochs: int, steps: int, logs: Mapping[str, float], seconds: float) -> None: ...
     def say(self, text: str) -> None: ...
+    def close(self) -> None: ...
 
 
 class Stopped(Exception):
@@ -148,6 +153,15 @@ class Training:
         if not self.begun:
             self._tell("on_train_begin")
             self.begun = True
+        try:
+            self._epochs()
+        finally:
+            self.progress.close()
+        self.updater.finish()
+        self._tell("on_train_end", self.last_logs())
+        return self.history
+
+    def _epochs(self) -> None:
         while self.epoch < self.epochs and not self.stop_reason:
             self._one_epoch()
             self.epoch, self.batch = self.epoch + 1, 0
@@ -155,9 +169,6 @@ class Training:
             self.checkpoint(self, bool(signal or self.stop_reason) or self.epoch >= self.epochs)
             if signal:
                 raise Stopped(signal)
-        self.updater.finish()
-        self._tell("on_train_end", self.last_logs())
-        return self.history
 
     def last_logs(self) -> dict[str, float]:
         """The last value of everything in the history."""
@@ -171,9 +182,9 @@ class Training:
             self._tell("on_epoch_begin", self.epoch)
         self._steps()
         logs = self.scores.logs()
-        if not math.isfinite(logs["loss"]) and not self.stop_reason:
+        if not self.stop_reason and not (math.isfinite(logs["loss"]) and self._finite()):
             self._diverged(logs["loss"])
-        if self.validation is not None and (self.epoch + 1 - self.fit.initial_epoch) % self.fit.validation_freq == 0:
+        if self.validation is not None and (self.epoch + 1) % self.fit.validation_freq == 0:
             logs |= {f"val_{name}": value for name, value in self.validate().items()}
         logs["learning_rate"] = self.learning_rate
         for name in {**dict.fromkeys(logs), **dict.fromkeys(self.history)}:
@@ -199,10 +210,11 @@ class Training:
                 self.batch += 1
                 self.progress.batch(self.batch, self.steps, self.scores.logs)
                 if batch_ends:
-                    self._tell("on_batch_end", self.batch - 1, self.scores.logs(), only=self._watch_batches)
+                    self._tell("on_batch_end", self.batch - 1, BatchLogs(self.scores), only=self._watch_batches)
                 if self.signalled():
-                    self.checkpoint(self, True)
-                    self._heed_signal()
+                    if self._finite():
+                        self.checkpoint(self, True)
+                    raise Stopped(self.signalled())
                 if self.stop_reason:
                     return
 
@@ -210,7 +222,7 @@ class Training:
         """Batches from the current position to the end of the epoch or of this pass over the rows."""
         size = self.fit.batch_size
         a_pass = self.train.steps(size)
-        total = self.epoch * self.steps + self.batch
+        total = (self.epoch - self.fit.initial_epoch) * self.steps + self.batch
         number, start = divmod(total, a_pass)
         order = stream(self.seed, "shuffle", number).permutation(len(self.train)) if self.fit.shuffle else None
         return self.train.batches(size, order, start, min(a_pass, start + self.steps - self.batch))
@@ -223,7 +235,18 @@ class Training:
             self.updater.apply(gradients)
             self.scores.add(batch, judged.made, judged.value.detach())
 
+    def _finite(self) -> bool:
+        """Whether every weight that moves is a number; the last update may have ended that after a finite loss."""
+        return bool(torch.isfinite(self.updater.weight).all())
+
     def _diverged(self, loss: float) -> None:
+        if math.isfinite(loss):
+            raise EnvironmentFault(
+                f"the weights are no longer finite at the end of epoch {self.epoch + 1} "
+                f"(step {self.updater.iterations}, learning rate {self.learning_rate:g}), though the loss was {loss:g}",
+                hint="a smaller learning_rate, clipnorm: 1.0, or scaled inputs; the last finite checkpoint is kept",
+                code="diverged",
+            )
         batch = "" if self.scores.first_bad is None else f", first in batch {self.scores.first_bad + 1} of {self.steps}"
         raise EnvironmentFault(
             f"the loss is {loss} in epoch {self.epoch + 1}{batch} "
@@ -231,11 +254,6 @@ class Training:
             hint="a smaller learning_rate, clipnorm: 1.0, or scaled inputs; the last finite checkpoint is kept",
             code="diverged",
         )
-
-    def _heed_signal(self) -> None:
-        signal = self.signalled()
-        if signal:
-            raise Stopped(signal)
 
     def _tell(self, hook: str, *args: Any, only: Sequence[bool] | None = None) -> None:
         for number, (callback, my) in enumerate(zip(self.callbacks, self.mine, strict=True)):

@@ -55,8 +55,12 @@ def columns_of(run: OpenRun, outputs: ndarray, asked: Asked) -> Columns:
         names = [run.built.outline.target_name] if flat.shape[1] == 1 and not asked.layer else None
         return {names[0] if names else f"y{i}": flat[:, i] for i in range(flat.shape[1])}
     chances = probabilities(run, outputs) if _needs_chances(run, asked) else outputs
+    each_alone = several_flags(run, flat.shape[1])
+    if each_alone and (asked.classes or asked.top_k):
+        message = f"each of the {flat.shape[1]} units says yes or no on its own, so there is no one class"
+        raise RecipeError(message, hint="--proba gives the probability of each")
     if asked.temperature != 1.0:
-        chances = _tempered(chances, asked.temperature)
+        chances = _tempered(chances, asked.temperature, each_alone)
     if asked.classes:
         names = run.class_names(max(2, flat.shape[1]))
         return {"class": np.asarray([names[i] for i in choose(chances)], dtype=object)}
@@ -81,10 +85,15 @@ def probabilities(run: OpenRun, outputs: ndarray) -> ndarray:
     return scores / scores.sum(-1, keepdims=True)
 
 
-def _tempered(chances: ndarray, temperature: float) -> ndarray:
-    if chances.shape[-1] > 1:
+def several_flags(run: OpenRun, units: int) -> bool:
+    """Whether the outputs are several flags, any number of which may be set."""
+    return run.built.loss.targets == "binary" and units > 1
+
+
+def _tempered(chances: ndarray, temperature: float, each_alone: bool) -> ndarray:
+    if chances.shape[-1] > 1 and not each_alone:
         return tempered(chances, temperature)
-    return tempered(np.concatenate([1 - chances, chances], -1), temperature)[..., 1:]
+    return tempered(np.stack([1 - chances, chances], -1), temperature)[..., 1]
 
 
 def choose(chances: ndarray) -> ndarray:

@@ -12,7 +12,7 @@ import numpy as np
 from trainer.errors import RecipeError
 from trainer.recipe.load import Loaded, default_name, load_recipe, recipe_of
 from trainer.runs.directory import RunDirectory
-from trainer.train.job import Options, Outcome, fit
+from trainer.train.job import Options, Outcome, fit, source_folder
 
 AGAIN = ("parameters", "epochs", "test.", "val.", "folds.", "history.")
 SAME = 1e-6
@@ -39,17 +39,20 @@ def reproduce_one(target: str, options: Options, seeds: int, sets: Sequence[str]
     path = Path(target)
     if path.is_file():
         loaded = load_recipe(path, sets, allow_plugins=options.allow_plugins)
-        folder, before = path.parent, None
+        folder, plugins, before = path.parent, path.parent, None
         if not loaded.recipe.expect:
             raise RecipeError(
                 f"{target} expects nothing", hint="add `expect: {test.accuracy: {min: 0.9}}`, or reproduce a run of it"
             )
     else:
+        if seeds > 1:
+            hint = "give the recipe itself, with an expect section"
+            raise RecipeError(f"--seeds {seeds}: a run is trained again with its own seed only", hint=hint)
         directory = RunDirectory.find(options.runs, target)
-        path, folder = directory.path / "resolved.yaml", directory.path
+        path, folder, plugins = directory.path / "resolved.yaml", source_folder(directory), directory.path
         loaded = load_recipe(path, sets, allow_plugins=options.allow_plugins)
         before = directory.record().get("figures")
-    outcomes = [fit(seeded(loaded, n, folder), options, path.read_bytes(), folder) for n in range(seeds)]
+    outcomes = [fit(seeded(loaded, n, plugins), options, path.read_bytes(), folder, plugins) for n in range(seeds)]
     if before is not None:
         figures = {n: float(v) for n, v in before.items() if n.startswith(AGAIN)}
         return [_again(target, name, value, outcomes[0]) for name, value in figures.items()]

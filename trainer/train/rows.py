@@ -76,21 +76,24 @@ def class_numbers(y: np.ndarray) -> np.ndarray:
     return np.rint(y.reshape(len(y), -1)[:, 0]).astype("int64")
 
 
-def class_weights(asked: Any, y: np.ndarray) -> np.ndarray:
-    """Weight of each row from the weight of its class.
+def check_class_weight(asked: Any, y: np.ndarray) -> None:
+    """Refuse weights of classes that no training row has (of all of them: a fold may lack a class).
 
     Raises:
-        DataError: a class of the target has no weight.
+        DataError: names the class.
     """
+    unknown = sorted(set(asked) - set(class_numbers(y).tolist())) if isinstance(asked, dict) else []
+    if unknown:
+        message = f"class_weight names class {unknown[0]}, which no training row has"
+        raise DataError(message, path=("fit", "class_weight"))
+
+
+def class_weights(asked: Any, y: np.ndarray) -> np.ndarray:
+    """Weight of each row from the weight of its class; 1 for a class without one."""
     classes = class_numbers(y)
     present, counts = np.unique(classes, return_counts=True)
     if asked == "balanced":
         by_class = dict(zip(present.tolist(), (len(y) / (len(present) * counts)).tolist(), strict=True))
     else:
         by_class = {**dict.fromkeys(present.tolist(), 1.0), **asked}
-        unknown = sorted(set(asked) - set(present.tolist()))
-        if unknown:
-            raise DataError(
-                f"class_weight names class {unknown[0]}, which no training row has", path=("fit", "class_weight")
-            )
     return np.asarray([by_class[c] for c in classes.tolist()], "float32")

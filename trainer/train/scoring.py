@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -62,10 +62,14 @@ class Scores:
         self._losses.clear()
         self._sizes.clear()
 
+    def loss(self) -> float:
+        """The mean loss so far."""
+        self._fold()
+        return self.total / max(self.rows, 1)
+
     def logs(self) -> dict[str, float]:
         """The values so far, by name."""
-        self._fold()
-        logs = {"loss": self.total / max(self.rows, 1)}
+        logs = {"loss": self.loss()}
         for metric, state in zip(self.metrics, self.states, strict=True):
             value = metric.result(state)
             values = value.tolist() if isinstance(value, torch.Tensor) else value
@@ -93,6 +97,28 @@ class Scores:
                 state[key] = (
                     torch.as_tensor(kept[key], dtype=value.dtype, device=self.device) if is_tensor else kept[key]
                 )
+
+
+class BatchLogs(Mapping[str, float]):
+    """The values after a batch; metrics are computed when one is asked for, since most callbacks look at the loss."""
+
+    def __init__(self, scores: Scores):
+        self._scores = scores
+        self._all: dict[str, float] | None = None
+
+    def _every(self) -> dict[str, float]:
+        if self._all is None:
+            self._all = self._scores.logs()
+        return self._all
+
+    def __getitem__(self, name: str) -> float:
+        return self._scores.loss() if name == "loss" else self._every()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._every())
+
+    def __len__(self) -> int:
+        return len(self._every())
 
 
 class Judged(NamedTuple):
@@ -130,9 +156,15 @@ def judge(network: Network, loss: Loss, batch: Batch) -> Judged:
 
 
 def evaluate(
-    network: Network, feed: Feed, loss: Loss, metrics: Sequence[Metric], batch_size: int, steps: int | None = None
+    network: Network,
+    feed: Feed,
+    loss: Loss,
+    metrics: Sequence[Metric],
+    batch_size: int,
+    steps: int | None = None,
+    keep: list[np.ndarray] | None = None,
 ) -> dict[str, float]:
-    """Loss and metrics over rows in their order, in inference mode."""
+    """Loss and metrics over rows in their order, in inference mode; the outputs of each batch go to `keep`."""
     scores = Scores(metrics, feed.x.device)
     was = network.training
     network.eval()
@@ -140,6 +172,8 @@ def evaluate(
         for batch in feed.batches(batch_size, stop=None if steps is None else min(steps, feed.steps(batch_size))):
             judged = judge(network, loss, batch)
             scores.add(batch, judged.made, judged.value)
+            if keep is not None:
+                keep.append(judged.made.output.cpu().numpy())
     network.train(was)
     return scores.logs()
 

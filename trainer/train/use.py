@@ -21,7 +21,7 @@ from trainer.sources.columns import Column, Ragged, Rows, Table
 from trainer.train.build import Built, build, real_outline
 from trainer.train.devices import choose_device, set_threads
 from trainer.train.feed import Slot, input_dtype
-from trainer.train.job import Options, load_weights, open_table, reloaded, state_of
+from trainer.train.job import Options, check_data, load_weights, open_table, reloaded, source_folder, state_of
 from trainer.train.rows import Sets, divide
 from trainer.train.scoring import predict
 
@@ -35,7 +35,8 @@ class OpenRun:
         self.recipe = self.loaded.recipe
         self.model = read_model(model_path(directory, checkpoint))
         self.state = state_of(self.model)
-        self.table: Table = open_table(self.recipe, directory.path, options)
+        self.folder = source_folder(directory)
+        self.table: Table = open_table(self.recipe, self.folder, options)
         self.sets: Sets = divide(self.recipe, self.table)
         outline = real_outline(self.recipe, self.table)
         sample = self.sets.train.take(slice(0, 1))
@@ -50,6 +51,12 @@ class OpenRun:
         Raises:
             RunError: the run has no such part.
         """
+        changed = check_data(self.directory.record(), self.table)
+        if changed:
+            hint = "`trainer fit` the recipe on the new data, or put the old back"
+            raise RunError(
+                f"these are not the rows that the run was made with: changed are {', '.join(changed)}", hint=hint
+            )
         rows = getattr(self.sets, split, None)
         if rows is None:
             raise RunError(f"the run has no {split} rows", hint="--split train, or --data FILE for rows from elsewhere")
@@ -116,7 +123,7 @@ def other_rows(run: OpenRun, file: Path) -> Rows:
         )
     moved = source.model_copy(update={"path": str(file.resolve())})
     table = run.loaded.recipe.dataset.model_copy(update={"source": moved}).source.open(
-        replace_places(run.options, run.directory.path)
+        replace_places(run.options, run.folder)
     )
     return table.train
 
@@ -200,13 +207,18 @@ def _from_csv(text: bytes, source: str, feature: Feature, raw: tuple[int, ...] |
     lines = [(n, row) for n, row in enumerate(lines, 1) if row]
     if not lines:
         raise DataError(f"{source}: there are no rows")
-    header = lines[0][1] if any(not _is_number(cell) for cell in lines[0][1]) else None
+    # A row with a number in it is data, and what is no number there is an error, not a heading.
+    header = lines[0][1] if not any(map(_is_number, lines[0][1])) or _names(lines[0][1], feature) else None
     body = lines[1:] if header else lines
     if raw is None:
         return Ragged.of([_numbers(row, range(len(row)), source, n) for n, row in body])
     wanted = _positions(header, len(lines[0][1]), feature, size(raw) or 0, source)
     rows = [_numbers(row, wanted, source, n) for n, row in body]
     return _shaped(np.asarray(rows, "float32").reshape(len(rows), len(wanted)), source, raw)
+
+
+def _names(row: list[str], feature: Feature) -> bool:
+    return bool(feature.columns) and set(feature.columns or ()) <= set(row)
 
 
 def _positions(header: list[str] | None, width: int, feature: Feature, need: int, source: str) -> list[int]:
@@ -247,12 +259,3 @@ def tempered(probabilities: np.ndarray, temperature: float) -> np.ndarray:
     logits -= logits.max(-1, keepdims=True)
     scaled = np.exp(logits)
     return (scaled / scaled.sum(-1, keepdims=True)).astype(probabilities.dtype)
-
-
-def chosen_classes(run: OpenRun, outputs: np.ndarray) -> np.ndarray:
-    """Class number of each row of the model's own output (raw scores count from 0 for a single unit)."""
-    flat = outputs.reshape(len(outputs), -1)
-    if flat.shape[1] > 1:
-        return flat.argmax(1)
-    from_logits = getattr(run.built.loss, "from_logits", False)
-    return (flat[:, 0] > (0.0 if from_logits else 0.5)).astype("int64")
