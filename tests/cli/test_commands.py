@@ -308,3 +308,39 @@ def test_control_characters_never_reach_the_terminal(trainer: Any) -> None:
     assert said.code == 2
     assert "\x1b" not in said.err
     assert "\u202e" not in said.err
+
+
+def test_a_layers_output_keeps_its_shape_in_npz(done: Any, tmp_path: Path) -> None:
+    said = done("predict", "digits", "--split", "test", "--layer", "dense", "-o", "hidden.npz")
+    assert said.code == 0, said.err
+    with np.load(tmp_path / "hidden.npz") as found:
+        assert {name: array.shape for name, array in found.items()} == {"dense": (300, 32)}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["rows.csv", "--split", "test"], "either files of rows or --split test"),
+        ([], "needs files of rows, or --split"),
+        (["--split", "tst"], "expected test, validation or train"),
+    ],
+)
+def test_rows_to_predict_are_named_once(done: Any, words: list[str], message: str) -> None:
+    said = done("predict", "digits", *words)
+    assert said.code == 2
+    assert message in said.err
+
+
+def test_runs_in_a_pipe_are_whole_lines(done: Any) -> None:
+    said = done("runs")
+    (line,) = said.out.splitlines()
+    assert re.match(r"digits/\d{8}-\d{6}-[0-9a-f]{4}\tdone\t\d\t", line)
+    said = done("runs", "digts")
+    assert said.code == 5
+    assert "did you mean digits?" in said.err
+
+
+def test_folders_that_are_not_there(trainer: Any) -> None:
+    assert trainer("schema", "-o", "nowhere/recipe.json").code == 4
+    assert trainer("reproduce", "digits.yaml", "--junit", "nowhere/verdicts.xml").code == 2
+    assert "there is no file nope.yaml" in trainer("reproduce", "nope.yaml").err

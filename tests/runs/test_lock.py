@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 
 from trainer.errors import EnvironmentFault, RunError
-from trainer.runs.lock import RunLock
+from trainer.runs.lock import RunLock, is_held
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from trainer.runs.lock import RunLock
+from trainer.runs.lock import RunLock, is_held
 with RunLock(Path(sys.argv[1])):
     sys.stdout.write("held\\n")
     sys.stdout.flush()
@@ -93,3 +93,12 @@ def test_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(fcntl, "flock", refuse)
     with pytest.raises(EnvironmentFault, match="can't lock"), RunLock(tmp_path):
         pass
+
+
+def test_whether_a_run_is_being_written(tmp_path: Path) -> None:
+    assert not is_held(tmp_path)
+    with holder(tmp_path) as child:
+        assert is_held(tmp_path)
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+    assert not is_held(tmp_path)

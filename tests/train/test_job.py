@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import math
 from pathlib import Path
@@ -12,12 +13,12 @@ import pytest
 from tests.train.recipes import DIGITS, directory_of, loaded, trained
 from trainer.errors import DataError, EnvironmentFault, RecipeError, RunError, TrainerError
 from trainer.recipe.load import load_recipe
-from trainer.runs.directory import list_runs
+from trainer.runs.directory import RunDirectory, list_runs
 from trainer.train.job import Options, Outcome, fit, resume
 from trainer.train.loop import Training
 from trainer.train.predictions import Asked, columns_of
 from trainer.train.reproduce import reproduce_one
-from trainer.train.use import OpenRun, read_input
+from trainer.train.use import OpenRun, model_source, read_input
 
 TABLE = """
 name: table
@@ -296,3 +297,72 @@ def test_folds_without_a_final_fit_validate(tmp_path: Path) -> None:
     sets = ["fit.validation_split=0", "fit.kfold={folds: 2, final: false}", "fit.epochs=2"]
     outcome = trained(tmp_path, DIGITS, *sets, "callbacks=[{EarlyStopping: {monitor: val_loss, patience: 1}}]")
     assert len(outcome.folds) == 2
+
+
+def test_a_run_is_not_shortened(tmp_path: Path) -> None:
+    outcome = fitted(tmp_path, "fit.epochs=4")
+    before = (outcome.directory / "run.json").read_bytes()
+    asked = options(tmp_path)
+    asked.epochs = 3
+    with pytest.raises(RunError, match="at epoch 4 already"):
+        resume(directory_of(outcome), asked)
+    assert (outcome.directory / "run.json").read_bytes() == before
+
+
+def test_rows_to_predict_must_be_numbers_and_some(tmp_path: Path) -> None:
+    opened = OpenRun(directory_of(fitted(tmp_path)), options(tmp_path))
+    for rows, words in (
+        (b"a,b\n", "there are no rows"),
+        (b"1,nan\n", "rows: expected finite numbers, found nan in row 0"),
+    ):
+        with pytest.raises(DataError, match=words):
+            read_input(opened, "rows", rows)
+
+
+def test_idx_files_are_predicted(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 16, (5, 8, 8), dtype=np.uint8)
+    path = tmp_path / "five-ubyte.gz"
+    path.write_bytes(gzip.compress(b"\x00\x00\x08\x03" + np.array([5, 8, 8], ">u4").tobytes() + pixels.tobytes()))
+    opened = OpenRun(directory_of(trained(tmp_path, DIGITS, "fit.epochs=1")), Options(runs=tmp_path, device="cpu"))
+    column = read_input(opened, str(path), path.read_bytes())
+    np.testing.assert_array_equal(np.asarray(column), pixels)
+    assert opened.predict(column).shape == (5, 10)
+
+
+def test_the_newest_run_with_a_model_is_used(tmp_path: Path) -> None:
+    outcome = fitted(tmp_path)
+    (tmp_path / "rows.csv").unlink()
+    with pytest.raises(TrainerError):
+        fit(load_recipe(tmp_path / "table.yaml"), options(tmp_path), b"", tmp_path)
+    failed = RunDirectory.find(tmp_path / "runs", "table")
+    assert failed.record()["state"] == "failed"
+    for words in ("table", "last"):
+        assert RunDirectory.find_usable(tmp_path / "runs", words).path == outcome.directory
+    assert RunDirectory.find_usable(tmp_path / "runs", failed.label).path == failed.path
+    with pytest.raises(RunError, match=r"has no model\.h5"):
+        model_source(failed, None)
+
+
+def test_a_run_that_is_not_complete_can_be_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(self: Training) -> dict[str, float]:
+        if self.epoch == 2:
+            raise EnvironmentFault("enough")
+        return validate(self)
+
+    validate = Training.validate
+    monkeypatch.setattr(Training, "validate", stop)
+    with pytest.raises(EnvironmentFault):
+        trained(tmp_path, DIGITS, checkpoint_every=0.0)
+    (run,) = list_runs(tmp_path)
+    with pytest.raises(RunError) as caught:
+        OpenRun(run, Options(runs=tmp_path, device="cpu"))
+    assert "--checkpoint last" in str(caught.value)
+    opened = OpenRun(run, Options(runs=tmp_path, device="cpu"), "last")
+    assert opened.state["training"]["position"]["epoch"] in (1, 2)
+
+
+def test_folds_without_a_final_fit_have_no_model(tmp_path: Path) -> None:
+    outcome = trained(tmp_path, DIGITS, "fit.validation_split=0", "fit.kfold={folds: 2, final: false}", "fit.epochs=1")
+    with pytest.raises(RunError) as caught:
+        OpenRun(directory_of(outcome), Options(runs=tmp_path, device="cpu"))
+    assert "fit.kfold.final" in str(caught.value)

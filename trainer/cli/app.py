@@ -78,6 +78,10 @@ def run(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return 141
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        problem = Problem(f"{where}{error.strerror or error}", hint="look at the path and its rights", code="system")
+        return _fail([problem], 4, error)
     except MemoryError as error:
         return _fail([Problem("out of memory", hint="a smaller batch_size or fewer units", code="memory")], 4, error)
     except Exception as error:

@@ -151,5 +151,5 @@ def shown(how: str) -> Progress:
 
 
 def number(value: float) -> str:
-    """A figure with four decimals, or in powers of ten when it is small, as Keras prints it."""
-    return f"{value:.4f}" if value == 0 or abs(value) > 1e-3 else f"{value:.4e}"
+    """A figure with four decimals, or in powers of ten when it is small or huge."""
+    return f"{value:.4f}" if value == 0 or 1e-3 < abs(value) < 1e8 else f"{value:.4e}"

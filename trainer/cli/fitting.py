@@ -132,10 +132,14 @@ def panel(outcome: Outcome) -> None:
         if found:
             table.add_row(word, "  ".join(f"{k.split('.', 1)[1]} {number(v)}" for k, v in found.items()))
     if outcome.best_epoch is not None:
-        best = {k: v[outcome.best_epoch - 1] for k, v in outcome.history.items() if k.startswith("val_")}
-        table.add_row("best epoch", f"{outcome.best_epoch}  " + "  ".join(f"{k} {number(v)}" for k, v in best.items()))
+        row = outcome.epochs.index(outcome.best_epoch - 1)
+        best = {k: v[row] for k, v in outcome.history.items() if k.startswith("val_")}
+        table.add_row(
+            "best val_loss", f"epoch {outcome.best_epoch}  " + "  ".join(f"{k} {number(v)}" for k, v in best.items())
+        )
     for name, (ok, words) in outcome.verdicts.items():
-        found = number(figures[name]) if name in figures else "absent"
+        whole = name in ("parameters", "epochs")
+        found = "absent" if name not in figures else f"{figures[name]:,.0f}" if whole else number(figures[name])
         table.add_row("expected", f"{'✓' if ok else '✗'} {name} {words}: {found}")
     if outcome.stop_reason:
         table.add_row("stopped", outcome.stop_reason)

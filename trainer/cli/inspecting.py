@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -77,8 +78,11 @@ def loaded_of(target: str, sets: list[str], runs: Path, plugins: bool) -> tuple[
 
     path = Path(target)
     if not path.is_file() and not target.endswith((".yaml", ".yml")):
-        folder = RunDirectory.find(runs, target).path
-        path = folder / "resolved.yaml"
+        from trainer.train.job import source_folder
+
+        directory = RunDirectory.find(runs, target)
+        path = directory.path / "resolved.yaml"
+        return load_recipe(path, sets, allow_plugins=plugins), source_folder(directory)
     return load_recipe(path, sets, allow_plugins=plugins), path.parent
 
 
@@ -117,12 +121,12 @@ def weights(
 
     from trainer.runs.directory import RunDirectory
     from trainer.runs.model_file import read_model
-    from trainer.train.job import reloaded
+    from trainer.train.job import reloaded, source_folder
     from trainer.train.use import model_path
 
-    directory = RunDirectory.find(runs, run)
+    directory = RunDirectory.find_usable(runs, run)
     chosen = options(runs, data, "none", "cpu", plugins=plugins)
-    graph = graph_of(reloaded(directory, chosen), directory.path, data_folder(data))
+    graph = graph_of(reloaded(directory, chosen), source_folder(directory), data_folder(data))
     if layer is not None and layer not in graph.layers:
         hint = nearest(layer, graph.layers) or f"the layers are {', '.join(graph.layers)}"
         raise RecipeError(f'the model has no layer "{layer}"', hint=hint)
@@ -189,18 +193,29 @@ def runs(
     """
     from rich.table import Table
 
-    from trainer.runs.directory import list_runs
+    from trainer.errors import RunError
+    from trainer.runs.directory import list_runs, run_names
+    from trainer.runs.lock import is_held
 
+    if name is not None and name not in run_names(root):
+        raise RunError(f"there is no run {name!r} in {root}", hint=nearest(name, run_names(root)), code="unknown-run")
     rows = Table("Run", "State", "Best epoch", "Figures", "Seconds")
-    found = []
+    found, lines = [], []
     for directory in list_runs(root, name):
         record = directory.record()
+        if record.get("state") == "running" and not is_held(directory.path):
+            record["state"] = "killed"
         figures = {k: v for k, v in record.get("figures", {}).items() if k.startswith(("test.", "folds."))}
         text = "  ".join(f"{k} {number(float(v))}" for k, v in figures.items())
         seconds = str(record.get("seconds", ""))
         best = record.get("best_epoch")
-        rows.add_row(clean(directory.label), str(record.get("state", "?")), str(best or ""), clean(text), seconds)
+        cells = [clean(directory.label), str(record.get("state", "?")), str(best or ""), clean(text), seconds]
+        rows.add_row(*cells)
+        lines.append("\t".join(cells))
         found.append({"run": str(directory.path), **record})
-    if not session.json:
+    if sys.stdout.isatty() and not session.json:
         console().print(rows)
+    else:
+        for line in lines:
+            put(line)
     reply(found)

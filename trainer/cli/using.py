@@ -69,8 +69,8 @@ def evaluate(
     file = data if data is not None and data.is_file() else None
     folder = Path(os.environ["TRAINER_DATA"]) if file and os.environ.get("TRAINER_DATA") else None
     chosen = options(runs, folder if file else data, "none", device, plugins=plugins)
-    opened = OpenRun(RunDirectory.find(runs, run), chosen, checkpoint)
-    rows = other_rows(opened, file) if file else opened.rows(split)
+    opened = OpenRun(RunDirectory.find_usable(runs, run), chosen, checkpoint)
+    rows = other_rows(opened, file, split) if file else opened.rows(split)
     figures, predicted, truth = measure(opened, rows)
     for name, value in figures.items():
         put(f"{clean(name)} {number(value)}")
@@ -192,14 +192,21 @@ def predict(
 
     asked = Asked(show_classes, proba, top_k, temperature, layer)
     asked.check()
-    if bool(inputs) == (split is not None):
+    if split is not None and inputs:
+        raise RecipeError(f"predict takes either files of rows or --split {split}, not both")
+    if not inputs and split is None:
         raise RecipeError("predict needs files of rows, or --split", hint="trainer predict last rows.csv")
-    opened = OpenRun(RunDirectory.find(runs, run), options(runs, data, "none", device, plugins=plugins), checkpoint)
+    if split not in (None, "test", "validation", "train"):
+        raise RecipeError(f'--split: expected test, validation or train, found "{split}"')
+    opened = OpenRun(
+        RunDirectory.find_usable(runs, run), options(runs, data, "none", device, plugins=plugins), checkpoint
+    )
     if split is not None:
         found = [opened.predict(read_column(opened.rows(split), opened.built.outline.input), layer)]
     else:
         found = [opened.predict(read_input(opened, name, content(name)), layer) for name in inputs or []]
-    table = columns_of(opened, np.concatenate(found), asked)
+    whole = output is not None and output.suffix == ".npz"
+    table = columns_of(opened, np.concatenate(found), asked, whole=whole)
     write(table, output, None if session.json else sys.stdout)
     if output is not None:
         say(f"{sum(map(len, found))} rows: {output}")

@@ -70,7 +70,10 @@ class LossCheck:
         shape = self.target_shape
         assert shape is not None
         kind = self.loss.targets
-        if kind == "integer":
+        if kind == "groups":
+            if len(shape) > 1 and shape[1:] not in ((1,), (None,)):
+                self._wrong(f"{self.name} needs one class number a row, but the target has {text(shape)}", "")
+        elif kind == "integer":
             if len(shape) == len(out) and shape[-1] not in (1, None):
                 self._wrong(
                     f"{self.name} needs class numbers, but the target has {shape[-1]} columns",

@@ -331,6 +331,8 @@ class Bounds(Block):
     def _says_something(self) -> Bounds:
         if not self._bounded():
             raise ValueError("expected min, max or value")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError(f"nothing is at least {self.min:g} and at most {self.max:g}")
         if self.value is None and (self.abs is not None or self.rel is not None):
             raise ValueError("abs and rel go with value")
         return self

@@ -85,6 +85,23 @@ class RunDirectory:
         hint = nearest(words, names) or (f"there are: {', '.join(names[:10])}" if names else "no run was made yet")
         raise RunError(f"there is no run {words!r} in {root}", hint=hint, code="unknown-run")
 
+    @classmethod
+    def find_usable(cls, runs_root: Path, what: str | Path) -> RunDirectory:
+        """The run that `what` means, or for a name or `last` the newest one with a model, where the newest has none.
+
+        Raises:
+            RunError: there is none; the hint has the nearest name.
+        """
+        found = cls.find(runs_root, what)
+        if found.has_model() or _names_one(Path(runs_root), what):
+            return found
+        runs = list_runs(Path(runs_root), None if str(what) == "last" else found.path.parent.name)
+        return next((run for run in reversed(runs) if run.has_model()), found)
+
+    def has_model(self) -> bool:
+        """Whether the run has come to a model."""
+        return (self.path / "model.h5").is_file()
+
     def write(self, name: str, data: bytes) -> None:
         """Write a file under the directory, given by its relative path.
 
@@ -145,6 +162,11 @@ def list_runs(runs_root: Path, name: str | None = None) -> list[RunDirectory]:
     folders = [root / name] if name else _folders(root)
     found = [path for folder in folders for path in _folders(folder) if STAMP.fullmatch(path.name)]
     return [RunDirectory(path) for path in sorted(found, key=lambda path: (path.name, path.parent.name))]
+
+
+def _names_one(root: Path, what: str | Path) -> bool:
+    """Whether the words name one run folder rather than all runs of a name."""
+    return any(STAMP.fullmatch(path.name) for path in (root / str(what), Path(what)))
 
 
 def _folders(path: Path) -> list[Path]:

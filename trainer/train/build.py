@@ -42,13 +42,13 @@ class Built:
     def feed(self, rows: Rows) -> Feed:
         """Rows as batches, with their own weights when the recipe names a weight column."""
         x_raw = read_column(rows, self.outline.input)
-        check_finite(x_raw, self.outline.input_name)
+        check_finite(x_raw, f"input {self.outline.input_name}")
         x = Slot(self.x, x_raw, input_dtype(self.recipe.model.layers), self.device)
         y_raw = read_column(rows, self.outline.target, target=True)
-        if self.loss.targets == "integer" and isinstance(y_raw, np.ndarray) and y_raw.dtype.kind == "f":
+        if self.loss.counts and isinstance(y_raw, np.ndarray) and y_raw.dtype.kind == "f":
             whole = torch.from_numpy(np.ascontiguousarray(y_raw))
             _refuse(whole != whole.trunc(), whole, "expected class numbers", f"target {self.outline.target_name}")
-        dtype = torch.int64 if self.loss.targets == "integer" else torch.float32
+        dtype = torch.int64 if self.loss.counts else torch.float32
         y = Slot(self.y, y_raw, dtype, self.device)
         check_target(self.loss, y, self.graph.output_shape, self.outline.target_name)
         weight = None
@@ -127,7 +127,7 @@ def check_finite(x: Column, name: str) -> None:
     """
     if not isinstance(x, Ragged) and x.dtype.kind == "f":
         values = torch.from_numpy(np.ascontiguousarray(x))
-        _refuse(~torch.isfinite(values), values, "expected finite numbers", f"input {name}")
+        _refuse(~torch.isfinite(values), values, "expected finite numbers", name)
 
 
 def sample_weights(rows: Rows, name: str) -> torch.Tensor:

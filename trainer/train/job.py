@@ -68,6 +68,8 @@ class Outcome:
     folds: list[dict[str, list[float]]] = field(default_factory=list)
     verdicts: dict[str, tuple[bool, str]] = field(default_factory=dict)
     "Expected figure to (holds, what was expected)."
+    epochs: list[int] = field(default_factory=list)
+    "Numbers (from 0) of the epochs in the history."
     best_epoch: int | None = None
     stop_reason: str = ""
 
@@ -220,11 +222,15 @@ class Job:
         if not self.going_on:
             self.record |= {"data": table.digests, "environment": here}
             self.record |= {"plugins": self.loaded.plugins, "rows": _counts(sets), "created": _now()}
+        if self.going_on and self.options.epochs is not None:
+            self._extend()
         self._note(state="running")
         self.running = True
         fold_results = self._folds(outline, sets)
         if recipe.fit.kfold is not None and not recipe.fit.kfold.final:
             return self._finish(None, None, sets, fold_results)
+        if recipe.fit.kfold is not None:
+            self.options.progress.say(f"Final fit on all {len(sets.train)} rows")
         built = build(recipe, outline, sets.train, self.device, self._preprocessing())
         built.words = table.words
         training = self._training(built, sets)
@@ -303,8 +309,6 @@ class Job:
         if changed and not self.options.allow_change:
             hint = "`--allow-change` goes on all the same; the numbers may then differ"
             raise RunError(f"the run can't go on exactly: changed are {'; '.join(changed)}", hint=hint)
-        if self.options.epochs is not None:
-            self._extend()
         data, warning = self.directory.load_checkpoint()
         if warning:
             self.options.progress.say(warning)
@@ -312,6 +316,9 @@ class Job:
             return
         self.model = read_model(data)
         self.saved = state_of(self.model)
+        at = self.saved["training"]["position"]["epoch"] if self.saved["training"] else 0
+        if self.options.epochs is not None and self.options.epochs <= at:
+            raise RunError(f"--epochs {self.options.epochs}: the run is at epoch {at} already")
         self.finished_folds = self.saved["folds"]
 
     def _extend(self) -> None:
@@ -367,7 +374,7 @@ class Job:
         epochs = training.history_epochs if training is not None else []
         best = best_epoch(epochs, history)
         outcome = Outcome(self.directory.path, figures, history, 0.0, [f["history"] for f in folds])
-        outcome.best_epoch = best
+        outcome.epochs, outcome.best_epoch = epochs, best
         outcome.stop_reason = training.stop_reason if training is not None else ""
         outcome.verdicts = verdicts(recipe.expect, figures)
         self.directory.write("history.csv", History.of(epochs, history).to_csv())

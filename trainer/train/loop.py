@@ -72,7 +72,7 @@ class Stopped(Exception):
     """A signal asked for an end; the state has been saved."""
 
     def __init__(self, signal: int):
-        super().__init__(signal)
+        super().__init__(f"stopped by signal {signal}")
         self.signal = signal
 
 

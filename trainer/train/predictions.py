@@ -46,8 +46,10 @@ class Asked:
             raise RecipeError("choose either --classes or --top-k")
 
 
-def columns_of(run: OpenRun, outputs: ndarray, asked: Asked) -> Columns:
-    """Named columns, one entry a row."""
+def columns_of(run: OpenRun, outputs: ndarray, asked: Asked, *, whole: bool = False) -> Columns:
+    """Named columns, one entry a row; a layer's output is one array in its own shape when `whole` says so."""
+    if asked.layer and whole:
+        return {asked.layer: outputs}
     flat = outputs.reshape(len(outputs), -1)
     if asked.layer or not run.is_classifier():
         if asked.proba or asked.classes or asked.top_k or asked.temperature != 1.0:

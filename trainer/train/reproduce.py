@@ -44,6 +44,8 @@ def reproduce_one(target: str, options: Options, seeds: int, sets: Sequence[str]
             raise RecipeError(
                 f"{target} expects nothing", hint="add `expect: {test.accuracy: {min: 0.9}}`, or reproduce a run of it"
             )
+    elif target.endswith((".yaml", ".yml")):
+        raise RecipeError(f"there is no file {target}")
     else:
         if seeds > 1:
             hint = "give the recipe itself, with an expect section"

@@ -18,7 +18,8 @@ from trainer.runs.model_file import read_model
 from trainer.shapes import size
 from trainer.sources.arrays import read_npy, read_npz
 from trainer.sources.columns import Column, Ragged, Rows, Table
-from trainer.train.build import Built, build, real_outline
+from trainer.sources.idx import read_idx
+from trainer.train.build import Built, build, check_finite, real_outline
 from trainer.train.devices import choose_device, set_threads
 from trainer.train.feed import Slot, input_dtype
 from trainer.train.job import Options, check_data, load_weights, open_table, reloaded, source_folder, state_of
@@ -33,7 +34,7 @@ class OpenRun:
         self.directory, self.options = directory, options
         self.loaded: Loaded = reloaded(directory, options)
         self.recipe = self.loaded.recipe
-        self.model = read_model(model_path(directory, checkpoint))
+        self.model = read_model(model_source(directory, checkpoint))
         self.state = state_of(self.model)
         self.folder = source_folder(directory)
         self.table: Table = open_table(self.recipe, self.folder, options)
@@ -91,12 +92,21 @@ class OpenRun:
         return self.built.loss.targets in ("one_hot", "integer", "binary")
 
 
-def model_path(directory: RunDirectory, checkpoint: str | None) -> Path:
-    """The model file of a run: `model.h5`, or what a checkpoint is called.
+def model_source(directory: RunDirectory, checkpoint: str | None) -> Path | bytes:
+    """The model file of a run: `model.h5`, the last checkpoint of one that is not complete, or what is named.
 
     Raises:
         RunError: there is no such file yet.
     """
+    if checkpoint == "last" and not directory.has_model():
+        data, _ = directory.load_checkpoint()
+        if data is not None:
+            return data
+    return model_path(directory, checkpoint)
+
+
+def model_path(directory: RunDirectory, checkpoint: str | None) -> Path:
+    """The file that holds a run's model."""
     if checkpoint in (None, "last"):
         path = directory.path / "model.h5"
     else:
@@ -105,13 +115,18 @@ def model_path(directory: RunDirectory, checkpoint: str | None) -> Path:
             path = directory.path / str(checkpoint)
     if not path.is_file() or directory.path.resolve() not in path.resolve().parents:
         have = [p.name for p in sorted(directory.path.glob("checkpoints/*.h5"))]
-        hint = "the run is not complete: `trainer resume` it" if checkpoint in (None, "last") else f"there are {have}"
-        raise RunError(f"the run has no {path.name}", hint=hint)
+        if checkpoint not in (None, "last"):
+            hint = f"there are {', '.join(have)}" if have else "the run has no checkpoints"
+        elif directory.record().get("state") == "done":
+            hint = "its folds were trained and no final model; set fit.kfold.final to true for one"
+        else:
+            hint = "it is not complete: `trainer resume` it" + (", or use `--checkpoint last`" if have else "")
+        raise RunError(f"the run {directory.label} has no {path.name}", hint=hint)
     return path
 
 
-def other_rows(run: OpenRun, file: Path) -> Rows:
-    """Rows of another file that looks like the run's own source (same columns or arrays).
+def other_rows(run: OpenRun, file: Path, split: str = "train") -> Rows:
+    """Rows of another file that looks like the run's own source: its test rows, where it has some and `split` asks.
 
     Raises:
         FileError: the source reads no such files.
@@ -125,7 +140,7 @@ def other_rows(run: OpenRun, file: Path) -> Rows:
     table = run.loaded.recipe.dataset.model_copy(update={"source": moved}).source.open(
         replace_places(run.options, run.folder)
     )
-    return table.train
+    return table.train if split != "test" or table.test is None else table.test
 
 
 def replace_places(options: Options, folder: Path) -> Any:
@@ -141,8 +156,18 @@ def read_input(run: OpenRun, source: str, text: bytes) -> Column:
     Raises:
         DataError: the rows do not fit the model's input.
     """
+    found = _read_input(run, source, text)
+    if len(found) == 0:
+        raise DataError(f"{source}: there are no rows")
+    check_finite(found, source)
+    return found
+
+
+def _read_input(run: OpenRun, source: str, text: bytes) -> Column:
     feature = run.built.outline.input
     raw = raw_row_shape(run)
+    if text[:2] == b"\x1f\x8b" or source.endswith("-ubyte"):
+        return _shaped(read_idx(Path(source)), source, raw)
     if text[:6] == b"\x93NUMPY" or text[:2] == b"PK":
         return _from_arrays(text, source, feature, raw)
     if source.endswith((".jsonl", ".json", ".ndjson")) or text.lstrip()[:1] in (b"[", b"{"):
