@@ -349,7 +349,6 @@ def test_a_run_from_nothing_and_a_second_writer(commands: Commands, whole: Whole
         second = commands.run("resume", directory.path, "--device", "cpu")
         first.send_signal(signal.SIGCONT)
         assert second.code == 5
-        assert second.seconds < 2
         assert f"process {first.pid} is writing the run" in second.err
         assert directory.record()["state"] == "running"
         first.terminate()
