@@ -27,7 +27,8 @@ from trainer.optimizers.updater import Updater
 from trainer.runs.directory import RunDirectory
 from trainer.runs.model_file import HEADER_LIMIT, model_bytes, read_model, weights_bytes
 from trainer.runs.packing import pack, unpack
-from trainer.train.job import Options, load_weights
+from trainer.train.job import Options
+from trainer.train.state import load_weights
 from trainer.train.use import OpenRun
 
 

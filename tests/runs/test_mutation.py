@@ -26,7 +26,8 @@ from tests.train.recipes import loaded
 from trainer.errors import TrainerError
 from trainer.runs.directory import RunDirectory
 from trainer.runs.model_file import read_model
-from trainer.train.job import Options, load_weights, state_of
+from trainer.train.job import Options
+from trainer.train.state import load_weights, state_of
 from trainer.train.use import OpenRun
 
 run = OpenRun(RunDirectory(Path(sys.argv[1])), Options(device="cpu"))

@@ -102,7 +102,7 @@ def init(
 ) -> None:
     """Write a first recipe: for a CSV file, or the handwritten digits that need no download.
 
-    Example: trainer init iris.yaml --csv iris.csv --target species
+    Example: trainer init wine.yaml --csv wine.csv --target quality
     """
     from trainer.errors import RecipeError
     from trainer.recipe.beginning import for_csv, for_digits

@@ -78,7 +78,7 @@ def loaded_of(target: str, sets: list[str], runs: Path, plugins: bool) -> tuple[
 
     path = Path(target)
     if not path.is_file() and not target.endswith((".yaml", ".yml")):
-        from trainer.train.job import source_folder
+        from trainer.train.identity import source_folder
 
         directory = RunDirectory.find(runs, target)
         path = directory.path / "resolved.yaml"
@@ -121,7 +121,8 @@ def weights(
 
     from trainer.runs.directory import RunDirectory
     from trainer.runs.model_file import read_model
-    from trainer.train.job import reloaded, source_folder
+    from trainer.train.identity import source_folder
+    from trainer.train.job import reloaded
     from trainer.train.use import model_path
 
     directory = RunDirectory.find_usable(runs, run)

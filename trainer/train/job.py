@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,9 +28,11 @@ from trainer.train.devices import choose_device, set_threads, settings_kept
 from trainer.train.feed import read_column
 from trainer.train.figures import best_epoch, final_figures, verdicts
 from trainer.train.fingerprint import differences, fingerprint
+from trainer.train.identity import check_data, check_recipe, recipe_digest, source_folder
 from trainer.train.loop import Progress, Quiet, Training
 from trainer.train.rows import Sets, check_class_weight, class_numbers, divide
 from trainer.train.signals import Signals
+from trainer.train.state import load_weights, state_of
 
 CHECKPOINT_SHARE = 25
 "A checkpoint is written at an epoch's end when this many times its own cost has passed since the last one."
@@ -131,7 +131,7 @@ def resume(directory: RunDirectory, options: Options) -> Outcome:
         record = directory.record()
         # Without an environment on record, the run ended before its data were read.
         begun = "environment" in record
-        check_recipe(directory, record, options)
+        check_recipe(directory, record, options.allow_change)
         loaded = reloaded(directory, options)
         return Job(directory, loaded, options, source_folder(directory), going_on=begun).run()
 
@@ -143,37 +143,6 @@ def reloaded(directory: RunDirectory, options: Options) -> Loaded:
     if not path.exists():
         raise RunError("the run was stopped before its recipe was written", hint="`trainer fit` the recipe again")
     return load_recipe(path, sets, allow_plugins=options.allow_plugins, plugin_folder=directory.path)
-
-
-def source_folder(directory: RunDirectory) -> Path:
-    """Where the recipe stood, from which relative paths of its data go."""
-    return Path(directory.record().get("folder", directory.path))
-
-
-def recipe_digest(directory: RunDirectory) -> str:
-    """The sha256 of the recipe that a run keeps."""
-    return hashlib.sha256((directory.path / "resolved.yaml").read_bytes()).hexdigest()
-
-
-def check_recipe(directory: RunDirectory, record: Mapping[str, Any], options: Options) -> None:
-    """Refuse a run whose recipe or plugins were edited since it began.
-
-    Raises:
-        RunError: names what was changed.
-    """
-    changed = ["resolved.yaml"] if record.get("recipe") not in (None, recipe_digest(directory)) else []
-    for name, digest in record.get("plugins", {}).items():
-        path = directory.path / name
-        if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != digest:
-            changed.append(name)
-    if changed and not options.allow_change:
-        hint = "put it back, or `--allow-change` goes on all the same; the numbers will then differ"
-        raise RunError(f"the run can't go on exactly: changed are {', '.join(changed)}", hint=hint)
-
-
-def check_data(record: Mapping[str, Any], table: Table) -> list[str]:
-    """Data files that are no longer those of the run."""
-    return [f"data file {n}" for n, d in record.get("data", {}).items() if table.digests.get(n) != d]
 
 
 class Job:
@@ -393,26 +362,6 @@ class Job:
             self.record.pop("error", None) if values.get("state") == "done" else None
             self.record["seconds"] = round(before + time.perf_counter() - self.started, 3)
         self.directory.write_record(_finite(self.record))
-
-
-def load_weights(built: Built, model: ModelFile) -> None:
-    """Put the weights of a model file into a network that was built from the same recipe."""
-    weights = [array for name in built.graph.layers for array in model.weights.get(name, [])]
-    try:
-        built.network.set_weights(weights)
-    except ValueError as error:
-        raise RunError(f"the weights do not fit the recipe: {error}") from None
-
-
-def state_of(model: ModelFile) -> dict[str, Any]:
-    """What `trainer` keeps in a model file beside Keras's own.
-
-    Raises:
-        RunError: the file has none of it (Keras wrote it).
-    """
-    if "preprocessing" not in model.extra:
-        raise RunError("the model file holds no training state of ours", hint="start a new run from its weights")
-    return model.extra
 
 
 def _counts(sets: Sets) -> dict[str, int]:

@@ -12,7 +12,8 @@ import numpy as np
 from trainer.errors import RecipeError
 from trainer.recipe.load import Loaded, default_name, load_recipe, recipe_of
 from trainer.runs.directory import RunDirectory
-from trainer.train.job import Options, Outcome, fit, source_folder
+from trainer.train.identity import source_folder
+from trainer.train.job import Options, Outcome, fit
 
 AGAIN = ("parameters", "epochs", "test.", "val.", "folds.", "history.")
 SAME = 1e-6

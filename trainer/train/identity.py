@@ -1,0 +1,43 @@
+"""Whether a run is still the one that began: its recipe, its plugins, its data."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from trainer.errors import RunError
+from trainer.runs.directory import RunDirectory
+from trainer.sources.columns import Table
+
+
+def source_folder(directory: RunDirectory) -> Path:
+    """Where the recipe stood, from which relative paths of its data go."""
+    return Path(directory.record().get("folder", directory.path))
+
+
+def recipe_digest(directory: RunDirectory) -> str:
+    """The sha256 of the recipe that a run keeps."""
+    return hashlib.sha256((directory.path / "resolved.yaml").read_bytes()).hexdigest()
+
+
+def check_recipe(directory: RunDirectory, record: Mapping[str, Any], allow_change: bool) -> None:
+    """Refuse a run whose recipe or plugins were edited since it began.
+
+    Raises:
+        RunError: names what was changed.
+    """
+    changed = ["resolved.yaml"] if record.get("recipe") not in (None, recipe_digest(directory)) else []
+    for name, digest in record.get("plugins", {}).items():
+        path = directory.path / name
+        if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != digest:
+            changed.append(name)
+    if changed and not allow_change:
+        hint = "put it back, or `--allow-change` goes on all the same; the numbers will then differ"
+        raise RunError(f"the run can't go on exactly: changed are {', '.join(changed)}", hint=hint)
+
+
+def check_data(record: Mapping[str, Any], table: Table) -> list[str]:
+    """Data files that are no longer those of the run."""
+    return [f"data file {n}" for n, d in record.get("data", {}).items() if table.digests.get(n) != d]
