@@ -12,7 +12,7 @@ from trainer.options import Str
 if TYPE_CHECKING:
     import torch
 
-Targets = Literal["values", "binary", "one_hot", "integer"]
+Targets = Literal["values", "binary", "one_hot", "integer", "groups"]
 EPSILON = 1e-7
 "Keras's `epsilon()`: probabilities are kept this far from 0 and 1."
 
@@ -21,9 +21,12 @@ class Loss(Declared, kind="loss", room="trainer.losses", keras="keras.losses"):
     """What training minimises."""
 
     targets: ClassVar[Targets] = "values"
-    "What the target holds: numbers shaped like the output, 0/1 flags, one-hot rows, or class numbers."
+    """What the target holds: numbers shaped like the output, 0/1 flags, one-hot rows, numbers of the output's classes,
+    or groups: class numbers that have nothing to do with the output's size."""
     fits: ClassVar[tuple[str, ...]] = ()
     "Activations of the last layer that the loss is made for (unless `from_logits`); empty when any will do."
+    skips_zeros: ClassVar[bool] = False
+    "Whether a sample whose value is 0 is left out, as by a mask."
 
     reduction: Literal["sum_over_batch_size", "sum", "mean", "mean_with_sample_weight", "none"] | None = (
         "sum_over_batch_size"
@@ -31,6 +34,11 @@ class Loss(Declared, kind="loss", room="trainer.losses", keras="keras.losses"):
     "How the values of a batch become one number; none (or null) leaves them as they are."
     name: Str | None = None
     "Name in logs; by default the class name in snake case."
+
+    @property
+    def counts(self) -> bool:
+        """Whether the target holds whole numbers."""
+        return self.targets in ("integer", "groups")
 
     def values(self, y_true: torch.Tensor, y_pred: torch.Tensor) -> torch.Tensor:
         """Loss per sample: the shape of `y_pred` without its last axis. Both come as `per_sample` prepared them."""
@@ -54,7 +62,7 @@ class Loss(Declared, kind="loss", room="trainer.losses", keras="keras.losses"):
         None when the loss is no mean over the rows.
         """
         p = y_pred.detach()
-        y_true, p = paired(y_true, p, cast=self.targets != "integer")
+        y_true, p = paired(y_true, p, cast=not self.counts)
         if self.reduction not in _MEANS or self.valid(y_true) is not None:
             return None
         return self.mean(y_true, p), self.slope(y_true, p, p.shape[-1] / p.numel()).reshape(y_pred.shape)
@@ -72,7 +80,7 @@ class Loss(Declared, kind="loss", room="trainer.losses", keras="keras.losses"):
 
     def per_sample(self, y_true: torch.Tensor, y_pred: torch.Tensor) -> torch.Tensor:
         """`values` for a target of any number type whose rank may differ by an axis of length 1."""
-        return self.values(*paired(y_true, y_pred, cast=self.targets != "integer"))
+        return self.values(*paired(y_true, y_pred, cast=not self.counts))
 
     def __call__(
         self,
@@ -90,9 +98,10 @@ class Loss(Declared, kind="loss", room="trainer.losses", keras="keras.losses"):
         With a mask, means are over what is unmasked; weights multiply the values but enter the divisor only under
         `mean_with_sample_weight`. Weights of fewer axes than the values weigh whole samples.
         """
-        y_true, y_pred = paired(y_true, y_pred, cast=self.targets != "integer")
+        y_true, y_pred = paired(y_true, y_pred, cast=not self.counts)
         valid = self.valid(y_true)
         plain = sample_weight is None and mask is None and valid is None and self.reduction in _MEANS
+        plain = plain and not self.skips_zeros
         if scores is not None:
             p, share = y_pred.detach(), y_pred.shape[-1] / y_pred.numel() if plain else 1.0
             made = self.mean(y_true, p) if plain else self.values(y_true, p)
@@ -101,6 +110,8 @@ class Loss(Declared, kind="loss", room="trainer.losses", keras="keras.losses"):
             values = self.mean(y_true, y_pred) if plain else self.values(y_true, y_pred)
         if plain:
             return values
+        if self.skips_zeros:
+            valid = values > 0
         if valid is not None:
             valid = valid.reshape(values.shape)
             mask = valid if mask is None else mask & valid

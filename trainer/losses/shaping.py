@@ -80,9 +80,13 @@ def merged(weight: Tensor | None, mask: Tensor | None, dtype: torch.dtype, *, sc
 def matched(values: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     """Values and weights that multiply: weights of fewer axes are for the leading ones (batch, then time).
 
+    One value of a whole batch is weighed by every weight, as in Keras.
+
     Raises:
         DataError: the weights' shape does not go with the values'.
     """
+    if values.dim() == 0:
+        return values, weight
     if weight.dim() != values.dim():
         values, weight = same_rank(values, weight)
         return values, leading(weight, values)
