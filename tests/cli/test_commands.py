@@ -63,7 +63,10 @@ def test_fit_leaves_a_whole_run_directory(trainer: Any) -> None:
     assert said.code == 0
     folder = Path(said.out.strip())
     names = {p.name for p in folder.iterdir()}
-    assert names >= {"recipe.yaml", "resolved.yaml", "run.json", "history.csv", "metrics.json", "model.h5", "plots"}
+    assert names >= {"recipe.yaml", "resolved.yaml", "run.json", "history.csv", "metrics.json", "model.h5", "plots"} | {
+        "report.html",
+        "log.txt",
+    }
     assert (folder / "recipe.yaml").read_text() == DIGITS
     assert re.fullmatch(r"\d{8}-\d{6}-[0-9a-f]{4}", folder.name)
     assert (folder.parent / "latest").read_text().strip() == folder.name
@@ -344,3 +347,72 @@ def test_folders_that_are_not_there(trainer: Any) -> None:
     assert trainer("schema", "-o", "nowhere/recipe.json").code == 4
     assert trainer("reproduce", "digits.yaml", "--junit", "nowhere/verdicts.xml").code == 2
     assert "there is no file nope.yaml" in trainer("reproduce", "nope.yaml").err
+
+
+def test_a_report_can_be_written_again(done: Any) -> None:
+    folder = Path(done("report", "last").out.strip()).parent
+    first = (folder / "report.html").read_bytes()
+    (folder / "report.html").unlink()
+    (folder / "plots" / "curves.png").unlink()
+    assert done("report", "last", "--json").json["result"]["report"].endswith("report.html")
+    assert (folder / "report.html").read_bytes() == first
+    assert (folder / "plots" / "curves.png").is_file()
+
+
+def test_fit_goes_on_where_a_run_of_the_recipe_stopped(trainer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from trainer.runs.directory import list_runs
+    from trainer.train.loop import Training
+
+    assert trainer("fit", "digits.yaml", "--resume", "-q").code == 0
+    (whole,) = list_runs(Path("runs"))
+    said = trainer("fit", "digits.yaml", "--resume", "--progress", "plain")
+    assert f"{whole.path} is complete; a new run begins" in said.err
+    with monkeypatch.context() as patch:
+
+        def stop(self: Training) -> None:
+            raise KeyboardInterrupt
+
+        patch.setattr(Training, "validate", stop)
+        assert trainer("fit", "digits.yaml", "--set", "seed=4", "-q").code == 130
+    stopped = list_runs(Path("runs"))[-1]
+    said = trainer("fit", "digits.yaml", "--resume", "--set", "seed=5", "--progress", "plain")
+    assert f"{stopped.path} has another recipe; a new run begins" in said.err
+    for other in list_runs(Path("runs")):
+        if other.path.name > stopped.path.name:
+            other.path.rename(Path("runs") / "aside")
+    said = trainer("fit", "digits.yaml", "--resume", "--set", "seed=4", "--progress", "plain")
+    assert f"going on with {stopped.path}" in said.err
+    assert said.out.strip() == str(stopped.path)
+    assert stopped.record()["state"] == "done"
+
+
+@pytest.mark.parametrize("other", [("--epochs", "3"), ("--dry-run",)])
+def test_flags_that_resume_can_not_stand_beside(trainer: Any, other: tuple[str, ...]) -> None:
+    said = trainer("fit", "digits.yaml", "--resume", *other)
+    assert said.code == 2
+    assert f"--resume can't stand beside {other[0]}" in said.err
+
+
+def test_reproduce_writes_what_was_measured(trainer: Any) -> None:
+    recipe = Path("digits.yaml")
+    expect = "expect:\n  test.accuracy: {min: 0.9999}  # high\n  parameters: {value: 7}\n  test.loss: {max: 100}\n"
+    recipe.write_text(DIGITS + expect)
+    said = trainer("reproduce", "digits.yaml")
+    assert said.code == 1
+    assert recipe.read_text() == DIGITS + expect
+    said = trainer("reproduce", "digits.yaml", "--update", "-q")
+    assert said.code == 0
+    assert "digits.yaml expect.parameters.value: 7 -> 2410" in said.out
+    text = recipe.read_text()
+    assert text.startswith(DIGITS)
+    assert "{value: 2410}" in text
+    assert "{max: 100}" in text
+    assert "# high" in text
+    assert trainer("reproduce", "digits.yaml").code == 0
+    assert trainer("reproduce", "digits.yaml", "--update").code == 0
+    assert recipe.read_text() == text
+
+
+def test_what_update_refuses(done: Any) -> None:
+    assert "last is no recipe file" in done("reproduce", "last", "--update").err
+    assert "can't stand beside --set" in done("reproduce", "digits.yaml", "--update", "--set", "seed=2").err

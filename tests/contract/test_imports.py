@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2] / "trainer"
 ORDER = [
-    {"errors", "lazy", "shapes", "streams", "__init__"},
+    {"errors", "lazy", "shapes", "streams", "wording", "__init__"},
     {"options"},
     {"declare"},
     {"initializers", "regularizers", "constraints", "activations", "schedules"},

@@ -57,13 +57,12 @@ SAME = ["model.h5", "history.csv", "metrics.json", "log.csv", "checkpoints/best.
 SERVER = """
 import json, os, sys
 import sklearn.datasets, h5py
-import trainer.cli.app, trainer.cli.inspecting, trainer.recipe.load, trainer.train.job as job, trainer.train.pictures
+import trainer.cli.app, trainer.cli.inspecting, trainer.recipe.load, trainer.train.work as work, trainer.train.pictures
 
-trainer.train.pictures.draw = lambda outcome: None  # curves come after everything that matters here
+trainer.train.pictures.draw = lambda directory: None  # curves come after everything that matters here
 # Every epoch ends in a checkpoint, so that kills fall within the writing of one too.
-job.CHECKPOINT_SHARE = job.CHECKPOINT_LEAST = 0
-kept = job.Job._checkpoint
-job.Job._checkpoint = lambda self, built, run, force: kept(self, built, run, True)
+kept = work.Job._checkpoint
+work.Job._checkpoint = lambda self, built, run, force: kept(self, built, run, True)
 for line in iter(sys.stdin.readline, ''):
     pid = os.fork()
     if not pid:
@@ -431,7 +430,7 @@ def test_disk_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nth: int) ->
                 raise OSError(28, os.strerror(28))
         return real(handle, data)
 
-    monkeypatch.setattr("trainer.train.job.CHECKPOINT_SHARE", 0)
+    monkeypatch.setattr("trainer.train.work.CHECKPOINT_SHARE", 0)
     with monkeypatch.context() as patch:
         patch.setattr(os, "write", write)
         with pytest.raises(EnvironmentFault, match="No space left on device") as caught:

@@ -13,8 +13,8 @@ from trainer.sources.columns import Ragged, Rows
 from trainer.train import feed
 from trainer.train.build import Built, build, real_outline
 from trainer.train.feed import Feed
-from trainer.train.job import Options, open_table
 from trainer.train.rows import divide
+from trainer.train.terms import Options, open_table
 
 TEXT = """
 dataset:

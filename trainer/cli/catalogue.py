@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from trainer.cli.common import DebugOption, JsonOption, QuietOption, clean, console, put, reply, say, session
+from trainer.cli.common import DebugOption, JsonOption, QuietOption, console, put, reply, say, session
+from trainer.wording import clean
 
 if TYPE_CHECKING:
     from trainer.recipe.explanation import Explanation

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from trainer.wording import clean
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -64,14 +65,6 @@ DeviceOption = Annotated[str, typer.Option("--device", metavar="auto|cpu|cuda", 
 PluginsOption = Annotated[
     bool, typer.Option("--plugins/--no-plugins", help="Whether a recipe may run Python files beside it.")
 ]
-
-
-_UNSEEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
-
-
-def clean(text: object) -> str:
-    """Text that may be shown on a terminal: control and direction-changing characters are made visible."""
-    return _UNSEEN.sub(lambda m: f"\\x{ord(m[0]):02x}", str(text))
 
 
 def console(*, err: bool = False) -> Console:
@@ -148,8 +141,3 @@ def shown(how: str) -> Progress:
     if session.quiet or session.json or how == "none":
         return Quiet()
     return Bar(console(err=True)) if how == "bar" else Lines()
-
-
-def number(value: float) -> str:
-    """A figure with four decimals, or in powers of ten when it is small or huge."""
-    return f"{value:.4f}" if value == 0 or 1e-3 < abs(value) < 1e8 else f"{value:.4e}"

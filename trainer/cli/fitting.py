@@ -19,13 +19,14 @@ from trainer.cli.common import (
     RunsOption,
     SetOption,
     console,
-    number,
     options,
     put,
     reply,
     say,
     session,
 )
+from trainer.errors import RecipeError
+from trainer.wording import number
 
 if TYPE_CHECKING:
     from trainer.train.job import Outcome
@@ -38,6 +39,9 @@ def fit(
     name: Annotated[str | None, typer.Option("--name", help="Name of the run's folder.")] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Build everything, train one batch, keep nothing.")
+    ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the newest run of this recipe if it was stopped.")
     ] = False,
     device: DeviceOption = "auto",
     plugins: PluginsOption = True,
@@ -54,9 +58,13 @@ def fit(
     """
     from trainer.recipe.load import load_recipe
 
+    if resume and (dry_run or epochs is not None):
+        hint = "`trainer resume RUN --epochs N` extends a run"
+        raise RecipeError(f"--resume can't stand beside {'--dry-run' if dry_run else '--epochs'}", hint=hint)
     changes = [*(sets or []), *([] if epochs is None else [f"fit.epochs={epochs}"])]
     loaded = load_recipe(recipe, changes, allow_plugins=plugins)
     from trainer.train.job import fit as train
+    from trainer.train.job import go_on_or_fit
 
     chosen = options(runs, data, progress, device, plugins=plugins, name=name)
     if dry_run:
@@ -66,8 +74,7 @@ def fit(
         say(f"one batch trained: loss {number(done['loss'])}, {done['parameters']} parameters, nothing kept")
         reply(done)
         return
-    outcome = train(loaded, chosen, recipe.read_bytes(), recipe.parent)
-    finish(outcome)
+    finish((go_on_or_fit if resume else train)(loaded, chosen, recipe.read_bytes(), recipe.parent))
 
 
 def resume(
@@ -97,11 +104,13 @@ def resume(
 
 
 def finish(outcome: Outcome) -> None:
-    """Plots, the closing panel, the run's path on standard output, and exit 1 when an expectation fails."""
-    from trainer.train.pictures import draw
+    """Plots, the page, the closing panel, the run's path on standard output, and exit 1 when an expectation fails."""
+    from trainer.runs.directory import RunDirectory
+    from trainer.train.pictures import can_draw, present
 
-    if outcome.history:
-        draw(outcome)
+    present(RunDirectory(outcome.directory))
+    if not can_draw():
+        say("no curves: matplotlib is not installed (the extra `plots`)")
     if not session.quiet and not session.json:
         panel(outcome)
     if session.quiet or not sys.stdout.isatty():

@@ -16,10 +16,8 @@ from trainer.cli.common import (
     QuietOption,
     RunsOption,
     SetOption,
-    clean,
     console,
     data_folder,
-    number,
     options,
     put,
     reply,
@@ -27,6 +25,7 @@ from trainer.cli.common import (
     session,
 )
 from trainer.errors import RecipeError, nearest
+from trainer.wording import clean, number
 
 if TYPE_CHECKING:
     from trainer.model.graph import Graph
@@ -93,8 +92,8 @@ def graph_of(loaded: Loaded, folder: Path, data: Path | None) -> Graph:
     say("the shapes depend on the data; opening them")
     from trainer.train.build import build, real_outline
     from trainer.train.devices import choose_device
-    from trainer.train.job import Options, open_table
     from trainer.train.rows import divide
+    from trainer.train.terms import Options, open_table
 
     table = open_table(loaded.recipe, folder, Options(data=data))
     rows = divide(loaded.recipe, table).train
@@ -179,6 +178,26 @@ def weight_table(found: dict[str, Any]) -> None:
         shape = "×".join(map(str, facts["shape"])) or "scalar"
         rows.add_row(clean(name), shape, *(number(facts[k]) for k in ("mean", "std", "min", "max") if k in facts))
     console().print(rows)
+
+
+def report(
+    run: Annotated[str, typer.Argument(help="A run: its path, its name (the newest), or `last`.")] = "last",
+    runs: RunsOption = Path("runs"),
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Write a run's curves and its page `report.html` again, and say where it is.
+
+    Example: trainer report last
+    """
+    from trainer.runs.directory import RunDirectory
+    from trainer.train.pictures import present
+
+    directory = RunDirectory.find(runs, run)
+    present(directory)
+    put(str(directory.path / "report.html"))
+    reply({"report": str(directory.path / "report.html")})
 
 
 def runs(

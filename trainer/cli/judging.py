@@ -18,7 +18,6 @@ from trainer.cli.common import (
     QuietOption,
     RunsOption,
     SetOption,
-    clean,
     options,
     put,
     reply,
@@ -26,6 +25,7 @@ from trainer.cli.common import (
     session,
 )
 from trainer.errors import Problem, RecipeError, TrainerError
+from trainer.wording import clean
 
 if TYPE_CHECKING:
     from trainer.train.reproduce import Verdict
@@ -92,6 +92,9 @@ def reproduce(
     targets: Annotated[list[str], typer.Argument(help="Recipe files or runs.")],
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="Train with so many seeds, for mean and spread.")] = 1,
     junit: Annotated[Path | None, typer.Option("--junit", help="Write the verdicts as JUnit XML.")] = None,
+    update: Annotated[
+        bool, typer.Option("--update", help="Write what was measured into the recipe where it expects otherwise.")
+    ] = False,
     sets: SetOption = None,
     device: DeviceOption = "auto",
     plugins: PluginsOption = True,
@@ -107,10 +110,12 @@ def reproduce(
     Example: trainer reproduce recipes/pima.yaml --seeds 3
     """
     from trainer.runs.files import write_atomic
-    from trainer.train.reproduce import junit_xml, reproduce_one
+    from trainer.train.reproduce import junit_xml, reproduce_one, updated
 
     if junit is not None and not junit.absolute().parent.is_dir():
         raise RecipeError(f"--junit: there is no folder {junit.absolute().parent}")
+    if update:
+        refuse_update(targets, sets)
     verdicts: list[Verdict] = []
     answers: list[dict[str, Any]] = []
     for target in targets:
@@ -128,10 +133,26 @@ def reproduce(
         for verdict in found:
             put(f"{'ok  ' if verdict.holds else 'FAIL'} {target} {verdict.figure} {verdict.expected}: {verdict.found}")
             answers.append(vars(verdict))
+        if update:
+            for path, (before, after) in updated(target, found).items():
+                put(f"     {target} {path}: {before:g} -> {after:g}")
     if junit is not None:
         write_atomic(junit, junit_xml(verdicts))
     failed = [v for v in verdicts if not v.holds]
     put(f"{len(verdicts) - len(failed)} of {len(verdicts)} expectations hold")
-    reply({"verdicts": answers}, ok=not failed)
-    if failed:
+    reply({"verdicts": answers}, ok=not failed or update)
+    if failed and not update:
         raise typer.Exit(1)
+
+
+def refuse_update(targets: list[str], sets: list[str] | None) -> None:
+    """`--update` writes into recipe files, what they say themselves.
+
+    Raises:
+        RecipeError: a target is a run, or flags change the recipe.
+    """
+    if sets:
+        raise RecipeError("--update can't stand beside --set: the figures would not be the recipe's own")
+    for target in targets:
+        if not Path(target).is_file():
+            raise RecipeError(f"--update: {target} is no recipe file; the figures of a run are what they are")

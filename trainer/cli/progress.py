@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -11,43 +10,17 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from trainer.cli.common import clean, number
+from trainer.wording import EpochLine, clean, figures, pace
 
 REDRAW = 0.1
 BAR_WIDTH = 20
-
-
-def figures(logs: Mapping[str, float]) -> str:
-    """`loss: 0.3021 - accuracy: 0.9114 - …`"""
-    return " - ".join(f"{clean(name)}: {number(value)}" for name, value in logs.items())
-
-
-def pace(seconds: float, steps: int) -> str:
-    """`3s 6ms/step`, as Keras prints it."""
-    each = seconds / max(steps, 1)
-    unit = f"{each:.0f}s" if each >= 1 else f"{each * 1e3:.0f}ms" if each >= 1e-3 else f"{each * 1e6:.0f}us"
-    return f"{seconds:.0f}s {unit}/step"
-
-
-class Rate:
-    """Leaves the learning rate out of the lines until it moves."""
-
-    def __init__(self) -> None:
-        self.first: float | None = None
-
-    def __call__(self, logs: Mapping[str, float]) -> dict[str, float]:
-        if self.first is None:
-            self.first = logs.get("learning_rate")
-        if logs.get("learning_rate") != self.first:
-            self.first = math.nan
-        return {k: v for k, v in logs.items() if k != "learning_rate" or v != self.first}
 
 
 class Lines:
     """A line per epoch on standard error."""
 
     def __init__(self) -> None:
-        self.shown = Rate()
+        self.line = EpochLine()
 
     def begin(self, epochs: int, steps: int) -> None:
         """Nothing to show yet."""
@@ -60,7 +33,7 @@ class Lines:
 
     def epoch_end(self, number: int, epochs: int, steps: int, logs: Mapping[str, float], seconds: float) -> None:
         """The line."""
-        self.say(f"Epoch {number + 1}/{epochs} - {pace(seconds, steps)} - {figures(self.shown(logs))}")
+        self.say(self.line(number, epochs, steps, logs, seconds))
 
     def say(self, text: str) -> None:
         """A line for the user."""
@@ -77,7 +50,7 @@ class Bar:
         self.console = console
         self.live: Live | None = None
         self.drawn = self.started = 0.0
-        self.shown = Rate()
+        self.line = EpochLine()
 
     def begin(self, epochs: int, steps: int) -> None:
         """Nothing to show yet."""
@@ -109,7 +82,7 @@ class Bar:
     def epoch_end(self, number: int, epochs: int, steps: int, logs: Mapping[str, float], seconds: float) -> None:
         """The finished line, which stays."""
         self.close()
-        self.console.print(self._line(steps, steps, pace(seconds, steps), self.shown(logs)))
+        self.console.print(self._line(steps, steps, pace(seconds, steps), self.line.shown(logs)))
 
     def close(self) -> None:
         """Take the moving line away."""

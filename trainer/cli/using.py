@@ -16,9 +16,7 @@ from trainer.cli.common import (
     PluginsOption,
     QuietOption,
     RunsOption,
-    clean,
     console,
-    number,
     options,
     put,
     reply,
@@ -27,6 +25,7 @@ from trainer.cli.common import (
 )
 from trainer.errors import DataError, FileError, RecipeError
 from trainer.lazy import np
+from trainer.wording import clean, number
 
 if TYPE_CHECKING:
     import numpy
@@ -105,6 +104,9 @@ def classes(opened: OpenRun, predicted: numpy.ndarray, truth: numpy.ndarray, spl
         show(report)
     picture = draw(opened, report, split)
     if picture:
+        from trainer.report.page import page
+
+        opened.directory.write("report.html", page(opened.directory))
         say(f"confusion matrix: {picture}")
     return {"classes": list(report.names), "confusion": report.matrix.tolist(), "picture": picture}
 

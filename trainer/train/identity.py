@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from trainer.declare import plain
 from trainer.errors import RunError
+from trainer.recipe.schema import Recipe
 from trainer.runs.directory import RunDirectory
 from trainer.sources.columns import Table
 
@@ -41,3 +43,8 @@ def check_recipe(directory: RunDirectory, record: Mapping[str, Any], allow_chang
 def check_data(record: Mapping[str, Any], table: Table) -> list[str]:
     """Data files that are no longer those of the run."""
     return [f"data file {n}" for n, d in record.get("data", {}).items() if table.digests.get(n) != d]
+
+
+def resolved(recipe: Recipe) -> dict[str, Any]:
+    """The recipe as a plain value with every default written out; it reads back to the same recipe."""
+    return plain(recipe)

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path as FilePath
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
 
-from trainer.errors import RecipeError
+from trainer.errors import Path, RecipeError, path_text
+from trainer.recipe.document import load
 from trainer.recipe.load import Loaded, default_name, load_recipe, recipe_of
+from trainer.recipe.overrides import at
+from trainer.recipe.rewriting import rewritten
 from trainer.runs.directory import RunDirectory
+from trainer.runs.files import write_atomic
 from trainer.train.identity import source_folder
 from trainer.train.job import Options, Outcome, fit
 
@@ -29,6 +35,10 @@ class Verdict:
     holds: bool
     expected: str
     found: str
+    measured: tuple[float, ...] = ()
+    "The figure for each seed."
+    on_mean: bool = False
+    "Whether it is the mean that was expected."
 
 
 def reproduce_one(target: str, options: Options, seeds: int, sets: Sequence[str]) -> list[Verdict]:
@@ -37,7 +47,7 @@ def reproduce_one(target: str, options: Options, seeds: int, sets: Sequence[str]
     Raises:
         RecipeError: the recipe expects nothing, so nothing can be judged.
     """
-    path = Path(target)
+    path = FilePath(target)
     if path.is_file():
         loaded = load_recipe(path, sets, allow_plugins=options.allow_plugins)
         folder, plugins, before = path.parent, path.parent, None
@@ -62,7 +72,7 @@ def reproduce_one(target: str, options: Options, seeds: int, sets: Sequence[str]
     return judged(target, loaded, outcomes)
 
 
-def seeded(loaded: Loaded, number: int, folder: Path) -> Loaded:
+def seeded(loaded: Loaded, number: int, folder: FilePath) -> Loaded:
     """The recipe with its seed moved on by `number`."""
     if number == 0:
         return loaded
@@ -78,10 +88,12 @@ def judged(target: str, loaded: Loaded, outcomes: list[Outcome]) -> list[Verdict
         spread = f"{np.mean(values):.4f}" + (f" ± {np.std(values):.4f}" if len(values) > 1 else "")
         detail = spread + (f" ({', '.join(f'{v:.4f}' for v in values)})" if len(values) > 1 else "")
         if bounds.words():
-            found.append(Verdict(target, name, all(bounds.holds(v) for v in values), bounds.words(), detail))
+            found.append(
+                Verdict(target, name, all(bounds.holds(v) for v in values), bounds.words(), detail, tuple(values))
+            )
         if bounds.mean is not None and len(values) > 1:
             holds = bounds.mean.holds(float(np.mean(values)))
-            found.append(Verdict(target, f"mean {name}", holds, bounds.mean.words(), spread))
+            found.append(Verdict(target, f"mean {name}", holds, bounds.mean.words(), spread, tuple(values), True))
     return found
 
 
@@ -89,6 +101,47 @@ def _again(target: str, name: str, before: float, outcome: Outcome) -> Verdict:
     now = outcome.figures.get(name, float("nan"))
     holds = abs(now - before) <= SAME * max(abs(before), 1e-12) or (now != now and before != before)
     return Verdict(target, name, holds, f"{before:.6g} again", f"{now:.6g}")
+
+
+def updated(target: str, verdicts: Sequence[Verdict]) -> dict[str, tuple[float, float]]:
+    """Move what a recipe file expects to what was measured, where it did not hold; `path: (before, after)`.
+
+    A `min` or `max` moves to the worst seed, rounded outwards to the decimals that it has; a `value` to the mean.
+
+    Raises:
+        RecipeError: a figure is absent or not finite, or its bound does not stand in the file itself.
+    """
+    document = load(target)
+    changes: dict[Path, float] = {}
+    for verdict in verdicts:
+        if not verdict.holds:
+            changes |= _moved(document.value["expect"], verdict)
+    if changes:
+        write_atomic(FilePath(target), rewritten(document, changes).encode())
+    return {path_text(path): (float(at(document.value, path)), value) for path, value in changes.items()}
+
+
+def _moved(expect: dict[str, Any], verdict: Verdict) -> dict[Path, float]:
+    values = [float(np.mean(verdict.measured))] if verdict.on_mean else list(verdict.measured)
+    if not values or not all(math.isfinite(v) for v in values):
+        raise RecipeError(f"{verdict.figure} has no value that could be expected", path=("expect",))
+    name = verdict.figure.removeprefix("mean ") if verdict.on_mean else verdict.figure
+    path: Path = ("expect", name, "mean") if verdict.on_mean else ("expect", name)
+    bounds = expect[name]["mean"] if verdict.on_mean else expect[name]
+    moved = {}
+    if "min" in bounds and min(values) < float(bounds["min"]):
+        moved[(*path, "min")] = _rounded(min(values), bounds["min"], math.floor)
+    if "max" in bounds and max(values) > float(bounds["max"]):
+        moved[(*path, "max")] = _rounded(max(values), bounds["max"], math.ceil)
+    if "value" in bounds and not moved:
+        moved[(*path, "value")] = _rounded(float(np.mean(values)), bounds["value"], round)
+    return moved
+
+
+def _rounded(value: float, like: float, way: Callable[[float], float]) -> float:
+    """To as many decimals as the number that it replaces has, but three at least."""
+    decimals = max(3, len(f"{like:.12g}".partition(".")[2]))
+    return way(value * 10**decimals) / 10**decimals
 
 
 def junit_xml(verdicts: Sequence[Verdict]) -> bytes:

@@ -9,9 +9,9 @@ from trainer.model.summary import summarize
 from trainer.recipe.load import Loaded
 from trainer.train.build import build, real_outline, step_work
 from trainer.train.devices import choose_device, set_threads
-from trainer.train.job import Options, open_table
 from trainer.train.loop import Training
 from trainer.train.rows import divide
+from trainer.train.terms import Options, open_table
 
 
 def trial(loaded: Loaded, options: Options, folder: Path | None) -> dict[str, Any]:

@@ -23,10 +23,11 @@ from trainer.train.build import Built, build, check_finite, real_outline
 from trainer.train.devices import choose_device, set_threads
 from trainer.train.feed import Slot, input_dtype
 from trainer.train.identity import check_data, source_folder
-from trainer.train.job import Options, open_table, reloaded
+from trainer.train.job import reloaded
 from trainer.train.rows import Sets, divide
 from trainer.train.scoring import predict
 from trainer.train.state import load_weights, state_of
+from trainer.train.terms import Options, open_table
 
 
 class OpenRun:
