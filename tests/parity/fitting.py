@@ -14,9 +14,9 @@ from trainer.recipe.load import Loaded
 from trainer.runs.keras_config import model_config
 from trainer.train.build import Built, build, real_outline
 from trainer.train.devices import settings_kept
-from trainer.train.job import Options, open_table
 from trainer.train.loop import Training
 from trainer.train.rows import divide
+from trainer.train.terms import Options, open_table
 
 
 def ours(made: Loaded, options: Options | None = None) -> tuple[Built, Training]:
@@ -54,7 +54,7 @@ def twin(built: Built) -> Any:
     metrics = [
         m if isinstance(m, str) else keras.metrics.deserialize(m.to_keras()) for m in built.recipe.compile.metrics
     ]
-    model.compile(optimizer, keras.losses.deserialize(built.loss.to_keras()), metrics=metrics)
+    model.compile(optimizer, keras.saving.deserialize_keras_object(built.loss.to_keras()), metrics=metrics)
     return model
 
 
