@@ -1,4 +1,4 @@
-"""What several parity tests draw and look up: masks of sequences, weights by name."""
+"""What several parity tests draw and look up: masks of sequences, sizes of windows, weights by name."""
 
 from __future__ import annotations
 
@@ -30,3 +30,19 @@ def mask_of(kind: str, batch: int, time: int, random: np.random.Generator) -> np
     if kind in ("row", "scattered"):
         mask[-1] = False
     return mask
+
+
+def sizes(random: np.random.Generator, rank: int, most: int, least: int = 1) -> int | list[int]:
+    """One integer for all axes, or one for each."""
+    drawn = [int(n) for n in random.integers(least, most + 1, rank)]
+    return drawn[0] if random.random() < 0.4 else drawn
+
+
+def placed(spatial: tuple[int, ...], channels: int, data_format: str | None) -> tuple[int, ...]:
+    """An input's shape without the batch."""
+    return (channels, *spatial) if data_format == "channels_first" else (*spatial, channels)
+
+
+def normal(seed: int, *shape: int) -> np.ndarray:
+    """Input values in float32."""
+    return np.random.default_rng(seed).normal(size=shape).astype("float32")

@@ -1,8 +1,7 @@
-"""Conv1D and Conv2D against Keras over drawn configurations: forward, gradients, shapes, configs, errors."""
+"""Conv1D, Conv2D and Conv3D against Keras over drawn configurations: forward, gradients, shapes, configs, errors."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -11,26 +10,12 @@ import torch
 from pydantic import ValidationError
 
 from tests.parity.configs import hold_config
+from tests.parity.drawing import placed, sizes
 from tests.parity.harness import cell_of, close, hold_layer
 from trainer.declare import problems_of
 from trainer.layers.base import Layer, Plan
 
 ACTIVATIONS = ["linear", "relu", "tanh", "softmax", "gelu", "sigmoid"]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Handing such small tensors to a second thread takes longer than computing them."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-def sizes(random: np.random.Generator, rank: int, most: int) -> int | list[int]:
-    """One integer for all axes, or one for each."""
-    drawn = [int(n) for n in random.integers(1, most + 1, rank)]
-    return drawn[0] if random.random() < 0.4 else drawn
 
 
 def drawn(rank: int, seed: int) -> tuple[dict[str, Any], tuple[int, ...]]:
@@ -50,16 +35,16 @@ def drawn(rank: int, seed: int) -> tuple[dict[str, Any], tuple[int, ...]]:
         "activation": str(random.choice(ACTIVATIONS)),
         "use_bias": bool(random.random() < 0.7),
     }
-    spatial = tuple(int(n) for n in random.integers(10, 15, rank))
+    spatial = tuple(int(n) for n in random.integers(10, 12 if rank == 3 else 15, rank))
     first = options["data_format"] == "channels_first"
     if options["activation"] == "softmax":
         # Over the width a bias changes nothing: its gradient would be rounding alone. Over one channel Keras warns.
         options["use_bias"] = options["use_bias"] and not first
         options["filters"] = max(options["filters"], 2 * groups)
-    return options, (channels, *spatial) if first else (*spatial, channels)
+    return options, placed(spatial, channels, options["data_format"])
 
 
-CASES = [("Conv1D", 1, seed) for seed in range(90)] + [("Conv2D", 2, seed) for seed in range(120)]
+CASES = [(f"Conv{rank}D", rank, seed) for rank, many in ((1, 90), (2, 120), (3, 80)) for seed in range(many)]
 
 
 @pytest.mark.parametrize(("name", "rank", "seed"), CASES)
@@ -93,7 +78,7 @@ def test_size_known_only_with_data() -> None:
     assert cell_of({"Conv1D": {"filters": 3, "kernel_size": 4}}, (None, None, 2))[1] == (None, None, 3)
 
 
-@pytest.mark.parametrize("spec", ["Conv1D", "Conv2D"])
+@pytest.mark.parametrize("spec", ["Conv1D", "Conv2D", "Conv3D"])
 @pytest.mark.parametrize("padding", ["valid", "same"])
 def test_memory_stays_channels_last(spec: str, padding: str) -> None:
     """Input and output are views: the next layer, or a Flatten, finds contiguous memory."""
@@ -117,6 +102,7 @@ CONFIGS = [
     {"Conv2D": {"filters": 3, "kernel_size": [3, 5], "strides": [2, 1], "padding": "same", "name": "conv.a"}},
     {"Conv2D": {"filters": 4, "kernel_size": 3, "dilation_rate": 2, "groups": 2, "data_format": "channels_first"}},
     {"Conv1D": {"filters": 3, "kernel_size": 3, "padding": "causal", "activation": "relu", "use_bias": False}},
+    {"Conv3D": {"filters": 4, "kernel_size": [3, 1, 2], "strides": [1, 2, 1], "groups": 2, "data_format": None}},
     {
         "Conv1D": {
             "filters": 3,
@@ -141,7 +127,7 @@ def test_config(spec: Any) -> None:
 
 def test_weights_carry_what_acts_on_them() -> None:
     plan = Plan()
-    Layer.parse(CONFIGS[4]).build(plan, (None, 9, 2))
+    Layer.parse(CONFIGS[-1]).build(plan, (None, 9, 2))
     kernel, bias = plan.weights
     assert (kernel.shape, bias.shape) == ((4, 2, 3), (3,))
     found = [type(v).__name__ for v in (kernel.initializer, kernel.regularizer, kernel.constraint)]
@@ -154,7 +140,7 @@ def test_weights_carry_what_acts_on_them() -> None:
 
 
 def test_aliases() -> None:
-    for name in ("1D", "2D"):
+    for name in ("1D", "2D", "3D"):
         assert Layer.find(f"Convolution{name}") is Layer.find(f"Conv{name}")
 
 
@@ -172,6 +158,10 @@ def test_aliases() -> None:
         ),
         ({"Conv1D": {}}, (None, 100), r"\(batch, length, channels\).*target_shape: \[100, 1\]"),
         ({"Conv1D": {}}, (None, 28, 28, 1), r"found \(None, 28, 28, 1\)$"),
+        ({"Conv3D": {}}, (None, 9, 9, 9), r"\(batch, depth, height, width, channels\).*target_shape: \[9, 9, 9, 1\]"),
+        ({"Conv3D": {"data_format": "channels_first"}}, (None, 9, 8, 7), r"target_shape: \[1, 9, 8, 7\]"),
+        ({"Conv3D": {}}, (None, 784), r"found \(None, 784\)$"),
+        ({"Conv3D": {}}, (None, 9, 2, 9, 1), "window of 3 does not fit into 2"),
         ({"Conv2D": {"groups": 2}}, (None, 8, 8, 4), r"filters \(3\) must be a multiple of groups \(2\)"),
         ({"Conv2D": {"groups": 3}}, (None, 8, 8, 4), "4 channels of the input must be a multiple of groups"),
         ({"Conv2D": {}}, (None, 8, 8, None), "channels of the input must be known"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -12,39 +11,24 @@ import torch.nn.functional as F
 from pydantic import ValidationError
 
 from tests.parity.configs import hold_config
+from tests.parity.drawing import placed, sizes
 from tests.parity.harness import cell_of, close, hold_layer
 from trainer.declare import problems_of
 from trainer.layers.base import Layer, Plan
 from trainer.shapes import same_padding
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Handing such small tensors to a second thread takes longer than computing them."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def drawn(rank: int, seed: int) -> tuple[dict[str, Any], tuple[int, ...]]:
     """(options, input shape without the batch) of one configuration."""
     random = np.random.default_rng([rank, seed])
-
-    def sizes(most: int) -> int | list[int]:
-        found = [int(n) for n in random.integers(1, most + 1, rank)]
-        return found[0] if random.random() < 0.4 else found
-
     options = {
-        "pool_size": sizes(5),
-        "strides": random.choice([None, 1]) if random.random() < 0.5 else sizes(6),
+        "pool_size": sizes(random, rank, 5),
+        "strides": random.choice([None, 1]) if random.random() < 0.5 else sizes(random, rank, 6),
         "padding": str(random.choice(["valid", "same"])),
         "data_format": random.choice([None, "channels_last", "channels_first"]),
     }
-    spatial = tuple(int(n) for n in random.integers(5, 14, rank))
-    channels = int(random.integers(1, 5))
-    first = options["data_format"] == "channels_first"
-    return options, (channels, *spatial) if first else (*spatial, channels)
+    spatial = tuple(int(n) for n in random.integers(5, 9 if rank == 3 else 14, rank))
+    return options, placed(spatial, int(random.integers(1, 5)), options["data_format"])
 
 
 def ends(layer: Any, shape: tuple[int, ...]) -> list[tuple[int, int]]:
@@ -55,7 +39,7 @@ def ends(layer: Any, shape: tuple[int, ...]) -> list[tuple[int, int]]:
     return [same_padding(*axis) for axis in zip(spatial, layer.pool_size, layer.steps, strict=True)]
 
 
-CASES = [(rank, seed) for rank in (1, 2) for seed in range(70)]
+CASES = [(rank, seed) for rank in (1, 2, 3) for seed in range(70)]
 
 
 @pytest.mark.parametrize(("rank", "seed"), CASES)
@@ -70,27 +54,11 @@ def average(layer: Any, x: torch.Tensor) -> torch.Tensor:
     first = layer.data_format == "channels_first"
     planes = x if first else x.movedim(-1, 1)
     pads = [n for side in reversed(ends(layer, tuple(x.shape[1:]))) for n in side]
-    sums, counts = (
-        F.unfold(F.pad(p, pads).reshape(-1, 1, *padded_2d(p, pads)), window_2d(layer.pool_size), stride=step_2d(layer))
-        for p in (planes, torch.ones_like(planes))
-    )
-    made = sums.sum(1) / counts.sum(1)
-    spatial = layer.build(Plan(), (None, *x.shape[1:]))
-    made = made.reshape(x.shape[0], planes.shape[1], *(spatial[2:] if first else spatial[1:-1]))
+    sums, counts = (F.pad(p, pads) for p in (planes, torch.ones_like(planes)))
+    for axis, (window, step) in enumerate(zip(layer.pool_size, layer.steps, strict=True), 2):
+        sums, counts = (t.unfold(axis, window, step).sum(-1) for t in (sums, counts))
+    made = sums / counts
     return made if first else made.movedim(1, -1)
-
-
-def padded_2d(planes: torch.Tensor, pads: list[int]) -> list[int]:
-    sizes = list(F.pad(planes, pads).shape[2:])
-    return [1] * (2 - len(sizes)) + sizes
-
-
-def window_2d(window: tuple[int, ...]) -> tuple[int, ...]:
-    return (1,) * (2 - len(window)) + window
-
-
-def step_2d(layer: Any) -> tuple[int, ...]:
-    return (1,) * (2 - layer.rank) + layer.steps
 
 
 @pytest.mark.parametrize(("rank", "seed"), CASES)
@@ -131,7 +99,7 @@ def test_average_of_one_padded_row_by_hand() -> None:
 @pytest.mark.parametrize("kind", ["Max", "Average"])
 @pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
 @pytest.mark.parametrize("keepdims", [False, True])
-@pytest.mark.parametrize("shape", [(6, 4), (1, 3), (5, 6, 3), (1, 1, 2)])
+@pytest.mark.parametrize("shape", [(6, 4), (1, 3), (5, 6, 3), (1, 1, 2), (3, 4, 2, 5), (1, 2, 1, 3)])
 def test_global_equals_keras(kind: str, data_format: str, keepdims: bool, shape: tuple[int, ...]) -> None:
     x = np.random.default_rng(3).normal(size=(4, *shape)).astype("float32")
     spec = {f"Global{kind}Pooling{len(shape) - 1}D": {"data_format": data_format, "keepdims": keepdims}}
@@ -162,7 +130,7 @@ def test_padding_steps_may_hold_anything() -> None:
     close(cell(x, mask=torch.tensor([[True, True, False]])), [[2.0]], "mean of 1 and 3")
 
 
-@pytest.mark.parametrize("rank", [1, 2])
+@pytest.mark.parametrize("rank", [1, 2, 3])
 @pytest.mark.parametrize("padding", ["valid", "same"])
 def test_memory_stays_channels_last(rank: int, padding: str) -> None:
     cell, _ = cell_of({f"MaxPooling{rank}D": {"padding": padding}}, (None, *(9,) * rank, 5))
@@ -181,6 +149,11 @@ CONFIGS = [
     "MaxPooling2D",
     {"MaxPooling2D": {"pool_size": [2, 3], "strides": 1, "padding": "same", "data_format": "channels_first"}},
     {"AveragePooling1D": {"pool_size": 3}},
+    "MaxPooling3D",
+    {"MaxPooling3D": {"pool_size": [2, 1, 3], "strides": [1, 2, 1], "padding": "same"}},
+    {"AveragePooling3D": {"pool_size": 2, "data_format": "channels_first"}},
+    {"GlobalMaxPooling3D": {"keepdims": True}},
+    {"GlobalAveragePooling3D": {"data_format": None}},
     {"AveragePooling2D": {"pool_size": 3, "strides": [2, 1], "name": "pooled", "trainable": False}},
 ]
 
@@ -192,7 +165,7 @@ def test_config(spec: Any) -> None:
 
 def test_aliases() -> None:
     for short, long in (("Max", "Max"), ("Avg", "Average")):
-        for rank in ("1D", "2D"):
+        for rank in ("1D", "2D", "3D"):
             for place in ("", "Global"):
                 assert Layer.find(f"{place}{short}Pool{rank}") is Layer.find(f"{place}{long}Pooling{rank}")
 
@@ -203,6 +176,8 @@ def test_aliases() -> None:
         ("MaxPooling2D", (None, 784), r"target_shape: \[28, 28, 1\]"),
         ("MaxPooling1D", (None, 8, 8, 1), r"\(batch, length, channels\), found \(None, 8, 8, 1\)"),
         ("GlobalAveragePooling2D", (None, 8, 8), r"target_shape: \[8, 8, 1\]"),
+        ("MaxPooling3D", (None, 8, 8, 8), r"target_shape: \[8, 8, 8, 1\]"),
+        ("GlobalMaxPooling3D", (None, 8, 8), r"\(batch, depth, height, width, channels\), found \(None, 8, 8\)"),
         ("MaxPooling2D", (None, 8, 1, 3), "window of 2 does not fit into 1"),
     ],
 )

@@ -1,8 +1,8 @@
-"""Conv1D and Conv2D."""
+"""Conv1D, Conv2D and Conv3D."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import field_validator
 
@@ -12,35 +12,22 @@ from trainer.constraints.base import Constraint
 from trainer.initializers.base import Initializer
 from trainer.initializers.constant import Zeros
 from trainer.initializers.variance import GlorotUniform
-from trainer.layers.base import Layer, Plan, Weights
-from trainer.layers.spatial import (
-    DataFormat,
-    Sizes,
-    flat,
-    for_each_axis,
-    from_planes,
-    joined,
-    one_for_all,
-    split_axes,
-    to_planes,
-)
-from trainer.lazy import F
+from trainer.layers.base import Plan, Weights
+from trainer.layers.spatial import DataFormat, Sizes, one_for_all, split_axes
+from trainer.layers.windows import Windowed
 from trainer.options import Bool, PositiveInt, complaint
 from trainer.regularizers.base import Regularizer
-from trainer.shapes import Shape, same_padding, window_length
+from trainer.shapes import Shape
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-class Conv(Layer, abstract=True):
+class Conv(Windowed, abstract=True):
     """A window that slides along `rank` axes: activation(sum over window and channels of x * kernel + bias).
 
     As everywhere in deep learning it is a cross-correlation: the kernel is not turned round.
     """
-
-    rank: ClassVar[int] = 0
-    activates_last = True
 
     filters: PositiveInt
     "Channels of the output."
@@ -75,11 +62,6 @@ class Conv(Layer, abstract=True):
     bias_constraint: Constraint | None = None
     "Projection of the bias after each update."
 
-    @field_validator("kernel_size", "strides", "dilation_rate", mode="before")
-    @classmethod
-    def _for_each_axis(cls, value: Any) -> Any:
-        return for_each_axis(value, cls.rank)
-
     @field_validator("padding")
     @classmethod
     def _causal_in_time(cls, value: str) -> str:
@@ -88,7 +70,7 @@ class Conv(Layer, abstract=True):
         return value
 
     def build(self, plan: Plan, shape: Shape) -> Shape:
-        spatial, channels = split_axes(shape, self.rank, self.data_format)
+        _, channels = split_axes(shape, self.rank, self.data_format)
         plan.weight(
             "kernel",
             (*self.kernel_size, self._group_channels(channels), self.filters),
@@ -104,9 +86,7 @@ class Conv(Layer, abstract=True):
             constraint=self.bias_constraint,
             when=self.use_bias,
         )
-        windows = zip(spatial, self.kernel_size, self.strides, self.dilation_rate, strict=True)
-        made = tuple(window_length(n, k, s, self.padding, d) for n, k, s, d in windows)
-        return joined(shape[0], made, self.filters, self.data_format)
+        return self.slid(shape, self.filters)
 
     def _group_channels(self, channels: int | None) -> int:
         """Channels that each filter sees.
@@ -114,10 +94,7 @@ class Conv(Layer, abstract=True):
         Raises:
             ValueError: groups don't divide the channels, or strides and dilation_rate are both above 1.
         """
-        if max(self.strides) > 1 and max(self.dilation_rate) > 1:
-            raise ValueError(
-                f"strides {list(self.strides)} and dilation_rate {list(self.dilation_rate)} can't both be above 1"
-            )
+        self.strides_or_dilation()
         if self.filters % self.groups:
             raise ValueError(f"filters ({self.filters}) must be a multiple of groups ({self.groups})")
         if channels is None:
@@ -127,23 +104,7 @@ class Conv(Layer, abstract=True):
         return channels // self.groups
 
     def forward(self, w: Weights, x: Tensor) -> Tensor:
-        planes, padding = self._padded(to_planes(x, self.rank, self.data_format))
-        kernel = w.kernel.unsqueeze(0) if self.rank == 1 else w.kernel
-        strides, dilation = flat(self.strides), flat(self.dilation_rate)
-        made = F.conv2d(planes, kernel.permute(3, 2, 0, 1), w.bias, strides, padding, dilation, self.groups)
-        return self.activation(from_planes(made, self.rank, self.data_format))
-
-    def _padded(self, x: Tensor) -> tuple[Tensor, tuple[int, ...]]:
-        """(planes, zeros on each side that the kernel adds itself); only unequal sides need a padded copy."""
-        if self.padding == "valid":
-            return x, (0, 0)
-        if self.padding == "causal":
-            return F.pad(x, [self.dilation_rate[0] * (self.kernel_size[0] - 1), 0]), (0, 0)
-        windows = zip(x.shape[2:], *map(flat, (self.kernel_size, self.strides, self.dilation_rate)), strict=True)
-        height, width = (same_padding(*window) for window in windows)
-        if height[0] == height[1] and width[0] == width[1]:
-            return x, (height[0], width[0])
-        return F.pad(x, [*width, *height]), (0, 0)
+        return self.activation(self.slide(x, w.kernel, w.bias, self.groups))
 
 
 class Conv1D(Conv):
@@ -168,3 +129,15 @@ class Conv2D(Conv):
 
     aliases = ("Convolution2D",)
     rank = 2
+
+
+class Conv3D(Conv):
+    """Convolution over volumes: each output voxel sees a window of input voxels.
+
+    https://keras.io/api/layers/convolution_layers/convolution3d/
+
+    Shape: (batch, depth, height, width, channels) -> (batch, new depth, new height, new width, filters)
+    """
+
+    aliases = ("Convolution3D",)
+    rank = 3

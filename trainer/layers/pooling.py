@@ -63,7 +63,7 @@ class Pooling(Layer, abstract=True):
         planes = to_planes(x, self.rank, self.data_format)
         window, steps = flat(self.pool_size), flat(self.steps)
         if self.padding == "valid":
-            made = self.pool(planes, window, steps, (0, 0), False)
+            made = self.pool(planes, window, steps, (0,) * len(window), False)
         else:
             made = self._over_the_ends(planes, window, steps)
         return from_planes(made, self.rank, self.data_format)
@@ -78,12 +78,12 @@ class Pooling(Layer, abstract=True):
         shift = [int(after > before and step == 1) for (before, after), step in zip(ends, steps, strict=True)]
         padding = tuple(before + extra for (before, _), extra in zip(ends, shift, strict=True))
         made = self.pool(x, window, steps, padding, any(after > before for before, after in ends))
-        return made[:, :, shift[0] :, shift[1] :] if any(shift) else made
+        return made[:, :, *(slice(n, None) for n in shift)] if any(shift) else made
 
     def pool(
         self, x: Tensor, window: tuple[int, ...], steps: tuple[int, ...], padding: tuple[int, ...], ceil: bool
     ) -> Tensor:
-        """The pooled planes (batch, channels, height, width)."""
+        """The pooled planes (batch, channels, height, width) or volumes."""
         raise NotImplementedError
 
 
@@ -96,7 +96,8 @@ class MaxPooling(Pooling, abstract=True):
     def pool(
         self, x: Tensor, window: tuple[int, ...], steps: tuple[int, ...], padding: tuple[int, ...], ceil: bool
     ) -> Tensor:
-        return F.max_pool2d(x, window, steps, padding, 1, ceil)
+        pool = F.max_pool3d if self.rank == 3 else F.max_pool2d
+        return pool(x, window, steps, padding, 1, ceil)
 
 
 class AveragePooling(Pooling, abstract=True):
@@ -105,7 +106,8 @@ class AveragePooling(Pooling, abstract=True):
     def pool(
         self, x: Tensor, window: tuple[int, ...], steps: tuple[int, ...], padding: tuple[int, ...], ceil: bool
     ) -> Tensor:
-        return F.avg_pool2d(x, window, steps, padding, ceil, False)
+        pool = F.avg_pool3d if self.rank == 3 else F.avg_pool2d
+        return pool(x, window, steps, padding, ceil, False)
 
 
 class MaxPooling1D(MaxPooling):
@@ -132,6 +134,18 @@ class MaxPooling2D(MaxPooling):
     rank = 2
 
 
+class MaxPooling3D(MaxPooling):
+    """The largest value of each window of voxels.
+
+    https://keras.io/api/layers/pooling_layers/max_pooling3d/
+
+    Shape: (batch, depth, height, width, channels) -> (batch, new depth, new height, new width, channels)
+    """
+
+    aliases = ("MaxPool3D",)
+    rank = 3
+
+
 class AveragePooling1D(AveragePooling):
     """The mean of each window of steps; padding does not count.
 
@@ -156,8 +170,20 @@ class AveragePooling2D(AveragePooling):
     rank = 2
 
 
+class AveragePooling3D(AveragePooling):
+    """The mean of each window of voxels; padding does not count.
+
+    https://keras.io/api/layers/pooling_layers/average_pooling3d/
+
+    Shape: (batch, depth, height, width, channels) -> (batch, new depth, new height, new width, channels)
+    """
+
+    aliases = ("AvgPool3D",)
+    rank = 3
+
+
 class GlobalPooling(Layer, abstract=True):
-    """One value for each channel, from all steps or pixels."""
+    """One value for each channel, from all steps, pixels or voxels."""
 
     rank: ClassVar[int] = 0
 
@@ -208,6 +234,18 @@ class GlobalMaxPooling2D(GlobalMaxPooling):
     rank = 2
 
 
+class GlobalMaxPooling3D(GlobalMaxPooling):
+    """The largest value of each channel over all voxels.
+
+    https://keras.io/api/layers/pooling_layers/global_max_pooling3d/
+
+    Shape: (batch, depth, height, width, channels) -> (batch, channels)
+    """
+
+    aliases = ("GlobalMaxPool3D",)
+    rank = 3
+
+
 class GlobalAveragePooling1D(GlobalPooling):
     """The mean of each channel over the steps that the mask, if there is one, leaves (NaN where it leaves none).
 
@@ -228,7 +266,14 @@ class GlobalAveragePooling1D(GlobalPooling):
         return total / there.sum(self.pooled, self.keepdims)
 
 
-class GlobalAveragePooling2D(GlobalPooling):
+class GlobalAveragePooling(GlobalPooling, abstract=True):
+    """The mean of each channel."""
+
+    def forward(self, w: Weights, x: Tensor) -> Tensor:
+        return x.mean(self.pooled, self.keepdims)
+
+
+class GlobalAveragePooling2D(GlobalAveragePooling):
     """The mean of each channel over all pixels.
 
     https://keras.io/api/layers/pooling_layers/global_average_pooling2d/
@@ -239,5 +284,14 @@ class GlobalAveragePooling2D(GlobalPooling):
     aliases = ("GlobalAvgPool2D",)
     rank = 2
 
-    def forward(self, w: Weights, x: Tensor) -> Tensor:
-        return x.mean(self.pooled, self.keepdims)
+
+class GlobalAveragePooling3D(GlobalAveragePooling):
+    """The mean of each channel over all voxels.
+
+    https://keras.io/api/layers/pooling_layers/global_average_pooling3d/
+
+    Shape: (batch, depth, height, width, channels) -> (batch, channels)
+    """
+
+    aliases = ("GlobalAvgPool3D",)
+    rank = 3

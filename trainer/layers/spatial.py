@@ -1,8 +1,8 @@
 """What convolution and pooling share: sizes along each axis, data formats, and the way to torch's axis order and back.
 
-Both compute on planes (batch, channels, height, width) that are views: the memory stays channels last, which is what
-torch's kernels read fastest, and nothing is copied. One spatial axis is a plane of height 1, because torch has no
-channels-last form of its 1D kernels.
+Both compute on planes (batch, channels, height, width), or volumes (batch, channels, depth, height, width), that are
+views: the memory stays channels last, which is what torch's kernels read fastest, and nothing is copied. One spatial
+axis is a plane of height 1, because torch has no channels-last form of its 1D kernels.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 FORMATS = ("channels_last", "channels_first")
+AXES = {1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")}
+"Names of the spatial axes."
 
 
 def _data_format(value: Any) -> str:
@@ -33,6 +35,7 @@ DataFormat = Annotated[
     Rule('"channels_last", "channels_first" or null', _data_format, {"enum": [*FORMATS, None]}),
 ]
 Sizes = Annotated[tuple[int, ...], ints()]
+Margins = Annotated[tuple[int, ...], ints(least=0)]
 
 
 def one_for_all(value: int) -> Any:
@@ -40,13 +43,13 @@ def one_for_all(value: int) -> Any:
     return Field(default=value, validate_default=True)
 
 
-def for_each_axis(value: Any, rank: int) -> Any:
-    """An integer as a tuple of `rank` of them; used before the type's own check.
+def for_each_axis(value: Any, rank: int, least: int = 1) -> Any:
+    """An integer of `least` or more as a tuple of `rank` of them; used before the type's own check.
 
     Raises:
         PydanticCustomError: a list of another length.
     """
-    if isinstance(value, int) and value > 0 and not isinstance(value, bool):
+    if isinstance(value, int) and value >= least and not isinstance(value, bool):
         return (value,) * rank
     if isinstance(value, (list, tuple)) and len(value) != rank:
         raise complaint(f"expected an integer or a list of {rank}, found {shown(value)}")
@@ -59,17 +62,19 @@ def flat(values: tuple[int, ...], fill: int = 1) -> tuple[int, ...]:
 
 
 def to_planes(x: Tensor, rank: int, data_format: str) -> Tensor:
-    """A view (batch, channels, height, width) of the layer's input."""
+    """A view (batch, channels, height, width) or (batch, channels, depth, height, width) of the layer's input."""
     first = data_format == "channels_first"
     if rank == 1:
         x = x.unsqueeze(2 if first else 1)
-    return x if first else x.permute(0, 3, 1, 2)
+    if first:
+        return x
+    return x.permute(0, 4, 1, 2, 3) if rank == 3 else x.permute(0, 3, 1, 2)
 
 
 def from_planes(y: Tensor, rank: int, data_format: str) -> Tensor:
-    """A view of planes in the layer's own axis order."""
+    """A view of planes or volumes in the layer's own axis order."""
     if data_format == "channels_last":
-        y = y.permute(0, 2, 3, 1)
+        y = y.permute(0, 2, 3, 4, 1) if rank == 3 else y.permute(0, 2, 3, 1)
         return y.squeeze(1) if rank == 1 else y
     return y.squeeze(2) if rank == 1 else y
 
@@ -82,8 +87,7 @@ def split_axes(shape: Shape, rank: int, data_format: str) -> tuple[Shape, int | 
     """
     first = data_format == "channels_first"
     if len(shape) != rank + 2:
-        spatial = ("length",) if rank == 1 else ("height", "width")
-        axes = ("channels", *spatial) if first else (*spatial, "channels")
+        axes = ("channels", *AXES[rank]) if first else (*AXES[rank], "channels")
         raise ValueError(
             f"expected input of shape (batch, {', '.join(axes)}), found {text(shape)}{_remedy(shape, rank, first)}"
         )

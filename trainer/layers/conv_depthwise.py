@@ -1,0 +1,225 @@
+"""DepthwiseConv and SeparableConv: each channel convolved by itself, and what mixes the channels afterwards."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from trainer.activations.base import Activation
+from trainer.activations.elementwise import Linear
+from trainer.constraints.base import Constraint
+from trainer.initializers.base import Initializer
+from trainer.initializers.constant import Zeros
+from trainer.initializers.variance import GlorotUniform
+from trainer.layers.base import Plan, Weights
+from trainer.layers.spatial import DataFormat, Sizes, from_planes, one_for_all, split_axes, to_planes
+from trainer.layers.windows import Windowed, torch_kernel
+from trainer.lazy import F
+from trainer.options import Bool, PositiveInt
+from trainer.regularizers.base import Regularizer
+from trainer.shapes import Shape
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Depthwise(Windowed, abstract=True):
+    """A window over each channel by itself: filter c * depth_multiplier + i sees channel c alone."""
+
+    if TYPE_CHECKING:
+        depth_multiplier: int
+
+    def channels(self, shape: Shape) -> int:
+        """Channels of the input.
+
+        Raises:
+            ValueError: they are unknown, or the input has another rank.
+        """
+        _, channels = split_axes(shape, self.rank, self.data_format)
+        if channels is None:
+            raise ValueError("the number of channels of the input must be known")
+        return channels
+
+    def slide_apart(self, x: Tensor, kernel: Tensor, bias: Tensor | None = None) -> Tensor:
+        """The sums for a kernel (*kernel_size, channels, depth_multiplier): as many groups as channels."""
+        channels = kernel.shape[-2]
+        return self.slide(x, kernel.flatten(-2).unsqueeze(-2), bias, channels)
+
+
+class DepthwiseConv(Depthwise, abstract=True):
+    """activation(sum over the window of one channel * kernel + bias)."""
+
+    kernel_size: Sizes
+    "Size of the window along each axis."
+    strides: Sizes = one_for_all(1)
+    "Steps of the window along each axis."
+    padding: Literal["valid", "same"] = "valid"
+    "valid: whole windows only; same: zeros at the ends, so that stride 1 keeps the size."
+    depth_multiplier: PositiveInt = 1
+    "Filters for each channel."
+    data_format: DataFormat = "channels_last"
+    "Where the channels stand: channels_last or channels_first."
+    dilation_rate: Sizes = one_for_all(1)
+    "Distance between the taps of the window along each axis."
+    activation: Activation = Linear()
+    "Function applied to the sum."
+    use_bias: Bool = True
+    "Whether a bias is added."
+    depthwise_initializer: Initializer = GlorotUniform()
+    "First values of the kernel."
+    bias_initializer: Initializer = Zeros()
+    "First values of the bias."
+    depthwise_regularizer: Regularizer | None = None
+    "Penalty on the kernel."
+    bias_regularizer: Regularizer | None = None
+    "Penalty on the bias."
+    activity_regularizer: Regularizer | None = None
+    "Penalty on the output."
+    depthwise_constraint: Constraint | None = None
+    "Projection of the kernel after each update."
+    bias_constraint: Constraint | None = None
+    "Projection of the bias after each update."
+
+    def build(self, plan: Plan, shape: Shape) -> Shape:
+        channels = self.channels(shape)
+        plan.weight(
+            "kernel",
+            (*self.kernel_size, channels, self.depth_multiplier),
+            self.depthwise_initializer,
+            regularizer=self.depthwise_regularizer,
+            constraint=self.depthwise_constraint,
+        )
+        plan.weight(
+            "bias",
+            (channels * self.depth_multiplier,),
+            self.bias_initializer,
+            regularizer=self.bias_regularizer,
+            constraint=self.bias_constraint,
+            when=self.use_bias,
+        )
+        return self.slid(shape, channels * self.depth_multiplier)
+
+    def forward(self, w: Weights, x: Tensor) -> Tensor:
+        return self.activation(self.slide_apart(x, w.kernel, w.bias))
+
+
+class DepthwiseConv1D(DepthwiseConv):
+    """Convolution along time of each channel by itself.
+
+    https://keras.io/api/layers/convolution_layers/depthwise_convolution1d/
+
+    Shape: (batch, steps, channels) -> (batch, new steps, channels * depth_multiplier)
+    """
+
+    rank = 1
+
+
+class DepthwiseConv2D(DepthwiseConv):
+    """Convolution over pictures of each channel by itself.
+
+    https://keras.io/api/layers/convolution_layers/depthwise_convolution2d/
+
+    Shape: (batch, height, width, channels) -> (batch, new height, new width, channels * depth_multiplier)
+    """
+
+    rank = 2
+
+
+class SeparableConv(Depthwise, abstract=True):
+    """A depthwise convolution, then a pointwise one that mixes its channels: a kernel in two factors.
+
+    activation(sum over channels of depthwise(x) * pointwise kernel + bias), after Chollet 2017, "Xception".
+    """
+
+    filters: PositiveInt
+    "Channels of the output."
+    kernel_size: Sizes
+    "Size of the window along each axis."
+    strides: Sizes = one_for_all(1)
+    "Steps of the window along each axis."
+    padding: Literal["valid", "same"] = "valid"
+    "valid: whole windows only; same: zeros at the ends, so that stride 1 keeps the size."
+    data_format: DataFormat = "channels_last"
+    "Where the channels stand: channels_last or channels_first."
+    dilation_rate: Sizes = one_for_all(1)
+    "Distance between the taps of the window along each axis."
+    depth_multiplier: PositiveInt = 1
+    "Depthwise filters for each channel."
+    activation: Activation = Linear()
+    "Function applied to the sum."
+    use_bias: Bool = True
+    "Whether a bias is added."
+    depthwise_initializer: Initializer = GlorotUniform()
+    "First values of the depthwise kernel."
+    pointwise_initializer: Initializer = GlorotUniform()
+    "First values of the pointwise kernel."
+    bias_initializer: Initializer = Zeros()
+    "First values of the bias."
+    depthwise_regularizer: Regularizer | None = None
+    "Penalty on the depthwise kernel."
+    pointwise_regularizer: Regularizer | None = None
+    "Penalty on the pointwise kernel."
+    bias_regularizer: Regularizer | None = None
+    "Penalty on the bias."
+    activity_regularizer: Regularizer | None = None
+    "Penalty on the output."
+    depthwise_constraint: Constraint | None = None
+    "Projection of the depthwise kernel after each update."
+    pointwise_constraint: Constraint | None = None
+    "Projection of the pointwise kernel after each update."
+    bias_constraint: Constraint | None = None
+    "Projection of the bias after each update."
+
+    def build(self, plan: Plan, shape: Shape) -> Shape:
+        channels = self.channels(shape)
+        plan.weight(
+            "depthwise_kernel",
+            (*self.kernel_size, channels, self.depth_multiplier),
+            self.depthwise_initializer,
+            regularizer=self.depthwise_regularizer,
+            constraint=self.depthwise_constraint,
+        )
+        plan.weight(
+            "pointwise_kernel",
+            (*(1,) * self.rank, channels * self.depth_multiplier, self.filters),
+            self.pointwise_initializer,
+            regularizer=self.pointwise_regularizer,
+            constraint=self.pointwise_constraint,
+        )
+        plan.weight(
+            "bias",
+            (self.filters,),
+            self.bias_initializer,
+            regularizer=self.bias_regularizer,
+            constraint=self.bias_constraint,
+            when=self.use_bias,
+        )
+        return self.slid(shape, self.filters)
+
+    def forward(self, w: Weights, x: Tensor) -> Tensor:
+        apart = to_planes(self.slide_apart(x, w.depthwise_kernel), self.rank, self.data_format)
+        mixed = F.conv2d(apart, torch_kernel(w.pointwise_kernel, self.rank), w.bias)
+        return self.activation(from_planes(mixed, self.rank, self.data_format))
+
+
+class SeparableConv1D(SeparableConv):
+    """Convolution along time in two factors: each channel by itself, then across channels.
+
+    https://keras.io/api/layers/convolution_layers/separable_convolution1d/
+
+    Shape: (batch, steps, channels) -> (batch, new steps, filters)
+    """
+
+    aliases = ("SeparableConvolution1D",)
+    rank = 1
+
+
+class SeparableConv2D(SeparableConv):
+    """Convolution over pictures in two factors: each channel by itself, then across channels.
+
+    https://keras.io/api/layers/convolution_layers/separable_convolution2d/
+
+    Shape: (batch, height, width, channels) -> (batch, new height, new width, filters)
+    """
+
+    aliases = ("SeparableConvolution2D",)
+    rank = 2

@@ -1,0 +1,196 @@
+"""Conv1DTranspose, Conv2DTranspose and Conv3DTranspose: convolution turned round, from few entries to more."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from pydantic import field_validator, model_validator
+
+from trainer.activations.base import Activation
+from trainer.activations.elementwise import Linear
+from trainer.constraints.base import Constraint
+from trainer.declare import raise_all
+from trainer.initializers.base import Initializer
+from trainer.initializers.constant import Zeros
+from trainer.initializers.variance import GlorotUniform
+from trainer.layers.base import Plan, Weights
+from trainer.layers.spatial import (
+    DataFormat,
+    Margins,
+    Sizes,
+    flat,
+    for_each_axis,
+    from_planes,
+    joined,
+    one_for_all,
+    split_axes,
+    to_planes,
+)
+from trainer.layers.windows import Windowed, torch_kernel
+from trainer.lazy import F
+from trainer.options import Bool, PositiveInt, complaint
+from trainer.regularizers.base import Regularizer
+from trainer.shapes import Shape
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def crops(window: int, stride: int, padding: str, extra: int | None) -> tuple[int, int]:
+    """Entries cut from each end of the (n - 1) * stride + window sums; a negative end is lengthened by zeros.
+
+    `extra` is the output_padding. `same` without one makes n * stride entries of n, with one
+    (n - 1) * stride + window % 2 + extra; `valid` keeps every sum, and at least `stride` for each entry.
+    """
+    if padding == "valid":
+        return 0, -(max(stride - window, 0) if extra is None else extra)
+    kept = stride + window - 2 if extra is None else window + window % 2 - 2 + extra
+    before = min((kept + 1) // 2, window - 1)
+    return window - 1 - before, window - 1 - (kept - before)
+
+
+class ConvTranspose(Windowed, abstract=True):
+    """Each entry spreads a kernel over the output, `strides` apart; activation(sum of what they spread + bias).
+
+    It is the gradient of a convolution with respect to its input, used as a layer (Zeiler et al. 2010,
+    "Deconvolutional networks").
+    """
+
+    filters: PositiveInt
+    "Channels of the output."
+    kernel_size: Sizes
+    "Size of the window along each axis."
+    strides: Sizes = one_for_all(1)
+    "How far apart neighbours spread their windows, along each axis; the output grows by as much."
+    padding: Literal["valid", "same"] = "valid"
+    "valid: all that the windows reach; same: cut at the ends to strides times the input's size."
+    output_padding: Margins | None = None
+    "Entries added at the end of each axis, below strides; by default as many as `padding` promises."
+    data_format: DataFormat = "channels_last"
+    "Where the channels stand: channels_last or channels_first."
+    dilation_rate: Sizes = one_for_all(1)
+    "Distance between the taps of the window along each axis."
+    activation: Activation = Linear()
+    "Function applied to the sum."
+    use_bias: Bool = True
+    "Whether a bias is added."
+    kernel_initializer: Initializer = GlorotUniform()
+    "First values of the kernel."
+    bias_initializer: Initializer = Zeros()
+    "First values of the bias."
+    kernel_regularizer: Regularizer | None = None
+    "Penalty on the kernel."
+    bias_regularizer: Regularizer | None = None
+    "Penalty on the bias."
+    activity_regularizer: Regularizer | None = None
+    "Penalty on the output."
+    kernel_constraint: Constraint | None = None
+    "Projection of the kernel after each update."
+    bias_constraint: Constraint | None = None
+    "Projection of the bias after each update."
+
+    @field_validator("output_padding", mode="before")
+    @classmethod
+    def _margin_for_each_axis(cls, value: Any) -> Any:
+        return for_each_axis(value, cls.rank, least=0)
+
+    @model_validator(mode="after")
+    def _padding_below_strides(self) -> Self:
+        if any(extra >= step for extra, step in zip(self.output_padding or (), self.strides, strict=False)):
+            found, steps = list(self.output_padding or ()), list(self.strides)
+            message = f"expected output_padding below strides {steps} on every axis, found {found}"
+            raise_all([(complaint(message), ("output_padding",))])
+        return self
+
+    def ends(self) -> list[tuple[int, int]]:
+        """What is cut from the ends of each axis."""
+        extras = self.output_padding or (None,) * self.rank
+        axes = zip(self._spans(), self.strides, extras, strict=True)
+        return [crops(span, step, self.padding, extra) for span, step, extra in axes]
+
+    def _spans(self) -> list[int]:
+        """Entries from the first tap of the window to its last, along each axis."""
+        return [(k - 1) * d + 1 for k, d in zip(self.kernel_size, self.dilation_rate, strict=True)]
+
+    def build(self, plan: Plan, shape: Shape) -> Shape:
+        spatial, channels = split_axes(shape, self.rank, self.data_format)
+        self.strides_or_dilation()
+        if channels is None:
+            raise ValueError("the number of channels of the input must be known")
+        plan.weight(
+            "kernel",
+            (*self.kernel_size, self.filters, channels),
+            self.kernel_initializer,
+            regularizer=self.kernel_regularizer,
+            constraint=self.kernel_constraint,
+        )
+        plan.weight(
+            "bias",
+            (self.filters,),
+            self.bias_initializer,
+            regularizer=self.bias_regularizer,
+            constraint=self.bias_constraint,
+            when=self.use_bias,
+        )
+        axes = zip(spatial, self.strides, self._spans(), self.ends(), strict=True)
+        made = tuple(None if n is None else (n - 1) * step + span - sum(ends) for n, step, span, ends in axes)
+        if 0 in made:
+            raise ValueError(f"padding: same and output_padding leave nothing of an input of {list(spatial)} entries")
+        return joined(shape[0], made, self.filters, self.data_format)
+
+    def forward(self, w: Weights, x: Tensor) -> Tensor:
+        ends = [(0, 0)] * (2 - self.rank) + self.ends()
+        zeros = tuple(before for before, _ in ends)
+        # torch cuts both ends alike and lengthens the last one; an entry more to cut there is left out of the view.
+        longer = tuple(max(before - after, 0) for before, after in ends)
+        spare = [max(after - before, 0) for before, after in ends]
+        spread = F.conv_transpose3d if self.rank == 3 else F.conv_transpose2d
+        planes, kernel = to_planes(x, self.rank, self.data_format), torch_kernel(w.kernel, self.rank)
+        made = spread(planes, kernel, w.bias, flat(self.strides), zeros, longer, 1, flat(self.dilation_rate))
+        if any(spare):
+            made = made[:, :, *(slice(-n or None) for n in spare)]
+        return self.activation(from_planes(made, self.rank, self.data_format))
+
+
+class Conv1DTranspose(ConvTranspose):
+    """Transposed convolution along time: each step spreads over `kernel_size` output steps.
+
+    https://keras.io/api/layers/convolution_layers/convolution1d_transpose/
+
+    Shape: (batch, steps, channels) -> (batch, new steps, filters)
+    """
+
+    aliases = ("Convolution1DTranspose",)
+    rank = 1
+
+
+class Conv2DTranspose(ConvTranspose):
+    """Transposed convolution over pictures: each pixel spreads over a window of output pixels.
+
+    https://keras.io/api/layers/convolution_layers/convolution2d_transpose/
+
+    Shape: (batch, height, width, channels) -> (batch, new height, new width, filters)
+    """
+
+    aliases = ("Convolution2DTranspose",)
+    rank = 2
+
+
+class Conv3DTranspose(ConvTranspose):
+    """Transposed convolution over volumes: each voxel spreads over a window of output voxels.
+
+    https://keras.io/api/layers/convolution_layers/convolution3d_transpose/
+
+    Shape: (batch, depth, height, width, channels) -> (batch, new depth, new height, new width, filters)
+    """
+
+    aliases = ("Convolution3DTranspose",)
+    rank = 3
+
+    @classmethod
+    def options(cls) -> list[str]:
+        """As in Keras, whose 3D class alone has data_format before output_padding."""
+        names = super().options()
+        at = names.index("output_padding")
+        names[at : at + 2] = reversed(names[at : at + 2])
+        return names
