@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.parity.census import held
 from tests.parity.harness import close
 from trainer.activations.base import Activation
 from trainer.declare import snake_case
@@ -26,6 +27,7 @@ def keras_names() -> set[str]:
 def both(name: str, x: np.ndarray) -> None:
     ours_x, their_x = (torch.from_numpy(x.astype("float32")).requires_grad_() for _ in range(2))
     ours, theirs = Activation.parse(name)(ours_x), getattr(keras.activations, name)(their_x)
+    held(Activation.parse(name), x.shape)
     assert torch.isfinite(theirs).all(), f"{name}: Keras overflows here, which hides every other difference"
     close(ours, theirs, name, 1e-6)
     pull = torch.from_numpy(np.random.default_rng(1).normal(size=tuple(ours.shape)).astype("float32"))

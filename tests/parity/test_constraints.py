@@ -11,6 +11,7 @@ import torch
 from keras.src.constraints import ALL_OBJECTS_DICT
 from pydantic import ValidationError
 
+from tests.parity.census import held
 from tests.parity.harness import close
 from trainer.constraints.base import Constraint
 
@@ -30,6 +31,7 @@ SPECS: list[Any] = [
 @pytest.mark.parametrize("shape", [(5, 4), (3, 3, 2, 6)])
 def test_equals_keras(spec: Any, shape: tuple[int, ...]) -> None:
     ours = Constraint.parse(spec)
+    held(ours, shape)
     theirs = keras.constraints.deserialize(ours.to_keras())
     random = np.random.default_rng(0)
     for scale in (0.0, 1e-8, 0.1, 1, 50):

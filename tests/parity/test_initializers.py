@@ -13,6 +13,7 @@ from keras.src.initializers.random_initializers import compute_fans
 from pydantic import ValidationError
 from scipy.stats import kstest
 
+from tests.parity.census import held
 from tests.parity.harness import as_numpy
 from trainer.initializers.base import Initializer, fans
 from trainer.initializers.constant import Identity
@@ -38,6 +39,7 @@ SPECS: list[Any] = [
 
 
 def keras_draw(ours: Initializer, shape: tuple[int, ...], seed: int) -> np.ndarray:
+    held(ours, shape)
     config = ours.to_keras()
     config["config"]["seed"] = seed
     twin = keras.initializers.deserialize(config)
@@ -132,6 +134,7 @@ def test_orthogonal_is_uniform_over_rotations() -> None:
 )
 def test_those_that_draw_nothing(spec: Any, shape: tuple[int, ...]) -> None:
     ours = Initializer.parse(spec)
+    held(ours, shape)
     twin = keras.initializers.deserialize(ours.to_keras())
     np.testing.assert_array_equal(ours.values(shape, stream(0)), as_numpy(twin(shape, "float32")))
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from keras.src.regularizers import ALL_OBJECTS_DICT
 
+from tests.parity.census import held
 from tests.parity.harness import close
 from trainer.errors import RecipeError
 from trainer.regularizers.base import Regularizer
@@ -28,6 +29,7 @@ ORTHOGONAL = [{"OrthogonalRegularizer": {"factor": f, "mode": m}} for f in (0.01
 
 def hold(spec: Any, x: np.ndarray) -> None:
     ours = Regularizer.parse(spec)
+    held(ours, x.shape)
     theirs = keras.regularizers.deserialize(ours.to_keras())
     mine_x, their_x = (torch.from_numpy(x.astype("float32")).requires_grad_() for _ in range(2))
     mine, their = ours.penalty(mine_x), theirs(their_x)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from tests.parity.census import held
 from trainer.schedules.base import Schedule
 
 STEPS = [*range(1000), 1023, 1024, 1500, 4095, 10_000, 123_457]
@@ -47,6 +48,7 @@ CASES: list[tuple[str, dict[str, Any]]] = [
 
 def twin_of(name: str, options: dict[str, Any]) -> Any:
     """Keras's schedule. Rates are floats: Keras computes in integers where the first rate is written as one."""
+    held(Schedule.parse({name: options}))
     rates = {k: float(v) for k, v in options.items() if k in ("initial_learning_rate", "warmup_target")}
     values = {"values": [float(v) for v in options["values"]]} if "values" in options else {}
     return getattr(keras.optimizers.schedules, name)(**{**options, **rates, **values})

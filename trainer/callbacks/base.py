@@ -33,6 +33,11 @@ class Run(Protocol):
     learning_rate: float
     "The rate of the next update; setting it replaces a constant rate (refused with a schedule)."
 
+    @property
+    def iterations(self) -> int:
+        """The number of updates so far."""
+        ...
+
     def stop(self, reason: str) -> None:
         """End training after this epoch (or batch, from on_batch_end)."""
         ...
@@ -43,6 +48,18 @@ class Run(Protocol):
 
     def set_weights(self, weights: list[numpy.ndarray]) -> None:
         """Put weights back."""
+        ...
+
+    def named_weights(self) -> dict[str, numpy.ndarray]:
+        """A copy of all weights by their path (`dense_1/kernel`), in Keras's order."""
+        ...
+
+    def swap_averages(self) -> None:
+        """Exchange the weights with their moving averages (`use_ema`); a second time puts them back."""
+        ...
+
+    def architecture(self) -> str:
+        """The model without its weights, as Keras's JSON."""
         ...
 
     def save(self, path: str, weights_only: bool = False) -> None:
@@ -70,6 +87,12 @@ class Callback(Declared, kind="callback", room="trainer.callbacks", keras="keras
 
     def on_batch_end(self, my: SimpleNamespace, run: Run, batch: int, logs: Logs) -> None:
         """After a training step, counted from 0 in its epoch; logs hold running values."""
+
+    def on_test_begin(self, my: SimpleNamespace, run: Run) -> None:
+        """Before the validation of an epoch."""
+
+    def on_test_end(self, my: SimpleNamespace, run: Run, logs: Logs) -> None:
+        """After it; logs hold its values, without `val_`."""
 
     def on_epoch_end(self, my: SimpleNamespace, run: Run, epoch: int, logs: Logs) -> None:
         """After an epoch and its validation."""

@@ -17,6 +17,7 @@ class RandomNormal(Random):
     """Normal with the given mean and standard deviation."""
 
     aliases = ("normal",)
+    keras_order = "mean stddev seed"
 
     mean: Float = 0.0
     "Centre of the distribution."
@@ -29,6 +30,8 @@ class RandomNormal(Random):
 
 class TruncatedNormal(Random):
     """Normal, with values beyond two standard deviations drawn again."""
+
+    keras_order = "mean stddev seed"
 
     mean: Float = 0.0
     "Centre of the distribution."
@@ -43,6 +46,7 @@ class RandomUniform(Random):
     """Uniform from `minval` to below `maxval`."""
 
     aliases = ("uniform",)
+    keras_order = "minval maxval seed"
 
     minval: Float = -0.05
     "Lower end."
@@ -65,6 +69,7 @@ class Orthogonal(Random):
     """
 
     aliases = ("OrthogonalInitializer",)
+    keras_order = "gain seed"
 
     gain: Float = 1.0
     "Factor of the matrix."

@@ -74,6 +74,8 @@ def _full_name(value: Any) -> Any:
 class VarianceScaling(Scaling):
     """Mean 0 and variance scale / n, with n the number of inputs, of outputs, or their mean."""
 
+    keras_order = "scale mode distribution seed"
+
     scale: PositiveFloat = 1.0
     "Factor of the variance."
     mode: Fan = "fan_in"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Any
 
 from trainer.errors import DataError
 from trainer.lazy import F, torch
 from trainer.losses.base import EPSILON, Loss
 from trainer.losses.shaping import alike
-from trainer.options import Bool, Fraction, Int
+from trainer.options import Bool, Fraction, Int, Rule, number
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -186,6 +186,7 @@ class SparseCategoricalCrossentropy(Loss):
 
     targets = "integer"
     fits = ("softmax",)
+    keras_order = "from_logits ignore_class reduction axis name"
 
     from_logits: Bool = False
     "Whether the output is raw scores rather than probabilities."
@@ -217,3 +218,35 @@ class SparseCategoricalCrossentropy(Loss):
 
     def check(self, y_true: Tensor, classes: int) -> None:
         check_classes(y_true, classes, self.ignore_class)
+
+
+def _between(value: Any) -> float:
+    if not 0 < number(value) < 1:
+        raise ValueError
+    return number(value)
+
+
+_BETWEEN = {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1}
+
+
+class CategoricalGeneralizedCrossEntropy(Loss):
+    """(1 - p^q) / q of the class that the target names: between cross-entropy (q near 0) and absolute error (q near 1).
+
+    Robust against wrong labels. Zhang and Sabuncu, 2018, https://arxiv.org/abs/1805.07836.
+    """
+
+    targets = "integer"
+    fits = ("softmax",)
+
+    q: Annotated[float, Rule("a number between 0 and 1", _between, _BETWEEN)] = 0.5
+    "How little wrong labels may weigh; 0.7 is the paper's."
+
+    def values(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
+        labels = class_numbers(y_true, y_pred, -1)
+        if labels.device.type == "cpu":
+            check_classes(labels, y_pred.shape[-1])
+        p = y_pred.gather(-1, labels.unsqueeze(-1)).squeeze(-1)
+        return (1 - torch.pow(p, self.q)) / self.q
+
+    def check(self, y_true: Tensor, classes: int) -> None:
+        check_classes(y_true, classes)

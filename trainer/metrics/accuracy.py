@@ -37,6 +37,8 @@ class Accuracy(Mean):
 class BinaryAccuracy(Mean):
     """Share of 0/1 targets on whose side of the threshold the output lies."""
 
+    keras_order = "name threshold"
+
     threshold: Float = 0.5
     "Outputs above it count as 1."
 
@@ -73,6 +75,8 @@ class TopKCategoricalAccuracy(Mean):
 
 class SparseTopKCategoricalAccuracy(Mean):
     """Share of class numbers whose class is among the k highest outputs."""
+
+    keras_order = "k name"
 
     k: PositiveInt = 5
     "How many of the highest outputs are looked at."

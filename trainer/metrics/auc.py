@@ -39,6 +39,8 @@ class AUC(Metric):
     Flach and Kull, 2015, for precision-recall-gain. As in Keras, masked entries count.
     """
 
+    keras_order = "num_thresholds curve summation_method name"
+
     num_thresholds: Annotated[int, Rule("an integer of 2 or more", _several, {"type": "integer", "minimum": 2})] = 200
     "Number of points on the curve."
     curve: Literal["ROC", "PR", "PRGAIN"] = "ROC"

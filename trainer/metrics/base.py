@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from trainer.declare import Declared, snake_case
 from trainer.lazy import torch
 from trainer.losses.shaping import leading, merged, no_nan, paired, same_rank
-from trainer.options import Str
+from trainer.options import Str, in_order
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,9 +21,16 @@ class Metric(Declared, kind="metric", room="trainer.metrics", keras="keras.metri
 
     logged: ClassVar[str] = ""
     "Keras's name in logs where it is not the class name in snake case."
+    keras_order: ClassVar[str] = ""
+    "Options in the order of Keras's arguments, as far as that is not the order of their declaration."
 
     name: Str | None = None
     "Name in logs; by default the name written in the recipe (`accuracy`), else the class name in snake case."
+
+    @classmethod
+    def options(cls) -> list[str]:
+        """Option names in Keras's order."""
+        return in_order(super().options(), cls.keras_order)
 
     @classmethod
     def default_name(cls) -> str:

@@ -89,6 +89,7 @@ class FBetaScore(FScore):
     """Mean of precision and recall in which recall counts beta times as much. As in Keras, masked entries count."""
 
     logged = "fbeta_score"
+    keras_order = "average beta threshold"
 
     beta: PositiveFloat = 1.0
     "How many times as much recall counts."

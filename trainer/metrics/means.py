@@ -65,6 +65,8 @@ class MeanSquaredLogarithmicError(Formula):
 class CosineSimilarity(Formula):
     """Mean cosine of the angle between target and output: 1 where they point the same way."""
 
+    keras_order = "name axis"
+
     axis: Int = -1
     "Axis of the vectors."
 
@@ -120,6 +122,7 @@ class BinaryCrossentropy(Formula):
     """Mean cross-entropy of 0/1 flags."""
 
     aliases = ("bce", "BCE")
+    keras_order = "name from_logits"
 
     from_logits: Bool = False
     "Whether the output is raw scores rather than probabilities."
@@ -133,6 +136,8 @@ class BinaryCrossentropy(Formula):
 
 class CategoricalCrossentropy(Formula):
     """Mean cross-entropy of one-hot targets."""
+
+    keras_order = "name from_logits"
 
     from_logits: Bool = False
     "Whether the output is raw scores rather than probabilities."
@@ -149,6 +154,7 @@ class SparseCategoricalCrossentropy(Formula):
     """Mean cross-entropy of class numbers. As in Keras, an ignored class counts as 0 unless there are weights."""
 
     integer = True
+    keras_order = "name from_logits"
 
     from_logits: Bool = False
     "Whether the output is raw scores rather than probabilities."

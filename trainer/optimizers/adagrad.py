@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from trainer.optimizers.base import Optimizer, Slots
+from trainer.optimizers.base import Slots, UpdateRule
 from trainer.options import Fraction, NonNegativeFloat, PositiveFloat
 
 if TYPE_CHECKING:
     import torch
 
 
-class Adagrad(Optimizer):
+class Adagrad(UpdateRule):
     """Steps divided by the root of the sum of all squared gradients: w -= rate g / sqrt(a + epsilon).
 
     Duchi et al., 2011.
@@ -27,15 +27,15 @@ class Adagrad(Optimizer):
     def slots(self) -> tuple[str, ...]:
         return ("accumulator",)
 
-    def first(self, slot: str) -> float:
-        return self.initial_accumulator_value
+    def first(self, slot: str, weight: torch.Tensor, path: str) -> torch.Tensor:
+        return weight.new_full(weight.shape, self.initial_accumulator_value)
 
     def update(self, weight: torch.Tensor, gradient: torch.Tensor, slots: Slots, rate: float, step: int) -> None:
         total = slots["accumulator"].addcmul_(gradient, gradient)
         weight.addcdiv_(gradient, total.add(self.epsilon).sqrt_(), value=-rate)
 
 
-class Adadelta(Optimizer):
+class Adadelta(UpdateRule):
     """Steps in the units of the weights: rate g sqrt(d + epsilon) / sqrt(a + epsilon), d the mean of squared steps.
 
     Zeiler, 2012; the paper's own rate is 1.0.

@@ -6,7 +6,7 @@ import functools
 from typing import TYPE_CHECKING, ClassVar
 
 from trainer.lazy import torch
-from trainer.optimizers.base import Optimizer, Slots
+from trainer.optimizers.base import Slots, UpdateRule
 from trainer.optimizers.kernels import kernel
 from trainer.optimizers.powers import adam_correction, nesterov_momenta, power
 from trainer.options import Bool, Fraction, NonNegativeFloat, PositiveFloat
@@ -21,7 +21,7 @@ def _far(device: torch.device) -> Tensor:
     return torch.full((), 1e30, dtype=torch.float32, device=device)
 
 
-class Adaptive(Optimizer, abstract=True):
+class Adaptive(UpdateRule, abstract=True):
     """An optimizer with running means of the gradient and of its size."""
 
     interleaved: ClassVar[int] = 2

@@ -1,23 +1,25 @@
-"""The kind `optimizer`: a final owns `update` and its named slots; the root owns what all of them share.
+"""The kind `optimizer`, and update rules: a final owns `update` and its named slots, their base what all of them share.
 
-Weights, gradients and slots are one flat tensor each, so an update is a few operations whatever the number of layers.
-`trainer.optimizers.updater.Updater` makes these tensors and does what the shared options say.
+Weights, gradients and slots are one flat tensor each, so an update is a few operations whatever the number of layers;
+rules that look at a weight's shape are handed views of them, weight by weight. `trainer.optimizers.updater.Updater`
+makes these tensors and does what the shared options say.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar, Self
 
 from pydantic import model_validator
 
 from trainer.declare import Declared
+from trainer.lazy import torch
 from trainer.options import Bool, Fraction, NonNegativeFloat, PositiveFloat, PositiveInt, Rule, Str, integer
 from trainer.schedules.base import ConstantRate, Schedule
 
 if TYPE_CHECKING:
-    import torch
+    from torch import Tensor
 
-Slots = dict[str, "torch.Tensor"]
+Slots = dict[str, "Tensor"]
 
 
 def _two_or_more(value: object) -> int:
@@ -27,11 +29,27 @@ def _two_or_more(value: object) -> int:
 
 
 class Optimizer(Declared, kind="optimizer", room="trainer.optimizers", keras="keras.optimizers"):
-    """An update rule."""
+    """What moves weights by their gradients."""
 
     snake_names: ClassVar[bool] = False
+
+    name: Str | None = None
+    "Name of the optimizer; by default the class name in snake case."
+
+    @classmethod
+    def find(cls, name: str) -> type[Self]:
+        """The final class of that name, in capitals or not, as in Keras (`RMSProp`, `ADAM`)."""
+        small = name.lower()
+        return super().find(small if small in cls.spellings() else name)
+
+
+class UpdateRule(Optimizer, abstract=True):
+    """An update rule, with the options that all of them share."""
+
     interleaved: ClassVar[int] = 1
     "How many of the first slots Keras lists weight by weight; the others follow slot by slot."
+    flat: ClassVar[bool] = True
+    "Whether `update` takes all weights as one tensor; otherwise it is called for each weight, in its shape."
 
     learning_rate: Schedule = ConstantRate(learning_rate=0.001)
     "Step size: a number or a schedule."
@@ -49,15 +67,15 @@ class Optimizer(Declared, kind="optimizer", room="trainer.optimizers", keras="ke
     "Share of the old average in the new one."
     ema_overwrite_frequency: PositiveInt | None = None
     "Put the averages in the weights' place every so many steps as well."
+    loss_scale_factor: PositiveFloat | None = None
+    "The loss is multiplied by it before gradients are computed, and they are divided by it (for half precision)."
     gradient_accumulation_steps: (
         Annotated[int, Rule("an integer of 2 or more", _two_or_more, {"type": "integer", "minimum": 2})] | None
     ) = None
     "Update once in so many steps, with the mean of their gradients."
-    name: Str | None = None
-    "Name of the optimizer; by default the class name in snake case."
 
     @model_validator(mode="after")
-    def _one_clip(self) -> Optimizer:
+    def _one_clip(self) -> UpdateRule:
         given = [n for n in ("clipnorm", "clipvalue", "global_clipnorm") if getattr(self, n) is not None]
         if len(given) > 1:
             raise ValueError(f"expected one of clipnorm, clipvalue and global_clipnorm, found {' and '.join(given)}")
@@ -65,17 +83,27 @@ class Optimizer(Declared, kind="optimizer", room="trainer.optimizers", keras="ke
 
     @classmethod
     def options(cls) -> list[str]:
-        own = [n for n in cls.model_fields if cls.field_owner(n) is not Optimizer and n != "learning_rate"]
-        return ["learning_rate", *own, *(n for n in cls.model_fields if n not in (*own, "learning_rate"))]
+        ours = (UpdateRule, Optimizer)
+        own = [n for n in cls.model_fields if cls.field_owner(n) not in ours and n != "learning_rate"]
+        shared = [n for n in cls.model_fields if n not in (*own, "learning_rate", "name")]
+        return ["learning_rate", *own, *shared, "name"]
 
     def slots(self) -> tuple[str, ...]:
-        """Names of the tensors, each as large as the weights, that the rule keeps (Keras's names and order)."""
+        """Names of what the rule keeps for each weight (Keras's names and order)."""
         return ()
 
-    def first(self, slot: str) -> float:
-        """The value that a slot starts with."""
-        return 0.0
+    def first(self, slot: str, weight: Tensor, path: str) -> Tensor | None:
+        """What a slot of a weight starts with, of the weight's shape unless `update` goes weight by weight.
 
-    def update(self, weight: torch.Tensor, gradient: torch.Tensor, slots: Slots, rate: float, step: int) -> None:
+        None when this weight has no such slot (only weight by weight).
+        """
+        return torch.zeros_like(weight)
+
+    def decay(self, weight: Tensor, slots: Slots, rate: float) -> None:
+        """Take off a share of the weights in place, before the update."""
+        if self.weight_decay:
+            weight.mul_(1 - self.weight_decay * rate)
+
+    def update(self, weight: Tensor, gradient: Tensor, slots: Slots, rate: float, step: int) -> None:
         """Move `weight` in place. `gradient` may be overwritten; `step` counts updates from 1."""
         raise NotImplementedError

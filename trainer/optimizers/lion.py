@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any
 
-from trainer.optimizers.base import Optimizer, Slots
+from trainer.optimizers.base import Slots, UpdateRule
 from trainer.options import Fraction, Rule, number
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ def _above_zero(value: Any) -> float:
     return number(value)
 
 
-class Lion(Optimizer):
+class Lion(UpdateRule):
     """Steps of one size in the direction of a mix of momentum and gradient: w -= rate sign(b1 m + (1 - b1) g).
 
     Chen et al., 2023; a rate 3 to 10 times smaller than Adam's is usual.

@@ -25,6 +25,12 @@ def power(base: float, step: int) -> float:
 
 
 @functools.lru_cache(maxsize=64)
+def rest(share: float) -> float:
+    """1 - share, both in float32: for 0.999 that is 5e-5 of it above 0.001."""
+    return float(np.float32(1) - np.float32(share))
+
+
+@functools.lru_cache(maxsize=64)
 def _corrections(beta_1: float, beta_2: float, block: int) -> list[float]:
     one = np.float32(1)
     first, second = (np.array(_powers(b, block), dtype=np.float32) for b in (beta_1, beta_2))

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from trainer.optimizers.base import Optimizer, Slots
+from trainer.optimizers.base import Slots, UpdateRule
 from trainer.options import Bool, Fraction, NonNegativeFloat, PositiveFloat
 
 if TYPE_CHECKING:
     import torch
 
 
-class RMSprop(Optimizer):
+class RMSprop(UpdateRule):
     """Steps divided by the root of a running mean of squared gradients: w -= rate g / sqrt(v + epsilon).
 
     Hinton, 2012, lecture 6e.
     """
 
-    aliases = ("rmsprop",)
+    aliases = ("rmsprop", "RMSProp")
 
     rho: Fraction = 0.9
     "Decay of the running mean of squared gradients."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from trainer.optimizers.base import Optimizer, Slots
+from trainer.optimizers.base import Slots, UpdateRule
 from trainer.options import Bool, Fraction
 from trainer.schedules.base import ConstantRate, Schedule
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import torch
 
 
-class SGD(Optimizer):
+class SGD(UpdateRule):
     """Gradient descent: w -= rate g; with momentum v = momentum v - rate g, w += v."""
 
     aliases = ("sgd",)

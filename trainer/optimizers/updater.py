@@ -1,7 +1,7 @@
 """An optimizer at work on a model: flat buffers, and what all optimizers share around their own `update`.
 
-A step in Keras's order: gather (and accumulate) gradients, clip, decay weights, update, average weights, project them
-by their constraints.
+A step in Keras's order: gather (unscale, accumulate) gradients, clip, decay weights, update, average weights, project
+them by their constraints.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 from trainer.errors import FileError, RecipeError
 from trainer.lazy import np, torch
-from trainer.optimizers.base import Optimizer
+from trainer.optimizers.base import Optimizer, Slots, UpdateRule
 from trainer.optimizers.kernels import flatten, kernel
+from trainer.optimizers.loss_scale import DynamicScale, LossScaleOptimizer
 from trainer.schedules.base import ConstantRate
 
 if TYPE_CHECKING:
@@ -37,24 +38,48 @@ class Updater:
         weights: Sequence[tuple[WeightSpec, torch.Tensor]],
         paths: Sequence[str] | None = None,
     ):
-        self.optimizer = optimizer
+        self.dynamic = DynamicScale(optimizer) if isinstance(optimizer, LossScaleOptimizer) else None
+        rule = optimizer.inner_optimizer if isinstance(optimizer, LossScaleOptimizer) else optimizer
+        if not isinstance(rule, UpdateRule):
+            raise TypeError(f"{type(rule).__name__} is no update rule")
+        self.optimizer = rule
         self.parameters = [tensor for _, tensor in weights]
         self.paths = list(paths) if paths is not None else [f"{i}/{spec.name}" for i, (spec, _) in enumerate(weights)]
         self.weight = _flat(self.parameters)
         self.sizes = [p.numel() for p in self.parameters]
         for parameter, piece in zip(self.parameters, self.weight.split(self.sizes), strict=True):
             parameter.data = piece.view(parameter.shape)
-        names = optimizer.slots()
-        self.slots = {name: torch.full_like(self.weight, optimizer.first(name)) for name in names}
-        self.average = torch.zeros_like(self.weight) if optimizer.use_ema else None
-        self.every = optimizer.gradient_accumulation_steps or 1
+        self.slots: Slots = {}
+        self._each: list[Slots] = [{} for _ in self.parameters]
+        for name in rule.slots():
+            self._make(name)
+        self.average = torch.zeros_like(self.weight) if rule.use_ema else None
+        self.swapped = False
+        self.every = rule.gradient_accumulation_steps or 1
         self.accumulator = torch.zeros_like(self.weight) if self.every > 1 else None
         self._gradient = torch.empty_like(self.weight) if len(self.weight) > SMALL else None
         self._constraints = [(i, spec.constraint) for i, (spec, _) in enumerate(weights) if spec.constraint]
-        self._clips = any((optimizer.clipnorm, optimizer.clipvalue, optimizer.global_clipnorm))
-        constant = isinstance(optimizer.learning_rate, ConstantRate)
-        self._rate = optimizer.learning_rate.rate(0) if constant else None
+        self._clips = any((rule.clipnorm, rule.clipvalue, rule.global_clipnorm))
+        self._rate = rule.learning_rate.rate(0) if isinstance(rule.learning_rate, ConstantRate) else None
         self.calls = 0
+
+    def _make(self, name: str) -> None:
+        """A slot as one flat tensor, and as a view of it for each weight that has it."""
+        weights = zip(self.parameters, self.paths, strict=True)
+        firsts = [self.optimizer.first(name, weight.detach(), path) for weight, path in weights]
+        there = [(views, first) for views, first in zip(self._each, firsts, strict=True) if first is not None]
+        flat = torch.cat([first.reshape(-1) for _, first in there]) if there else self.weight.new_empty(0)
+        pieces = flat.split([first.numel() for _, first in there])
+        for (views, first), piece in zip(there, pieces, strict=True):
+            views[name] = piece.view(first.shape)
+        self.slots[name] = flat
+
+    @property
+    def scale(self) -> float:
+        """What the loss is multiplied by before gradients are computed; `apply` divides them by it."""
+        if self.dynamic is not None:
+            return self.dynamic.scale
+        return self.optimizer.loss_scale_factor or 1.0
 
     @property
     def iterations(self) -> int:
@@ -81,9 +106,19 @@ class Updater:
     def apply(self, gradients: Sequence[torch.Tensor | None]) -> None:
         """One step. A weight whose gradient is None stays as it is.
 
+        `gradients` are those of the loss times `scale`. With a dynamic scale, a step with a gradient that is not
+        finite changes nothing but the scale.
+
         Raises:
             RecipeError: no weight has a gradient.
         """
+        finite = self.dynamic is None or _finite(gradients)
+        if finite:
+            self._apply(gradients)
+        if self.dynamic is not None:
+            self.dynamic.note(finite)
+
+    def _apply(self, gradients: Sequence[torch.Tensor | None]) -> None:
         missing = [i for i, g in enumerate(gradients) if g is None]
         if missing:
             self._apply_partly(gradients, missing)
@@ -101,7 +136,7 @@ class Updater:
         if len(missing) == len(gradients):
             hint = "the loss does not depend on any weight that may move"
             raise RecipeError("no weight has a gradient", hint=hint, path=("model",), code="no-gradient")
-        pieces = [t.split(self.sizes)[i] for t in (self.weight, *self.slots.values()) for i in missing]
+        pieces = [t for i in missing for t in (self.parameters[i].data, *self._each[i].values())]
         kept = [piece.clone() for piece in pieces]
         filled = [torch.zeros_like(p) if g is None else g for p, g in zip(self.parameters, gradients, strict=True)]
         self._move(self._gathered(filled))
@@ -110,8 +145,10 @@ class Updater:
 
     def _gathered(self, gradients: Sequence[torch.Tensor | None]) -> torch.Tensor:
         if self._gradient is None:
-            return flatten()(gradients)
-        return torch.cat([g.reshape(-1) for g in gradients if g is not None], out=self._gradient)
+            flat = flatten()(gradients)
+        else:
+            flat = torch.cat([g.reshape(-1) for g in gradients if g is not None], out=self._gradient)
+        return flat if self.scale == 1.0 else flat.div_(self.scale)
 
     def _move(self, gradient: torch.Tensor) -> None:
         if self.accumulator is not None:
@@ -122,10 +159,16 @@ class Updater:
             self.accumulator.zero_()
         if self._clips:
             self._clip(gradient)
-        rate = self.learning_rate
-        if self.optimizer.weight_decay:
-            self.weight.mul_(1 - self.optimizer.weight_decay * rate)
-        self.optimizer.update(self.weight, gradient, self.slots, rate, self.calls // self.every + 1)
+        rate, step = self.learning_rate, self.calls // self.every + 1
+        if self.optimizer.flat:
+            self._update(self.weight, gradient, self.slots, rate, step)
+            return
+        for parameter, piece, slots in zip(self.parameters, gradient.split(self.sizes), self._each, strict=True):
+            self._update(parameter.data, piece.view(parameter.shape), slots, rate, step)
+
+    def _update(self, weight: torch.Tensor, gradient: torch.Tensor, slots: Slots, rate: float, step: int) -> None:
+        self.optimizer.decay(weight, slots, rate)
+        self.optimizer.update(weight, gradient, slots, rate, step)
 
     def _clip(self, gradient: torch.Tensor) -> None:
         options = self.optimizer
@@ -150,29 +193,53 @@ class Updater:
 
     def finish(self) -> None:
         """The end of training: averaged weights (`use_ema`) take the weights' place."""
-        if self.average is not None and self.calls:
+        if self.average is not None and self.calls and not self.swapped:
             self.weight.copy_(self.average)
+
+    def swap(self) -> None:
+        """Exchange the weights with their averages; a second time puts them back.
+
+        Raises:
+            RecipeError: there are no averages.
+        """
+        if self.average is None:
+            path = ("compile", "optimizer")
+            raise RecipeError("there are no averages of weights", hint="write use_ema: true", path=path, code="ema")
+        kept = self.weight.clone()
+        self.weight.copy_(self.average)
+        self.average.copy_(kept)
+        self.swapped = not self.swapped
 
     def _rows(self) -> dict[str, torch.Tensor]:
         """What is kept, by slot and weight, in the order of Keras's variables, as views of the flat tensors."""
-        flat = {"average": self.average, "gradient_accumulator": self.accumulator, **self.slots}
-        pieces = {name: t.split(self.sizes) for name, t in flat.items() if t is not None}
-        side_by_side = list(self.slots)[: self.optimizer.interleaved]
-        alone = [[name] for name in self.slots if name not in side_by_side]
-        groups = [[name] for name in ("average", "gradient_accumulator") if name in pieces] + [side_by_side, *alone]
-        return {
-            f"{name}/{path}": pieces[name][i].view(self.parameters[i].shape)
-            for group in groups
-            for i, path in enumerate(self.paths)
-            for name in group
-        }
+        rows = {}
+        for name, flat in (("average", self.average), ("gradient_accumulator", self.accumulator)):
+            if flat is not None:
+                for path, parameter, piece in zip(self.paths, self.parameters, flat.split(self.sizes), strict=True):
+                    rows[f"{name}/{path}"] = piece.view(parameter.shape)
+        names = list(self.slots)
+        side_by_side = names[: self.optimizer.interleaved]
+        for group in (side_by_side, *([n] for n in names[len(side_by_side) :])):
+            for path, views in zip(self.paths, self._each, strict=True):
+                rows |= {f"{name}/{path}": views[name] for name in group if name in views}
+        return rows
+
+    def _numbers(self) -> dict[str, numpy.ndarray]:
+        """What is kept beside tensors."""
+        found = {}
+        if self.dynamic is not None:
+            found["step_counter"] = np.array(self.dynamic.steps, dtype="int64")
+            found["dynamic_scale"] = np.array(self.dynamic.scale, dtype="float64")
+        found["iteration"] = np.array(self.calls, dtype="int64")
+        if self._rate is not None:
+            found["learning_rate"] = np.array(self._rate, dtype="float64")
+        if self.swapped:
+            found["swapped"] = np.array(True)
+        return found
 
     def state(self) -> dict[str, numpy.ndarray]:
         """Everything that going on exactly needs beside the weights: `iteration`, `learning_rate`, `SLOT/WEIGHT`."""
-        state = {"iteration": np.array(self.calls, dtype="int64")}
-        if self._rate is not None:
-            state["learning_rate"] = np.array(self._rate, dtype="float64")
-        return state | {name: t.cpu().numpy().copy() for name, t in self._rows().items()}
+        return self._numbers() | {name: t.cpu().numpy().copy() for name, t in self._rows().items()}
 
     def load_state(self, saved: Mapping[str, numpy.ndarray]) -> None:
         """Go on from a state.
@@ -181,9 +248,9 @@ class Updater:
             FileError: it belongs to another optimizer or another model.
         """
         rows = self._rows()
-        expected = {"iteration", *rows} | ({"learning_rate"} if self._rate is not None else set())
-        if set(saved) != expected:
-            odd = ", ".join(sorted(set(saved) ^ expected)[:5])
+        odd = (set(saved) ^ {*self._numbers(), *rows}) - {"swapped"}
+        if odd:
+            odd = ", ".join(sorted(odd)[:5])
             raise FileError(f"the optimizer's state does not belong to this model and optimizer: {odd}", code="state")
         for name, tensor in rows.items():
             value = np.asarray(saved[name])
@@ -191,8 +258,11 @@ class Updater:
                 message = f"{name} in the optimizer's state has shape {value.shape}, expected {tuple(tensor.shape)}"
                 raise FileError(message, code="state")
         self.calls = int(saved["iteration"])
+        self.swapped = "swapped" in saved
         if self._rate is not None:
             self._rate = float(saved["learning_rate"])
+        if self.dynamic is not None:
+            self.dynamic.scale, self.dynamic.steps = float(saved["dynamic_scale"]), int(saved["step_counter"])
         for name, tensor in rows.items():
             tensor.copy_(torch.from_numpy(np.array(saved[name])))
 
@@ -203,3 +273,7 @@ def _flat(parameters: Sequence[torch.Tensor]) -> torch.Tensor:
         found = ", ".join(sorted(f"{dtype} on {device}" for dtype, device in kinds)) or "none"
         raise ValueError(f"expected trainable weights of one number type on one device, found {found}")
     return torch.cat([p.detach().reshape(-1) for p in parameters])
+
+
+def _finite(gradients: Sequence[torch.Tensor | None]) -> bool:
+    return bool(torch.stack([g.isfinite().all() for g in gradients if g is not None]).all())
