@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Annotated, Any
 
 from pydantic import BaseModel
@@ -27,6 +27,12 @@ def shown(value: Any, limit: int = 60) -> str:
 
 def article(noun: str) -> str:
     return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
+
+
+def in_order(names: Iterable[str], order: str) -> list[str]:
+    """The names: first those that `order` lists, in its order, then the others as they stand."""
+    listed = order.split()
+    return sorted(names, key=lambda n: listed.index(n) if n in listed else len(listed))
 
 
 class Rule:

@@ -86,7 +86,7 @@ def measure(opened: OpenRun, rows: Any) -> tuple[dict[str, float], numpy.ndarray
     built, fit = opened.built, opened.recipe.fit
     feed, kept = built.feed(rows), []
     size = fit.validation_batch_size or fit.batch_size
-    figures = score(built.network, feed, built.loss, built.metrics, size, keep=kept)
+    figures = score(built.network, feed, built.objective, size, keep=kept)
     return figures, np.concatenate(kept), feed.y.rows(slice(None)).cpu().numpy()
 
 

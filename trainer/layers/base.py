@@ -7,6 +7,7 @@ A layer is frozen options. `build(plan, shape) -> shape` is its only shape arith
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     import torch
     from numpy import ndarray
 
+
+Blend = Callable[["torch.Tensor"], "torch.Tensor"]
 
 MOST_NUMBERS = 2**38
 "Numbers in a weight, 1 TiB in float32: more is a slip."
@@ -55,6 +58,8 @@ class Plan:
     children: dict[str, tuple[Layer, Plan]] = field(default_factory=dict)
     absent: list[str] = field(default_factory=list)
     "Weights that the options left out; `forward` finds None."
+    states: dict[str, Shape] = field(default_factory=dict)
+    "What is kept from one call to the next and is no weight: zeros at first."
 
     def weight(
         self,
@@ -85,8 +90,12 @@ class Plan:
             raise ValueError(f"the weight {name} would have {sizes} numbers, more than {MOST_NUMBERS:.0e}")
         self.weights.append(WeightSpec(name, known, initializer, regularizer, constraint, trainable, group, dtype))
 
-    def child(self, name: str, layer: Layer, shape: Any) -> Shape:
-        """Build an inner layer, which `forward` calls as `w.<name>(x)`."""
+    def state(self, name: str, shape: Shape) -> None:
+        """Ask for a tensor, zeros at first, that `forward` finds as `w.<name>` and may overwrite."""
+        self.states[name] = shape
+
+    def child(self, name: str, layer: Layer, shape: Any) -> Any:
+        """Build an inner layer, which `forward` calls as `w.<name>(x)`; its own name, if any, stands in paths."""
         plan = Plan()
         out = layer.build(plan, shape)
         self.children[name] = (layer, plan)
@@ -100,6 +109,10 @@ class Weights(Protocol):
 
     def generator(self, seed: int | None = None) -> torch.Generator:
         """This layer's generator, seeded for the current step (from `seed`, when the layer has one of its own)."""
+        ...
+
+    def mixes(self, blend: Blend) -> None:
+        """Say that this pass mixes rows: `blend` does the same to their targets, or to weights of rows."""
         ...
 
     def __getattr__(self, name: str) -> Any: ...
@@ -121,8 +134,10 @@ class Layer(Declared, kind="layer", room="trainer.layers", keras="keras.layers")
     "Whether `forward` ends in the option `activation`, so that a loss may look at the scores before it."
     fitted: ClassVar[bool] = False
     "Whether the layer is adapted to training rows before use (`adapt`)."
+    reads_several: ClassVar[bool] = False
+    "Whether the layer takes a list of inputs."
     reads_ragged: ClassVar[bool] = False
-    "Whether the layer takes rows of unequal length (`ragged`)."
+    "Whether the layer takes rows of unequal length (`forward_ragged`)."
 
     name: Name | None = None
     "Name of the layer; by default the class name in snake case with a running number."
@@ -140,8 +155,8 @@ class Layer(Declared, kind="layer", room="trainer.layers", keras="keras.layers")
             )
         return value
 
-    def build(self, plan: Plan, shape: Any) -> Shape:
-        """Ask `plan` for weights; the output's shape. `shape` is the input's Shape (a list of them for merges).
+    def build(self, plan: Plan, shape: Any) -> Any:
+        """Ask `plan` for weights; the output's Shape. `shape` is the input's Shape. Several are a list of them.
 
         Raises:
             ValueError: the layer can't take that input; the message says what it takes.
@@ -149,14 +164,14 @@ class Layer(Declared, kind="layer", room="trainer.layers", keras="keras.layers")
         return shape
 
     def forward(self, w: Weights, x: Any) -> Any:
-        """The output for the input tensor `x` (a list of tensors for merges)."""
+        """The output for the input tensor `x`. Several are a list of tensors."""
         raise NotImplementedError
 
     def adapt(self, batches: Iterable[ndarray], shape: Shape) -> dict[str, ndarray]:
         """The weights, by name, that these training rows give; for layers that say `fitted`."""
         raise NotImplementedError
 
-    def ragged(self, w: Weights, values: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
+    def forward_ragged(self, w: Weights, values: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
         """The output for rows values[offsets[i]:offsets[i + 1]]; for layers that say `reads_ragged`."""
         raise NotImplementedError
 

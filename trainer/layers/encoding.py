@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from trainer.errors import DataError
 from trainer.layers.base import Layer, Plan, Weights
+from trainer.layers.host import Dense
 from trainer.lazy import torch
 from trainer.options import Int, PositiveInt
 from trainer.shapes import Shape, text
@@ -27,10 +28,13 @@ class CategoryEncoding(Layer):
     "Number of different ids, which go from 0 to one less."
     output_mode: Literal["multi_hot", "one_hot", "count"] = "multi_hot"
     "one_hot: a vector for each id; multi_hot: one for each row, with 1 at each id in it; count: how often each occurs."
+    sparse: Dense = False
+    "Keras's switch for sparse tensors."
 
     preprocessing = True
     reads_integers = True
     reads_ragged = True
+    not_keras: ClassVar[tuple[str, ...]] = ("inputs", "sparse")
 
     def build(self, plan: Plan, shape: Shape) -> Shape:
         if self.output_mode == "one_hot":
@@ -60,7 +64,7 @@ class CategoryEncoding(Layer):
             return out.scatter_add_(-1, ids, torch.ones((), device=x.device).expand(ids.shape))
         return out.scatter_(-1, ids, 1.0)
 
-    def ragged(self, w: Weights, values: Tensor, offsets: Tensor) -> Tensor:
+    def forward_ragged(self, w: Weights, values: Tensor, offsets: Tensor) -> Tensor:
         """The encoded rows of a batch whose row i has the ids values[offsets[i]:offsets[i + 1]].
 
         Raises:
@@ -130,7 +134,7 @@ class PadSequences(Layer, keras=""):
         gap = x.new_full((x.shape[0], short, *x.shape[2:]), self.value)
         return torch.cat([gap, x] if self.padding == "pre" else [x, gap], 1)
 
-    def ragged(self, w: Weights, values: Tensor, offsets: Tensor) -> Tensor:
+    def forward_ragged(self, w: Weights, values: Tensor, offsets: Tensor) -> Tensor:
         """The padded rows (batch, maxlen) of a batch whose row i is values[offsets[i]:offsets[i + 1]]."""
         kept = offsets.diff().clamp(max=self.maxlen)
         first = offsets[1:] - kept if self.truncating == "pre" else offsets[:-1]

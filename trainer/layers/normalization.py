@@ -1,32 +1,40 @@
-"""BatchNormalization and LayerNormalization."""
+"""BatchNormalization, and what all normalizations share."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, cast
 
 from trainer.constraints.base import Constraint
 from trainer.errors import RecipeError
 from trainer.initializers.base import Initializer
 from trainer.initializers.constant import Ones, Zeros
 from trainer.layers.base import Layer, Plan, Weights
-from trainer.lazy import F, torch
-from trainer.options import Bool, Fraction, Int, PositiveFloat, Rule, integer
+from trainer.lazy import np, torch
+from trainer.options import Bool, Float, Fraction, Int, PositiveFloat, Rule, integer, number
 from trainer.regularizers.base import Regularizer
 from trainer.shapes import Shape, text
 
 if TYPE_CHECKING:
+    import numpy
     from torch import Tensor
 
 _MASK_EPSILON = 1e-7
 "Keras's backend epsilon, which it adds to the number of unmasked entries."
 
 _KERAS_ORDER = (
-    "axis momentum epsilon center scale beta_initializer gamma_initializer moving_mean_initializer "
-    "moving_variance_initializer beta_regularizer gamma_regularizer beta_constraint gamma_constraint"
+    "groups axis momentum epsilon center scale beta_initializer gamma_initializer moving_mean_initializer "
+    "moving_variance_initializer beta_regularizer gamma_regularizer beta_constraint gamma_constraint "
+    "renorm renorm_clipping renorm_momentum synchronized"
 )
 
 
-def _axes(value: object) -> int | tuple[int, ...]:
+def read_axes(value: object) -> int | tuple[int, ...]:
+    """An axis, or several.
+
+    Raises:
+        TypeError, ValueError: something else than an integer or a list of at least one.
+    """
     if isinstance(value, (list, tuple)):
         if not value:
             raise ValueError
@@ -35,9 +43,31 @@ def _axes(value: object) -> int | tuple[int, ...]:
 
 
 _INTEGER = {"type": "integer"}
-Axes = Annotated[
-    int | tuple[int, ...],
-    Rule("an integer or a list of integers", _axes, {"anyOf": [_INTEGER, {"type": "array", "items": _INTEGER}]}),
+AXES_SCHEMA = {"anyOf": [_INTEGER, {"type": "array", "items": _INTEGER}]}
+Axes = Annotated[int | tuple[int, ...], Rule("an integer or a list of integers", read_axes, AXES_SCHEMA)]
+
+
+_LIMITS = ("rmax", "rmin", "dmax")
+
+
+def _clipping(value: Any) -> dict[str, float | None]:
+    if not isinstance(value, dict) or set(value) - set(_LIMITS):
+        raise TypeError
+    limits = {name: None if limit is None else number(limit) for name, limit in value.items()}
+    low, high, shift = limits.get("rmin"), limits.get("rmax"), limits.get("dmax")
+    if (low is not None and high is not None and high < low) or (shift is not None and shift < 0):
+        raise ValueError
+    return limits
+
+
+_LIMIT = {"type": ["number", "null"]}
+Clipping = Annotated[
+    dict[str, float | None],
+    Rule(
+        "a mapping with rmax, rmin (not above rmax) and dmax (0 or more), or some of them",
+        _clipping,
+        {"type": "object", "properties": dict.fromkeys(_LIMITS, _LIMIT), "additionalProperties": False},
+    ),
 ]
 
 
@@ -93,7 +123,8 @@ class BatchNormalization(Normalizing):
 
     gamma * (x - mean) / sqrt(variance + epsilon) + beta. Training takes mean and variance (the biased one) from the
     batch, leaving out masked steps, and moves the moving ones: moving * momentum + batch * (1 - momentum). Otherwise,
-    and when the layer is frozen, the moving ones are used.
+    and when the layer is frozen, the moving ones are used. With `renorm`, training uses moving ones too, within the
+    limits of `renorm_clipping` and without a gradient through them (Ioffe, 2017, https://arxiv.org/abs/1702.03275).
     https://keras.io/api/layers/normalization_layers/batch_normalization/
 
     Shape: (batch, ...) -> (batch, ...)
@@ -109,14 +140,33 @@ class BatchNormalization(Normalizing):
     "First values of the moving mean."
     moving_variance_initializer: Initializer = Ones()
     "First values of the moving variance."
+    renorm: Bool = False
+    "Whether training corrects the batch's mean and variance towards moving ones, for small or uneven batches."
+    renorm_clipping: Clipping | None = None
+    "Limits of the correction: of its factor (`rmin`, `rmax`) and of its shift (`dmax`); none where one is not given."
+    renorm_momentum: Float = 0.99
+    "How much of the mean and deviation that correct stays at each step."
+    synchronized: Bool = False
+    "Whether devices that share a batch take its statistics together; on one device they always are of the whole batch."
 
     takes_mask = True
+    # Keras itself refuses it but on TensorFlow, and training has one device.
+    not_keras: ClassVar[tuple[str, ...]] = ("inputs", "synchronized")
 
     def build(self, plan: Plan, shape: Shape) -> Shape:
-        size = (shape[_place(self.axis, shape)],)
+        size = (shape[place(self.axis, shape)],)
         self.ask(plan, size)
-        plan.weight("moving_mean", size, self.moving_mean_initializer, trainable=False)
-        plan.weight("moving_variance", size, self.moving_variance_initializer, trainable=False)
+        spread = cast(Initializer, _Root(self.moving_variance_initializer))
+        for name, first in (
+            ("moving_mean", self.moving_mean_initializer),
+            ("moving_variance", self.moving_variance_initializer),
+            ("moving_stddev", spread),
+            ("renorm_mean", self.moving_mean_initializer),
+            ("renorm_stddev", spread),
+        ):
+            plan.weight(
+                name, size, first, trainable=False, when=self.renorm or name in ("moving_mean", "moving_variance")
+            )
         return shape
 
     def forward(self, w: Weights, x: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -129,8 +179,10 @@ class BatchNormalization(Normalizing):
         axis = self.axis % x.dim()
         if not (w.training and w.trainable):
             return _batch_norm(x, axis, w.gamma, w.beta, w.moving_mean, w.moving_variance, self.epsilon)
+        if self.renorm:
+            return self._renormed(w, x, *self._moments(x, axis, mask))
         if mask is not None:
-            return self._masked(w, x, axis, mask)
+            return self._masked(w, x, *self._moments(x, axis, mask))
         # With a momentum of 1 torch leaves mean and variance of this batch alone in the buffers.
         mean, variance = x.new_zeros(2, x.shape[axis]).unbind(0)
         y = _batch_norm(x, axis, w.gamma, w.beta, mean, variance, self.epsilon, training=True)
@@ -139,16 +191,48 @@ class BatchNormalization(Normalizing):
         self._move(w, mean, variance * ((count - 1) / count) if count > 1 else torch.zeros_like(variance))
         return y
 
-    def _masked(self, w: Weights, x: Tensor, axis: int, mask: Tensor) -> Tensor:
-        """Every step is normalized, but by the statistics of those that count."""
+    def _moments(self, x: Tensor, axis: int, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Mean and biased variance over the other axes, which stay as 1, of the steps that count."""
         others = [n for n in range(x.dim()) if n != axis]
+        if mask is None:
+            variance, mean = torch.var_mean(x, others, correction=0, keepdim=True)
+            return mean, variance
         seen = mask.unsqueeze(-1).expand_as(x)
         precise = torch.promote_types(x.dtype, torch.float32)
         count = seen.sum(others, keepdim=True, dtype=precise) + _MASK_EPSILON
         mean = x.masked_fill(~seen, 0).sum(others, keepdim=True) / count
-        variance = (x - mean).masked_fill(~seen, 0).square().sum(others, keepdim=True) / count
+        return mean, (x - mean).masked_fill(~seen, 0).square().sum(others, keepdim=True) / count
+
+    def _masked(self, w: Weights, x: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
+        """Every step is normalized, but by the statistics of those that count."""
         self._move(w, mean.detach().reshape(-1), variance.detach().reshape(-1))
-        return _scaled((x - mean) * torch.rsqrt(variance + self.epsilon), w.gamma, w.beta, mean.shape)
+        return scaled((x - mean) * torch.rsqrt(variance + self.epsilon), w.gamma, w.beta, mean.shape)
+
+    def _renormed(self, w: Weights, x: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
+        """((x - mean) / stddev) r + d, where r and d stand for the moving statistics and carry no gradient."""
+        shape = mean.shape
+        with torch.no_grad():
+            stddev = torch.sqrt(variance + self.epsilon)
+            past = w.renorm_stddev.clamp(min=self.epsilon**0.5).reshape(shape)
+            limits = self.renorm_clipping or {}
+            r = _within(stddev / past, limits.get("rmin"), limits.get("rmax"))
+            most = limits.get("dmax")
+            d = _within((mean - w.renorm_mean.reshape(shape)) / past, most and -most, most)
+            y = mean.reshape(-1), stddev.reshape(-1)
+        out = scaled((x - mean) * torch.rsqrt(variance + self.epsilon) * r + d, w.gamma, w.beta, shape)
+        self._move_renormed(w, *y)
+        return out
+
+    def _move_renormed(self, w: Weights, mean: Tensor, stddev: Tensor) -> None:
+        with torch.no_grad():
+            for moving, now, momentum in (
+                (w.renorm_mean, mean, self.renorm_momentum),
+                (w.renorm_stddev, stddev, self.renorm_momentum),
+                (w.moving_mean, mean, self.momentum),
+                (w.moving_stddev, stddev, self.momentum),
+            ):
+                moving.mul_(momentum).add_(now, alpha=1 - momentum)
+            w.moving_variance.copy_(torch.relu(w.moving_stddev.square() - self.epsilon))
 
     def _move(self, w: Weights, mean: Tensor, variance: Tensor) -> None:
         with torch.no_grad():
@@ -156,7 +240,25 @@ class BatchNormalization(Normalizing):
             w.moving_variance.mul_(self.momentum).add_(variance, alpha=1 - self.momentum)
 
 
-def _place(axis: int, shape: Shape) -> int:
+@dataclass(frozen=True)
+class _Root:
+    """Square roots of another initializer's values: a deviation starts as the variance does."""
+
+    of: Initializer
+
+    @property
+    def seed(self) -> int | None:
+        return getattr(self.of, "seed", None)
+
+    def values(self, shape: tuple[int, ...], random: numpy.random.Generator) -> numpy.ndarray:
+        return np.sqrt(self.of.values(shape, random))
+
+
+def _within(x: Tensor, low: float | None, high: float | None) -> Tensor:
+    return x if low is None and high is None else x.clamp(low, high)
+
+
+def place(axis: int, shape: Shape) -> int:
     """The axis counted from 0.
 
     Raises:
@@ -167,6 +269,19 @@ def _place(axis: int, shape: Shape) -> int:
     if axis % len(shape) == 0:
         raise ValueError("expected an axis of a sample, found the batch (axis 0)")
     return axis % len(shape)
+
+
+def places(axis: int | tuple[int, ...], shape: Shape) -> list[int]:
+    """The axes counted from 0, in order.
+
+    Raises:
+        ValueError: there is no such axis, it is the batch, or it comes twice.
+    """
+    given = axis if isinstance(axis, tuple) else (axis,)
+    found = sorted(place(a, shape) for a in given)
+    if len(set(found)) < len(found):
+        raise ValueError(f"expected each axis once, found {list(given)} for input {text(shape)}")
+    return found
 
 
 def _batch_norm(
@@ -191,49 +306,8 @@ def _batch_norm(
     return normalized(x.movedim(axis, 1)).movedim(1, axis)
 
 
-def _scaled(x: Tensor, gamma: Tensor | None, beta: Tensor | None, shape: tuple[int, ...]) -> Tensor:
+def scaled(x: Tensor, gamma: Tensor | None, beta: Tensor | None, shape: tuple[int, ...]) -> Tensor:
     """gamma * x + beta, each laid out in `shape` to broadcast."""
     if gamma is not None:
         x = x * gamma.reshape(shape)
     return x if beta is None else x + beta.reshape(shape)
-
-
-class LayerNormalization(Normalizing):
-    """Normalizes each sample over the given axes (Ba et al., 2016).
-
-    gamma * (x - mean) / sqrt(variance + epsilon) + beta, in training and prediction alike.
-    https://keras.io/api/layers/normalization_layers/layer_normalization/
-
-    Shape: (batch, ...) -> (batch, ...)
-    """
-
-    axis: Axes = -1
-    "The axis, or list of axes, over which a sample's mean and variance are taken."
-    epsilon: PositiveFloat = 1e-3
-    "Added to the variance."
-
-    def build(self, plan: Plan, shape: Shape) -> Shape:
-        axes = self._places(shape)
-        self.ask(plan, tuple(shape[a] for a in axes))
-        return shape
-
-    def _places(self, shape: Shape) -> list[int]:
-        """The axes counted from 0, in order.
-
-        Raises:
-            ValueError: there is no such axis, it is the batch, or it comes twice.
-        """
-        given = self.axis if isinstance(self.axis, tuple) else (self.axis,)
-        places = sorted(_place(a, shape) for a in given)
-        if len(set(places)) < len(places):
-            raise ValueError(f"expected each axis once, found {list(given)} for input {text(shape)}")
-        return places
-
-    def forward(self, w: Weights, x: Tensor) -> Tensor:
-        axes = self._places(tuple(x.shape))
-        sizes = [x.shape[a] for a in axes]
-        if axes == list(range(x.dim() - len(axes), x.dim())):
-            return F.layer_norm(x, sizes, w.gamma, w.beta, self.epsilon)
-        variance, mean = torch.var_mean(x, axes, correction=0, keepdim=True)
-        shape = tuple(n if a in axes else 1 for a, n in enumerate(x.shape))
-        return _scaled((x - mean) * torch.rsqrt(variance + self.epsilon), w.gamma, w.beta, shape)

@@ -1,15 +1,20 @@
-"""Dropout."""
+"""Layers that work in training alone: dropouts and noises, and ActivityRegularization."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from trainer.layers.base import Layer, Plan, Weights
+from trainer.layers.spatial import DataFormat, split_axes
 from trainer.lazy import torch
-from trainer.options import Fraction, Int, Rule, integer
+from trainer.options import Fraction, Int, NonNegativeFloat, ProperFraction, Rule, in_order, integer
+from trainer.regularizers.base import Regularizer
+from trainer.regularizers.norms import L1L2
 from trainer.shapes import Shape, text
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Generator, Tensor
 
 
@@ -27,6 +32,49 @@ NoiseShape = Annotated[
     tuple[int | None, ...],
     Rule("a list of integers of 1 or more, or null", _noise_shape, {"type": "array", "items": _SIZE}),
 ]
+
+
+def fits(noise: Sequence[int | None] | None, shape: Shape) -> None:
+    """Refuse a noise shape that does not broadcast to the input's.
+
+    Raises:
+        ValueError: an axis is missing, or has another size.
+    """
+    if noise is None:
+        return
+    good = [a in (None, 1, b) or b is None for a, b in zip(noise, shape, strict=False)]
+    if len(noise) != len(shape) or not all(good):
+        raise ValueError(
+            f"noise_shape {text(tuple(noise))} does not fit input of shape {text(shape)}; "
+            "give every axis, the batch included, the input's size, 1 or null"
+        )
+
+
+def kept(
+    x: Tensor, rate: float, generator: Generator, noise: Sequence[int | None] | None = None, scale: float = 1.0
+) -> Tensor:
+    """`scale` where a draw stays and 0 where it falls, which is at `rate` of the entries; broadcasts to `x`."""
+    sizes = [b if a is None else a for a, b in zip(noise or [None] * x.dim(), x.shape, strict=True)]
+    # A uniform draw and a comparison in place take half the time of bernoulli_.
+    draws = torch.rand(sizes, device=x.device, generator=_beside(generator, x))
+    return draws.ge_(rate).mul_(scale).to(x.dtype)
+
+
+def dropped(x: Tensor, rate: float, generator: Generator, noise: Sequence[int | None] | None = None) -> Tensor:
+    """x m / (1 - rate), where m is 0 at `rate` of the entries and 1 elsewhere; zeros at a rate of 1."""
+    return x * kept(x, rate, generator, noise, 0.0 if rate == 1 else 1 / (1 - rate))
+
+
+def _beside(generator: Generator, x: Tensor) -> Generator:
+    """The same stream on the device of `x`: a layer without weights is not told where it runs."""
+    if generator.device == x.device:
+        return generator
+    return torch.Generator(x.device).manual_seed(generator.initial_seed())
+
+
+def _normal(x: Tensor, generator: Generator) -> Tensor:
+    """Standard normal draws in the shape of `x`."""
+    return torch.randn(x.shape, device=x.device, dtype=x.dtype, generator=_beside(generator, x))
 
 
 class Dropout(Layer):
@@ -48,27 +96,188 @@ class Dropout(Layer):
     supports_masking = True
 
     def build(self, plan: Plan, shape: Shape) -> Shape:
-        noise = shape if self.noise_shape is None else self.noise_shape
-        fits = [a in (None, 1, b) or b is None for a, b in zip(noise, shape, strict=False)]
-        if len(noise) != len(shape) or not all(fits):
-            raise ValueError(
-                f"noise_shape {text(noise)} does not fit input of shape {text(shape)}; "
-                "give every axis, the batch included, the input's size, 1 or null"
-            )
+        fits(self.noise_shape, shape)
         return shape
 
     def forward(self, w: Weights, x: Tensor) -> Tensor:
         if not w.training or self.rate == 0:
             return x
-        sizes = [b if a is None else a for a, b in zip(self.noise_shape or [None] * x.dim(), x.shape, strict=True)]
-        # A uniform draw and a comparison in place take half the time of bernoulli_.
-        draws = torch.rand(sizes, device=x.device, generator=_beside(w.generator(self.seed), x))
-        kept = draws.ge_(self.rate).mul_(0.0 if self.rate == 1 else 1 / (1 - self.rate))
-        return x * kept.to(x.dtype)
+        return dropped(x, self.rate, w.generator(self.seed), self.noise_shape)
 
 
-def _beside(generator: Generator, x: Tensor) -> Generator:
-    """The same stream on the device of `x`: a layer without weights is not told where it runs."""
-    if generator.device == x.device:
-        return generator
-    return torch.Generator(x.device).manual_seed(generator.initial_seed())
+class SpatialDropping(Layer, abstract=True):
+    """Drops whole channels of a sample, since neighbours in a series or picture say much the same."""
+
+    not_keras: ClassVar[tuple[str, ...]] = ("inputs", "trainable")
+    axes: ClassVar[int] = 0
+    "Number of spatial axes."
+    rate: Fraction
+    "Share of the channels that are set to zero."
+    seed: Int | None = None
+    "Seed of this layer alone; by default it follows from the recipe's seed and the layer's name."
+
+    supports_masking = True
+
+    @classmethod
+    def options(cls) -> list[str]:
+        """Option names in Keras's order."""
+        return in_order(super().options(), "rate data_format seed name")
+
+    def channels_at(self) -> str:
+        """Where the channels stand, as `data_format` says it."""
+        return getattr(self, "data_format", "channels_last")
+
+    def build(self, plan: Plan, shape: Shape) -> Shape:
+        split_axes(shape, self.axes, self.channels_at())
+        return shape
+
+    def forward(self, w: Weights, x: Tensor) -> Tensor:
+        if not w.training or self.rate == 0:
+            return x
+        ones = (1,) * self.axes
+        noise = (None, None, *ones) if self.channels_at() == "channels_first" else (None, *ones, None)
+        return dropped(x, self.rate, w.generator(self.seed), noise)
+
+
+class SpatialDropout1D(SpatialDropping):
+    """In training, zeros in whole channels of a series, the others divided by 1 - rate; x when not training.
+
+    Tompson et al., 2015 (https://arxiv.org/abs/1411.4280);
+    https://keras.io/api/layers/regularization_layers/spatial_dropout1d/
+
+    Shape: (batch, length, channels) -> (batch, length, channels)
+    """
+
+    axes = 1
+
+
+class SpatialDropout2D(SpatialDropping):
+    """In training, zeros in whole channels of a picture, the others divided by 1 - rate; x when not training.
+
+    Tompson et al., 2015 (https://arxiv.org/abs/1411.4280);
+    https://keras.io/api/layers/regularization_layers/spatial_dropout2d/
+
+    Shape: (batch, height, width, channels) -> (batch, height, width, channels)
+    """
+
+    data_format: DataFormat = "channels_last"
+    "Whether the channels stand last or first after the batch."
+
+    axes = 2
+
+
+class SpatialDropout3D(SpatialDropping):
+    """In training, zeros in whole channels of a volume, the others divided by 1 - rate; x when not training.
+
+    Tompson et al., 2015 (https://arxiv.org/abs/1411.4280);
+    https://keras.io/api/layers/regularization_layers/spatial_dropout3d/
+
+    Shape: (batch, depth, height, width, channels) -> (batch, depth, height, width, channels)
+    """
+
+    data_format: DataFormat = "channels_last"
+    "Whether the channels stand last or first after the batch."
+
+    axes = 3
+
+
+_SELU_FLOOR = -1.6732632423543772848170429916717 * 1.0507009873554804934193349852946
+"What selu tends to far below zero."
+
+
+class AlphaDropout(Layer):
+    """Dropout after `selu`: in training, entries fall to selu's lowest value, and mean and variance stay.
+
+    a (x m + floor (1 - m)) + b, with floor = -1.758, a = ((1 - rate)(1 + rate floor^2))^(-1/2), b = -a floor rate, and
+    m 0 with probability `rate` and 1 otherwise (Klambauer et al., 2017, https://arxiv.org/abs/1706.02515).
+    https://keras.io/api/layers/regularization_layers/alpha_dropout/
+
+    Shape: (batch, ...) -> (batch, ...)
+    """
+
+    rate: ProperFraction
+    "Share of the entries that fall."
+    noise_shape: NoiseShape | None = None
+    "Shape of m, batch first: 1 where an axis shares its draws, null where it has the input's size."
+    seed: Int | None = None
+    "Seed of this layer alone; by default it follows from the recipe's seed and the layer's name."
+
+    supports_masking = True
+
+    def build(self, plan: Plan, shape: Shape) -> Shape:
+        fits(self.noise_shape, shape)
+        return shape
+
+    def forward(self, w: Weights, x: Tensor) -> Tensor:
+        if not w.training or self.rate == 0:
+            return x
+        m = kept(x, self.rate, w.generator(self.seed), self.noise_shape)
+        a = ((1 - self.rate) * (1 + self.rate * _SELU_FLOOR**2)) ** -0.5
+        return a * (x * m + _SELU_FLOOR * (1 - m)) - a * _SELU_FLOOR * self.rate
+
+
+class GaussianDropout(Layer):
+    """In training, x times a normal draw with mean 1 and variance rate / (1 - rate), dropout's own; x otherwise.
+
+    Srivastava et al., 2014 (https://jmlr.org/papers/v15/srivastava14a.html);
+    https://keras.io/api/layers/regularization_layers/gaussian_dropout/
+
+    Shape: (batch, ...) -> (batch, ...)
+    """
+
+    rate: ProperFraction
+    "Share of the entries that dropout of the same variance would set to zero."
+    seed: Int | None = None
+    "Seed of this layer alone; by default it follows from the recipe's seed and the layer's name."
+
+    supports_masking = True
+
+    def forward(self, w: Weights, x: Tensor) -> Tensor:
+        if not w.training or self.rate == 0:
+            return x
+        return x * (1 + (self.rate / (1 - self.rate)) ** 0.5 * _normal(x, w.generator(self.seed)))
+
+
+class GaussianNoise(Layer):
+    """In training, x plus a normal draw with mean 0; x when not training.
+
+    https://keras.io/api/layers/regularization_layers/gaussian_noise/
+
+    Shape: (batch, ...) -> (batch, ...)
+    """
+
+    stddev: Fraction
+    "Standard deviation of the noise."
+    seed: Int | None = None
+    "Seed of this layer alone; by default it follows from the recipe's seed and the layer's name."
+
+    supports_masking = True
+
+    def forward(self, w: Weights, x: Tensor) -> Tensor:
+        if not w.training or self.stddev == 0:
+            return x
+        return x + self.stddev * _normal(x, w.generator(self.seed))
+
+
+class ActivityRegularization(Layer):
+    """x, with a penalty on it: l1 sum(|x|) + l2 sum(x^2), a mean over the batch, is added to the loss.
+
+    https://keras.io/api/layers/regularization_layers/activity_regularization/
+
+    Shape: (batch, ...) -> (batch, ...)
+    """
+
+    l1: NonNegativeFloat = 0.0
+    "Factor of the sum of absolute values."
+    l2: NonNegativeFloat = 0.0
+    "Factor of the sum of squares."
+
+    supports_masking = True
+
+    @property
+    def activity_regularizer(self) -> Regularizer:
+        """The penalty on the output, as other layers have it among their options."""
+        return L1L2(l1=self.l1, l2=self.l2)
+
+    def forward(self, w: Weights, x: Tensor) -> Tensor:
+        return x

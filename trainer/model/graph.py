@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from trainer.declare import snake_case
 from trainer.errors import RecipeError
@@ -30,7 +31,8 @@ class Graph:
     name: str = "model"
     inputs: dict[str, int] = field(default_factory=dict)
     outputs: dict[str, int] = field(default_factory=dict)
-    shapes: list[Shape] = field(default_factory=list)
+    shapes: list[Any] = field(default_factory=list)
+    "The Shape of each tensor; a list of Shapes where a layer makes several."
     layers: dict[str, Layer] = field(default_factory=dict)
     plans: dict[str, Plan] = field(default_factory=dict)
     calls: list[Call] = field(default_factory=list)
@@ -48,8 +50,13 @@ class Graph:
             ValueError: the layer can't take that input.
         """
         shapes = [self.shapes[i] for i in inputs]
+        given = shapes[0] if len(shapes) == 1 else shapes
+        if isinstance(given, list) and not layer.reads_several:
+            raise ValueError(
+                f"expected one tensor, found a list of {len(given)}; return_state and merge_mode null make lists"
+            )
         plan = Plan()
-        out = layer.build(plan, shapes[0] if len(shapes) == 1 else shapes)
+        out = layer.build(plan, given)
         if name not in self.layers:
             self.layers[name], self.plans[name] = layer, plan
         self.shapes.append(out)
@@ -62,8 +69,8 @@ class Graph:
         (number,) = self.outputs.values()
         return self.shapes[number]
 
-    def sizes(self) -> Iterator[tuple[str, Layer, Shape, int, int]]:
-        """(name, layer, output shape, trainable parameters, other parameters) for each layer, in order."""
+    def sizes(self) -> Iterator[tuple[str, Layer, Any, int, int]]:
+        """(name, layer, output shape or shapes, trainable parameters, other parameters) for each layer, in order."""
         made = {c.layer: self.shapes[c.output] for c in self.calls}
         for name, layer in self.layers.items():
             yield name, layer, made[name], *parameters(layer, self.plans[name])
@@ -115,20 +122,31 @@ def layer_names(layers: Sequence[Layer]) -> list[str]:
 
 
 def chain(
-    layers: Sequence[Layer], inputs: Mapping[str, Shape], output: str | None = None, name: str = "model"
+    layers: Sequence[Layer],
+    inputs: Mapping[str, Shape],
+    output: str | None = None,
+    name: str = "model",
+    batch_size: int | None = None,
 ) -> Graph:
     """The graph of a list of layers, each reading the one above it.
+
+    `batch_size` is what stateful layers, which need batches of one size, keep states for.
 
     Raises:
         RecipeError: a layer can't take what reaches it; the path names the layer.
     """
     graph = Graph(name=name)
-    (tensor,) = [graph.add_input(n, s) for n, s in inputs.items()]
+    batch = batch_size if any(getattr(layer, "stateful", False) for layer in layers) else None
+    (tensor,) = [graph.add_input(n, (batch or s[0], *s[1:])) for n, s in inputs.items()]
     for index, (layer_name, layer) in enumerate(zip(layer_names(layers), layers, strict=True)):
         try:
             tensor = graph.call(layer_name, layer, tensor)
         except ValueError as error:
             path = ("model", "layers", index, type(layer).__name__)
             raise RecipeError(f"{layer_name}: {error}", path=path, code="shape") from None
+    if isinstance(graph.shapes[tensor], list):
+        path = ("model", "layers", len(layers) - 1, type(layers[-1]).__name__)
+        found = f"expected one output of the model, found a list of {len(graph.shapes[tensor])}"
+        raise RecipeError(found, path=path, hint="return_state and merge_mode null make lists", code="shape")
     graph.outputs[output or list(graph.layers)[-1]] = tensor
     return graph

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from trainer.activations.base import Activation
-from trainer.layers.base import Layer, Plan, WeightSpec
+from trainer.layers.base import Blend, Layer, Plan, WeightSpec
 from trainer.model.graph import Call, Graph
 from trainer.regularizers.base import Regularizer
 from trainer.streams import derive, mixed, stream
@@ -23,6 +23,10 @@ class Clock:
         self.seed, self.step = seed, 0
         self.device = torch.device("cpu")
         "Where random numbers are drawn: where the network computes."
+        self.penalties: list[torch.Tensor] | None = None
+        "Penalties on what inner layers make in the pass that is under way."
+        self.mixings: list[Blend] | None = None
+        "How targets follow the rows that layers mixed in the pass that is under way."
 
 
 class Cell(nn.Module):
@@ -43,8 +47,14 @@ class Cell(nn.Module):
                 self.register_buffer(spec.name, value)
         for name in plan.absent:
             self.__dict__[name] = None
+        for name, shape in plan.states.items():
+            known = [n for n in shape if n is not None]
+            if len(known) < len(shape):
+                raise ValueError(f"{path}: a stateful layer needs a batch of known size, found None")
+            self.register_buffer(name, torch.zeros(known), persistent=False)
+        self._kept = tuple(plan.states)
         for name, (inner, inner_plan) in plan.children.items():
-            self.add_module(name, Cell(inner, inner_plan, f"{path}/{name}", clock, self.trainable))
+            self.add_module(name, Cell(inner, inner_plan, f"{path}/{inner.name or name}", clock, self.trainable))
 
     def generator(self, seed: int | None = None) -> torch.Generator:
         step = self.clock.step
@@ -54,7 +64,22 @@ class Cell(nn.Module):
         return torch.Generator(self.clock.device).manual_seed(mixed(base + times, step))
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        return self.layer.forward(self, *args, **kwargs)
+        out = self.layer.forward(self, *args, **kwargs)
+        penalty = getattr(self.layer, "activity_regularizer", None)
+        if penalty is not None and self.clock.penalties is not None:
+            self.clock.penalties.append(on_output(penalty, out))
+        return out
+
+    def mixes(self, blend: Blend) -> None:
+        if self.clock.mixings is not None:
+            self.clock.mixings.append(blend)
+
+    def states(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """(path, tensor) of what is kept from call to call and is no weight."""
+        yield from ((f"{self.path}/{name}", getattr(self, name)) for name in self._kept)
+        for inner in self.children():
+            assert isinstance(inner, Cell)
+            yield from inner.states()
 
     def rows(self) -> Iterator[tuple[WeightSpec, str, torch.Tensor, bool]]:
         """(spec, path, tensor, trainable) of each weight, trainable ones first, as Keras lists them."""
@@ -69,6 +94,12 @@ class Cell(nn.Module):
         for inner in self.children():
             assert isinstance(inner, Cell)
             yield from inner._rows()
+
+
+def on_output(regularizer: Regularizer, out: Any) -> torch.Tensor:
+    """The penalty on what a layer made, a row; on all of several tensors, as in Keras."""
+    made = [regularizer.penalty(t) / t.shape[0] for t in (out if isinstance(out, list) else [out])]
+    return sum(made[1:], made[0])
 
 
 def first_values(spec: WeightSpec, seed: int, path: str) -> np.ndarray:
@@ -93,6 +124,8 @@ class Made(NamedTuple):
     "What the last activation was given, where the last layer ends in one."
     penalties: list[torch.Tensor] = []
     "Penalties on outputs of layers."
+    mixings: list[Blend] = []
+    "What is to be done to targets and weights of rows, in this order, since layers mixed the rows."
 
 
 class Step(NamedTuple):
@@ -148,7 +181,8 @@ class Network(nn.Module):
         """What the network makes of its input tensors; `until` asks for another tensor of the graph."""
         values: dict[int, Any] = dict(zip(self.graph.inputs.values(), inputs, strict=True))
         masks: dict[int, Any] = {}
-        penalties: list[torch.Tensor] = []
+        self.clock.penalties = penalties = []
+        self.clock.mixings = mixings = []
         scores = None
         for cell, layer, reads, makes, penalty, last in self._steps:
             x = values[reads[0]] if len(reads) == 1 else [values[i] for i in reads]
@@ -161,12 +195,13 @@ class Network(nn.Module):
             if last is not None:
                 scores, out = out, last(out)
             if penalty is not None:
-                penalties.append(penalty.penalty(out) / out.shape[0])
+                penalties.append(on_output(penalty, out))
             values[makes] = out
             if makes == until:
                 break
+        self.clock.penalties = self.clock.mixings = None
         target = self._end if until is None else until
-        return Made(values[target], masks.get(target), scores, penalties)
+        return Made(values[target], masks.get(target), scores, penalties, mixings)
 
     def rows(self) -> Iterator[tuple[WeightSpec, str, torch.Tensor, bool]]:
         """(spec, path, tensor, trainable) of every weight, layer by layer, in Keras's order."""
@@ -176,6 +211,20 @@ class Network(nn.Module):
     def penalties(self) -> list[torch.Tensor]:
         """Penalties on weights; Keras counts those of frozen layers out."""
         return [regularizer.penalty(tensor) for regularizer, tensor in self._penalized]
+
+    @property
+    def batch_size(self) -> int | None:
+        """Rows of every batch, for stateful layers; None without any."""
+        return self.graph.shapes[next(iter(self.graph.inputs.values()))][0]
+
+    def states(self) -> dict[str, torch.Tensor]:
+        """What stateful layers keep from batch to batch, by path; Keras never resets it by itself either."""
+        return dict(state for name in self.graph.layers for state in self.cell(name).states())
+
+    def reset_states(self) -> None:
+        """Let stateful layers begin anew, as Keras's `reset_state`."""
+        for state in self.states().values():
+            state.zero_()
 
     def get_weights(self) -> list[np.ndarray]:
         """Copies of all weights, in Keras's order."""

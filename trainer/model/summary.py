@@ -37,7 +37,8 @@ def summarize(graph: Graph) -> Summary:
     """The summary of a graph whose shapes are known."""
     lines, trainable, fixed = [], 0, 0
     for name, layer, shape, moving, still in graph.sizes():
-        lines.append(Line(name, type(layer).__name__, text(shape), moving + still))
+        made = f"[{', '.join(map(text, shape))}]" if isinstance(shape, list) else text(shape)
+        lines.append(Line(name, type(layer).__name__, made, moving + still))
         trainable += moving
         fixed += still
     return Summary(graph.name, tuple(lines), trainable, fixed)

@@ -19,9 +19,10 @@ from trainer.layers.base import Layer
 from trainer.losses.base import Loss
 from trainer.model.graph import Graph, chain
 from trainer.optimizers.base import Optimizer
-from trainer.recipe.features import clash, default_features, feature_path, raw_shape, through
+from trainer.recipe.features import before_the_model, clash, default_features, feature_path, raw_shape, through
 from trainer.recipe.loss_check import LossCheck
-from trainer.recipe.schema import Dataset, Feature, MetricUse, Recipe
+from trainer.recipe.mixing_check import mixing_problems
+from trainer.recipe.schema import Dataset, Feature, MetricUse, Recipe, log_names
 from trainer.schedules.base import ConstantRate
 from trainer.shapes import Shape
 from trainer.sources.columns import Field
@@ -72,7 +73,7 @@ class Parts:
             True,
             recipe.model.input_shape,
             recipe.compile.loss,
-            tuple(map(log_name, recipe.compile.metrics)),
+            tuple(recipe.compile.log_names()),
             bool(fit.validation_split)
             or split.validation is not None
             or (fit.kfold is not None and not fit.kfold.final),
@@ -86,7 +87,9 @@ class Parts:
     def salvaged(cls, value: dict[str, Any]) -> Parts:
         """What can be read of a faulty recipe."""
         compiled, fit, model, dataset = (_mapping(value.get(k)) for k in ("compile", "fit", "model", "dataset"))
-        metrics = [_sound(MetricUse.read, m) for m in _list(compiled.get("metrics"))]
+        metrics, weighted = (
+            [_sound(MetricUse.read, m) for m in _list(compiled.get(word))] for word in ("metrics", "weighted_metrics")
+        )
         layers = [_sound(Layer.parse, v) for v in _list(model.get("layers"))]
         good = tuple(itertools.takewhile(lambda layer: layer is not None, layers))
         callbacks = [(i, _sound(Callback.parse, v)) for i, v in enumerate(_list(value.get("callbacks")))]
@@ -95,7 +98,7 @@ class Parts:
             layers=good,
             whole=bool(layers) and len(good) == len(layers),
             loss=_sound(Loss.parse, compiled.get("loss")),
-            metrics=None if None in metrics else tuple(map(log_name, metrics)),
+            metrics=None if None in (*metrics, *weighted) else tuple(log_names(metrics, weighted)),
             validates=bool(fit.get("validation_split"))
             or bool(_mapping(dataset.get("split")).get("validation"))
             or _mapping(fit.get("kfold")).get("final") is False,
@@ -104,11 +107,6 @@ class Parts:
             callbacks=[(i, c) for i, c in callbacks if c is not None],
             expect={k: v for k, v in _mapping(value.get("expect")).items() if isinstance(k, str)},
         )
-
-
-def log_name(metric: Any) -> str:
-    """Name of a metric in logs."""
-    return metric if isinstance(metric, str) else str(metric.name)
 
 
 def _mapping(value: Any) -> dict[Any, Any]:
@@ -170,6 +168,8 @@ class Checker:
         target_shape, held = self._shape("targets", target_name, target)
         shape = self._given(shape)
         graph = self._graph(input_name, shape)
+        if self.parts.loss is not None:
+            self.problems += mixing_problems(self.parts.layers, self.parts.loss)
         classes = held.classes if held is not None else None
         if graph is not None and self.parts.loss is not None and self.parts.whole:
             LossCheck(self.parts.loss, graph, target_shape, target, classes, self.problems).run()
@@ -202,7 +202,9 @@ class Checker:
             return None, field
 
     def _graph(self, name: str, shape: Shape | None) -> Graph | None:
-        if shape is None or not self.parts.layers:
+        misplaced = before_the_model(self.parts.layers)
+        self.problems += misplaced
+        if shape is None or not self.parts.layers or misplaced:
             return None
         try:
             return chain(self.parts.layers, {name: shape}, name=self.parts.name)

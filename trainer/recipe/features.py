@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from trainer.errors import Path, Problem, RecipeError, nearest
 from trainer.layers.base import Layer, Plan
+from trainer.layers.host import HostLayer, Learner
 from trainer.recipe.schema import Dataset, Feature
 from trainer.shapes import Shape
 from trainer.sources.columns import Field
@@ -95,23 +96,60 @@ def _some(fields: Iterable[str]) -> str:
     return ", ".join(names[:8]) + (", …" if len(names) > 8 else "")
 
 
-def through(layers: tuple[Layer, ...], shape: Shape, path: Path) -> Shape:
-    """The shape after preprocessing.
+def through(layers: tuple[Layer, ...], shape: Shape, path: Path) -> Shape | None:
+    """The shape after preprocessing; None when it depends on what a step learns from the training rows.
 
     Raises:
         RecipeError: a step can't take what reaches it, or is no preprocessing step.
     """
+    check_steps(layers, path)
     for index, layer in enumerate(layers):
-        here = (*path, index, type(layer).__name__)
-        if not layer.preprocessing:
-            hint = "put it under model.layers; `trainer list layers` marks the preprocessing ones"
-            message = f"{type(layer).__name__} is a layer of the model, not a preprocessing step"
-            raise RecipeError(message, path=here, hint=hint)
         try:
             shape = layer.build(Plan(), shape)
         except ValueError as error:
-            raise RecipeError(str(error), path=here, code="shape") from None
+            raise RecipeError(str(error), path=(*path, index, type(layer).__name__), code="shape") from None
+        if isinstance(layer, Learner) and layer.is_open() and shape[-1:] == (None,) and len(shape) > 1:
+            return None
     return shape
+
+
+def check_steps(layers: tuple[Layer, ...], path: Path) -> None:
+    """Refuse layers that are no preprocessing steps, and texts that reach a step which reads numbers.
+
+    Raises:
+        RecipeError: names the step.
+    """
+    before: Layer | None = None
+    for index, layer in enumerate(layers):
+        here, name = (*path, index, type(layer).__name__), type(layer).__name__
+        if not layer.preprocessing:
+            hint = "put it under model.layers; `trainer list layers` marks the preprocessing ones"
+            raise RecipeError(f"{name} is a layer of the model, not a preprocessing step", path=here, hint=hint)
+        texts = isinstance(before, HostLayer) and before.makes_text()
+        reads = layer.reads if isinstance(layer, HostLayer) else ("integer",)
+        if before is not None and ("text" if texts else "integer") not in reads and not getattr(layer, "invert", False):
+            made, wanted = ("texts", "numbers") if texts else ("numbers", "texts")
+            message = f"{name} reads {wanted}, but {type(before).__name__} before it makes {made}"
+            raise RecipeError(message, path=here, code="text")
+        before = layer
+    if isinstance(before, HostLayer) and before.makes_text():
+        message = f"{type(before).__name__} makes texts, but the model reads numbers"
+        raise RecipeError(message, path=(*path, len(layers) - 1, type(before).__name__), code="text")
+
+
+def before_the_model(layers: tuple[Layer, ...]) -> list[Problem]:
+    """What stands in a model and works only before it: steps that read texts, or that learn from the training rows."""
+    problems = []
+    for index, layer in enumerate(layers):
+        if isinstance(layer, HostLayer):
+            message = f"{type(layer).__name__} works before the model, on the rows as they are read"
+        elif isinstance(layer, Learner) and layer.is_open():
+            message = f"{type(layer).__name__} can't learn {layer.learns[0]} inside the model"
+        else:
+            continue
+        hint = "put it under the preprocess of an input: inputs: {x: {preprocess: [" + type(layer).__name__ + "]}}"
+        problems.append(Problem(message, ("model", "layers", index, type(layer).__name__), hint, "preprocess"))
+    return problems
 
 
 def feature_path(dataset: Dataset, word: str, name: str) -> Path:

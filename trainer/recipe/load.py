@@ -15,6 +15,7 @@ from trainer.recipe.check import Checker, Outline, Parts
 from trainer.recipe.document import Document, load
 from trainer.recipe.plugins import load_plugins
 from trainer.recipe.schema import Recipe
+from trainer.recipe.vocabularies import with_vocabularies
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Loaded:
     document: Document
     outline: Outline
     plugins: dict[str, str]
-    "Plugin file to its sha256."
+    "File beside the recipe that a run keeps (plugins, vocabularies) to its sha256."
 
 
 def load_recipe(
@@ -63,7 +64,8 @@ def recipe_of(document: Document, name: str, folder: Path, *, allow_plugins: boo
         checker.run()
         raise document.locate(RecipeError(*problems_of(error), *checker.problems)) from None
     try:
+        recipe, vocabularies = with_vocabularies(recipe, folder)
         outline = Checker(Parts.of(recipe)).outline()
     except RecipeError as error:
         raise document.locate(error) from None
-    return Loaded(recipe, document, outline, plugins)
+    return Loaded(recipe, document, outline, plugins | vocabularies)

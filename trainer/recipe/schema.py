@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from pydantic import field_validator, model_validator
@@ -28,6 +29,7 @@ from trainer.options import (
     Str,
     complaint,
     ints,
+    number,
     shown,
 )
 from trainer.sources.base import Source
@@ -206,6 +208,27 @@ class MetricUse:
         return metric if metric.name else metric.model_copy(update={"name": metric.default_name()})
 
 
+def log_names(metrics: Sequence[Any], weighted: Sequence[Any] = ()) -> list[str]:
+    """Names of metrics in logs; a weighted one that is there without weights too is `weighted_NAME`, as in Keras."""
+    plain, more = ([m if isinstance(m, str) else str(m.name) for m in part] for part in (metrics, weighted))
+    return plain + [f"weighted_{name}" if name in plain else name for name in more]
+
+
+def _loss_weight(value: Any) -> float:
+    (value,) = value if isinstance(value, (list, tuple)) else [value]
+    return number(value)
+
+
+LossWeights = Annotated[
+    float,
+    Rule(
+        "a number, or a list of one number",
+        _loss_weight,
+        {"anyOf": [{"type": "number"}, {"type": "array", "items": {"type": "number"}, "minItems": 1, "maxItems": 1}]},
+    ),
+]
+
+
 class Compile(Block):
     """What `model.compile` takes."""
 
@@ -213,18 +236,35 @@ class Compile(Block):
     "Update rule: a name, or {Adam: {learning_rate: 1e-3}}."
     loss: Loss
     "What training minimises."
+    loss_weights: LossWeights | None = None
+    "Factor of the loss (not of penalties): a number."
     metrics: Annotated[tuple[Annotated[Any, MetricUse], ...], "metrics"] = ()
-    "What is reported beside the loss."
+    "What is reported beside the loss; every row counts alike, whatever its weight."
+    weighted_metrics: Annotated[tuple[Annotated[Any, MetricUse], ...], "metrics"] = ()
+    """What is reported with rows weighed by fit.sample_weight and fit.class_weight; a metric that stands under
+    `metrics` too is called `weighted_accuracy` in logs."""
 
-    @field_validator("metrics")
+    @field_validator("metrics", "weighted_metrics")
     @classmethod
     def _differ(cls, metrics: tuple[Any, ...]) -> tuple[Any, ...]:
-        names = [m if isinstance(m, str) else m.name for m in metrics]
-        for index, name in enumerate(names):
-            if name in names[:index] or name == "loss":
-                hint = "give one of them a `name`"
-                raise_all([(complaint(f"two metrics are called {shown(name)}", hint), (index,))])
+        _unlike(log_names(metrics))
         return metrics
+
+    @model_validator(mode="after")
+    def _differ_too(self) -> Compile:
+        _unlike(self.log_names(), len(self.metrics), ("weighted_metrics",))
+        return self
+
+    def log_names(self) -> list[str]:
+        """Names in logs of the metrics, then of the weighted ones."""
+        return log_names(self.metrics, self.weighted_metrics)
+
+
+def _unlike(names: list[str], first: int = 0, path: tuple[str, ...] = ()) -> None:
+    for index, name in enumerate(names[first:], first):
+        if name in names[:index] or name == "loss":
+            found = complaint(f"two metrics are called {shown(name)}", "give one of them a `name`")
+            raise_all([(found, (*path, index - first))])
 
 
 class Folds(Block):
@@ -286,9 +326,10 @@ class Fit(Block):
     shuffle: Bool = True
     "Draw the order of the training rows anew in every epoch."
     class_weight: ClassWeight | None = None
-    "Weight of each class in the loss: {0: 1.0, 1: 5.0}, or balanced (rows / (classes * rows of the class))."
+    """Weight of each class in the loss and weighted_metrics of training: {0: 1.0, 1: 5.0}, or balanced
+    (rows / (classes * rows of the class))."""
     sample_weight: Str | None = None
-    "Field or column that weighs each row in the loss."
+    "Field or column that weighs each row in the loss and weighted_metrics, in validation and test too."
     steps_per_epoch: PositiveInt | None = None
     "Steps that make an epoch; by default one pass over the rows. Further rows follow in the next epoch."
     initial_epoch: NonNegativeInt = 0

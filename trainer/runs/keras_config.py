@@ -80,7 +80,9 @@ def layer_entry(name: str, layer: Layer) -> dict[str, Any]:
     a list, and takes an option whose value is the name of a layer function (`dot`) for that function.
     """
     entry = layer.to_keras()
-    config = {"name": name, "trainable": layer.trainable, "dtype": policy()}
+    common = {"name": name, "trainable": layer.trainable, "dtype": policy()}
+    # Some of Keras's classes without weights have no such arguments.
+    config = {option: value for option, value in common.items() if option not in layer.not_keras}
     return {**entry, "config": {**config, **entry["config"], "name": name}}
 
 

@@ -72,7 +72,10 @@ class Csv(Source):
     delimiter: Delimiter = ","
     "Character between values."
     missing: Texts = ()
-    "Texts that stand for a missing value, beside the empty one; rows that lack a value in a column are refused."
+    """Texts that stand for a missing value. Rows that lack a number are refused, and so are empty texts unless "" is
+    named here; in a column of text, what is named here becomes the empty text."""
+    strip: Bool = True
+    "Whether white space around texts is left out."
     encoding: Encoding = "utf-8"
     "Encoding of the file."
     skip_rows: NonNegativeInt = 0
@@ -101,13 +104,16 @@ def read_csv(path: Path, options: Csv, header: bool) -> dict[str, numpy.ndarray]
     odd = {
         str(given): "string" for given, kind in zip(table.column_names, table.schema.types, strict=True) if _odd(kind)
     }
-    table = _table(path, options, header, odd) if odd else table
+    # Texts are read as they are: with the marks of missing values, which are no gaps there.
+    odd |= {str(n): "string" for n, k in zip(table.column_names, table.schema.types, strict=True) if _is_text(k)}
+    texts = _table(path, options, header, odd, gaps=False) if odd else table
     if table.num_rows == 0:
         raise DataError(f"{path}: there are no rows", code="csv")
-    return {n: Reader(path, options, header, n).values(table.column(i)) for i, n in enumerate(names)}
+    read = [texts if str(given) in odd else table for given in table.column_names]
+    return {n: Reader(path, options, header, n).values(read[i].column(i)) for i, n in enumerate(names)}
 
 
-def _table(path: Path, options: Csv, header: bool, types: dict[str, Any]) -> Any:
+def _table(path: Path, options: Csv, header: bool, types: dict[str, Any], *, gaps: bool = True) -> Any:
     try:
         import pyarrow
         from pyarrow import csv
@@ -120,7 +126,7 @@ def _table(path: Path, options: Csv, header: bool, types: dict[str, Any]) -> Any
     converting = csv.ConvertOptions(
         column_types=types,
         null_values=["", *options.missing],
-        strings_can_be_null=True,
+        strings_can_be_null=gaps,
         quoted_strings_can_be_null=True,
     )
     try:
@@ -153,7 +159,7 @@ def _names_of(path: Path, options: Csv, header: bool, table: Any) -> list[str]:
         names = list(options.names)
     elif header:
         try:
-            names = [str(n) for n in table.column_names]
+            names = [str(n).strip() if options.strip else str(n) for n in table.column_names]
         except UnicodeDecodeError as error:
             raise _refusal(path, options, str(error)) from None
     else:
@@ -164,6 +170,12 @@ def _names_of(path: Path, options: Csv, header: bool, table: Any) -> list[str]:
     if twice:
         raise DataError(f'{path}: two columns are called "{twice[0]}"', hint="give other names", code="csv")
     return names
+
+
+def _is_text(kind: Any) -> bool:
+    import pyarrow
+
+    return pyarrow.types.is_string(kind)
 
 
 def _odd(kind: Any) -> bool:
@@ -186,22 +198,31 @@ class Reader:
         kind = column.type
         if pyarrow.types.is_binary(kind):
             raise _refusal(self.path, self.options, "")
+        if pyarrow.types.is_string(kind):
+            return self._texts(column.to_pylist())
         if column.null_count:
-            if pyarrow.types.is_string(kind):
-                self._refuse_text(column.to_pylist())
             row = column.is_null().to_pylist().index(True)
             raise self._error(row, "has no value", "remove the row, or fill it in")
         if pyarrow.types.is_integer(kind):
             return column.to_numpy().astype("int64")
         if pyarrow.types.is_boolean(kind):
             return np.asarray(column.to_pylist(), "int64")
-        if pyarrow.types.is_floating(kind):
-            return self._floats(column.to_numpy())
-        texts = column.to_pylist()
-        if not self._refuse_text(texts):
+        return self._floats(column.to_numpy())
+
+    def _texts(self, raw: list[str]) -> numpy.ndarray:
+        """A column in which something is no number."""
+        texts = [text.strip() for text in raw] if self.options.strip else raw
+        gaps = {"", *self.options.missing}
+        if not self._refuse_text([None if text in gaps else text for text in texts]):
+            absent = next((row for row, text in enumerate(texts) if text in gaps), None)
+            if absent is not None:
+                raise self._error(absent, "has no value", "remove the row, or fill it in")
             # Numbers that pyarrow takes for text, such as +7.
             return self._floats(np.asarray([float(text) for text in texts]))
-        return np.asarray(texts, dtype=object)
+        if "" in texts and "" not in self.options.missing:
+            hint = 'remove the row, or name it: {missing: ""} takes it for a text like others'
+            raise self._error(texts.index(""), "has no value", hint)
+        return np.asarray(["" if text in gaps else text for text in texts], dtype=object)
 
     def _floats(self, values: numpy.ndarray) -> numpy.ndarray:
         largest = np.finfo("float32").max

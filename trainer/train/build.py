@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import torch
 
-from trainer.errors import DataError, RecipeError
+from trainer.errors import DataError, Problem, RecipeError
 from trainer.losses.base import Loss
-from trainer.metrics.base import Metric
 from trainer.metrics.resolve import resolve
 from trainer.model.graph import Graph, chain
 from trainer.model.network import Network
 from trainer.optimizers.updater import Updater
+from trainer.optimizers.updaters import Updaters, updater_of
 from trainer.recipe.check import Checker, Outline, Parts
-from trainer.recipe.schema import Feature, Recipe
+from trainer.recipe.features import clash
+from trainer.recipe.loss_check import LossCheck
+from trainer.recipe.schema import Compile, Feature, Recipe
 from trainer.shapes import Shape, size
 from trainer.sources.columns import Column, Ragged, Rows, Table
 from trainer.train.feed import Feed, Pipeline, Slot, input_dtype, read_column
-from trainer.train.rows import class_weights
+from trainer.train.rows import check_class_names, class_weights
+from trainer.train.scoring import Objective
 
 
 @dataclass
@@ -31,13 +34,16 @@ class Built:
     outline: Outline
     graph: Graph
     network: Network
-    loss: Loss
-    metrics: list[Metric]
+    objective: Objective
     x: Pipeline
     y: Pipeline
     device: torch.device
-    sample_weight: str | None = None
     words: tuple[str, ...] | None = field(default=None)
+
+    @property
+    def loss(self) -> Loss:
+        """What training minimises."""
+        return self.objective.loss
 
     def feed(self, rows: Rows) -> Feed:
         """Rows as batches, with their own weights when the recipe names a weight column."""
@@ -61,11 +67,12 @@ class Built:
         feed = self.feed(rows)
         asked = self.recipe.fit.class_weight
         if asked is not None:
+            check_class_names(asked, self.y.names())
             by_class = torch.from_numpy(class_weights(asked, feed.y.rows(slice(None)).cpu().numpy())).to(self.device)
             feed.weight = by_class if feed.weight is None else feed.weight * by_class
         return feed
 
-    def updater(self) -> Updater:
+    def updater(self) -> Updater | Updaters:
         """The optimizer over this network's trainable weights.
 
         Raises:
@@ -75,7 +82,7 @@ class Built:
         if not rows:
             raise RecipeError("no layer has weights to train", path=("model", "layers"))
         weights = [(spec, tensor) for spec, _, tensor, _ in rows]
-        return Updater(self.recipe.compile.optimizer, weights, [path for _, path, _, _ in rows])
+        return updater_of(self.recipe.compile.optimizer, weights, [path for _, path, _, _ in rows])
 
     def preprocessing(self) -> dict[str, Any]:
         """What was learned from the training rows before the model."""
@@ -106,12 +113,38 @@ def build(
             pipeline.load_state(saved[key])
     given = recipe.model.input_shape
     shape = (None, *given) if given is not None else x.shape
-    graph = chain(recipe.model.layers, {outline.input_name: shape}, name=recipe.name)
+    if clash(shape, x.shape):
+        message = f"expected {list(x.shape[1:])}, the shape of the input after preprocessing, found {list(given or ())}"
+        raise RecipeError(message, path=("model", "input_shape"), hint="leave input_shape out", code="shape")
+    graph = chain(recipe.model.layers, {outline.input_name: shape}, name=recipe.name, batch_size=recipe.fit.batch_size)
+    outline = replace(outline, classes=y.names() or outline.classes)
+    if outline.graph is None:
+        check_loss(recipe, outline, graph, y.shape)
     network = Network(graph, recipe.seed).to(device)
     network.clock.device = device
-    loss = recipe.compile.loss
-    metrics = [resolve(given, y.shape, graph.output_shape) for given in recipe.compile.metrics]
-    return Built(recipe, outline, graph, network, loss, metrics, x, y, device)
+    return Built(recipe, outline, graph, network, objective(recipe.compile, y.shape, graph.output_shape), x, y, device)
+
+
+def objective(asked: Compile, target: Shape, output: Shape) -> Objective:
+    """What `compile` says, with the metrics that go with a target and an output of those shapes."""
+    metrics = [resolve(m, target, output) for m in asked.metrics]
+    weighted = [resolve(m, target, output) for m in asked.weighted_metrics]
+    for index, name in enumerate(asked.log_names()[len(metrics) :]):
+        weighted[index] = weighted[index].model_copy(update={"name": name})
+    return Objective(asked.loss, metrics, weighted, 1.0 if asked.loss_weights is None else asked.loss_weights)
+
+
+def check_loss(recipe: Recipe, outline: Outline, graph: Graph, target_shape: Shape) -> None:
+    """Hold the loss against the last layer and the target, where that could not be done before the rows were seen.
+
+    Raises:
+        RecipeError: they don't go together.
+    """
+    problems: list[Problem] = []
+    target = outline.target if outline.classes is None else outline.target.model_copy(update={"preprocess": ()})
+    LossCheck(recipe.compile.loss, graph, target_shape, target, outline.classes, problems).run()
+    if problems:
+        raise RecipeError(*problems)
 
 
 def row_shape(column: Column) -> Shape:
@@ -182,6 +215,7 @@ def step_work(graph: Graph, batch_size: int) -> int:
     total = 0
     for call in graph.calls:
         weights = sum(size(w.shape) or 0 for w in graph.plans[call.layer].weights)
-        positions = size(n or 1 for n in graph.shapes[call.output][1:-1]) or 1
+        made = graph.shapes[call.output]
+        positions = size(n or 1 for n in (made[0] if isinstance(made, list) else made)[1:-1]) or 1
         total += weights * positions
     return total * batch_size

@@ -1,4 +1,4 @@
-"""From raw columns to batches of tensors: preprocessing pipelines, resident arrays, and the order of rows.
+"""From raw columns to batches of tensors: resident arrays, and the order of rows.
 
 A column becomes a resident tensor once when the result is not much larger than what was read; otherwise (thousands of
 multi-hot columns from short lists) each batch is made when it is needed. The values are the same either way.
@@ -13,114 +13,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from trainer.errors import DataError, RecipeError
-from trainer.layers.base import Layer, Plan
-from trainer.model.network import Cell, Clock
-from trainer.recipe.schema import Feature
-from trainer.shapes import Shape, size
-from trainer.sources.columns import Column, Ragged, Rows, take
+from trainer.layers.base import Layer
+from trainer.shapes import size
+from trainer.sources.columns import Column, Ragged, take
+from trainer.train.pipeline import CHUNK, Pipeline, read_column
 
-CHUNK = 4096
+__all__ = ["Batch", "Feed", "Gathered", "Pipeline", "Slot", "input_dtype", "read_column"]
+
 RESIDENT_BYTES = 2 << 30
 EPOCH_COPY_BYTES = 256 << 20
-
-
-def read_column(rows: Rows, feature: Feature, *, target: bool = False) -> Column:
-    """The raw column of a feature: a field, or columns side by side.
-
-    Raises:
-        DataError: a column is missing or holds text.
-    """
-    if feature.columns is None:
-        return _numbers(_column(rows, feature.field or ""), feature.field or "", target=target)
-    parts = [_numbers(_column(rows, name), name, target=True) for name in feature.columns]
-    if target and len(parts) == 1:
-        return parts[0]
-    return np.stack([np.asarray(p, "float32") for p in parts], axis=1)
-
-
-def _column(rows: Rows, name: str) -> Column:
-    if name not in rows.columns:
-        raise DataError(f'the rows have no column "{name}"', hint=f"they have {', '.join(list(rows.columns)[:12])}")
-    return rows.columns[name]
-
-
-def _numbers(column: Column, name: str, *, target: bool) -> Column:
-    if isinstance(column, Ragged):
-        return column
-    if column.dtype.kind in "OUS":
-        row, found = next(((i, v) for i, v in enumerate(column.astype(str)) if not _is_number(v)), (0, ""))
-        raise DataError(f'column "{name}" holds text ("{found}" in row {row + 1}), but numbers are needed')
-    return column if target or column.ndim > 1 else column[:, None]
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
-class Pipeline:
-    """The preprocessing of one feature: built, adapted to the training rows once, then applied to any rows."""
-
-    def __init__(self, feature: Feature, shape: Shape, path: str):
-        self.path = path
-        self.cells: list[Cell] = []
-        for index, layer in enumerate(feature.preprocess):
-            plan = Plan()
-            try:
-                shape = layer.build(plan, shape)
-            except ValueError as error:
-                raise RecipeError(f"{path}.preprocess[{index}] {type(layer).__name__}: {error}", code="shape") from None
-            cell = Cell(layer, plan, f"{path}/{index}", Clock(0), trainable=False)
-            self.cells.append(cell.eval())
-        self.shape = shape
-
-    def adapt(self, column: Column) -> None:
-        """Let every step that learns from data see the training rows, in order."""
-        for index, cell in enumerate(self.cells):
-            if not cell.layer.fitted or not cell.specs:
-                continue
-            chunks = (self._through(c, index).numpy() for c in _chunks(column))
-            shape = (None, *self._through(take(column, slice(0, 1)), index).shape[1:])
-            found = cell.layer.adapt(chunks, shape)
-            cell.load_state_dict({name: torch.as_tensor(value) for name, value in found.items()})
-
-    def state(self) -> dict[str, np.ndarray]:
-        """What was learned from the training rows."""
-        return {f"{i}/{k}": v.numpy().copy() for i, c in enumerate(self.cells) for k, v in c.state_dict().items()}
-
-    def load_state(self, state: dict[str, np.ndarray]) -> None:
-        """Take up what an earlier run learned; nothing is adapted again."""
-        for index, cell in enumerate(self.cells):
-            cell.load_state_dict({k: torch.as_tensor(state[f"{index}/{k}"]) for k in cell.state_dict()})
-
-    def _through(self, column: Column, stop: int | None = None) -> torch.Tensor:
-        cells = self.cells[:stop]
-        with torch.no_grad():
-            if isinstance(column, Ragged):
-                if not cells or not cells[0].layer.reads_ragged:
-                    first = type(cells[0].layer).__name__ if cells else "the model"
-                    raise DataError(
-                        f"{self.path}: rows have unequal lengths, which {first} can't read",
-                        hint="begin its preprocess with {PadSequences: {maxlen: 200}} or a multi_hot CategoryEncoding",
-                    )
-                offsets = torch.from_numpy(column.offsets)
-                value = cells[0].layer.ragged(cells[0], torch.from_numpy(column.values), offsets)
-                cells = cells[1:]
-            else:
-                value = torch.from_numpy(np.ascontiguousarray(column))
-                if value.dtype == torch.float64:
-                    value = value.float()
-            for cell in cells:
-                value = cell(value)
-        return value
-
-    def __call__(self, column: Column) -> torch.Tensor:
-        """The preprocessed rows."""
-        return self._through(column)
 
 
 def _chunks(column: Column) -> Iterator[Column]:
@@ -132,13 +33,14 @@ class Slot:
     """One feature of a set of rows, ready to be cut into batches."""
 
     def __init__(self, pipeline: Pipeline, column: Column, dtype: torch.dtype | None, device: torch.device):
+        column = pipeline.begin(column)
         self.pipeline, self.column, self.dtype, self.device = pipeline, column, dtype, device
         self.resident: torch.Tensor | None = None
         width = size(pipeline.shape[1:])
         raw = column.values.nbytes if isinstance(column, Ragged) else column.nbytes
         after = len(column) * (width or 0) * 4
         if width is not None and after <= min(RESIDENT_BYTES, max(64 << 20, 8 * raw)):
-            parts = [self._cast(pipeline(c)) for c in _chunks(column)]
+            parts = [self._cast(pipeline.rest(c)) for c in _chunks(column)]
             self.resident = torch.cat(parts) if parts else torch.zeros(0)
 
     def _cast(self, value: torch.Tensor) -> torch.Tensor:
@@ -151,7 +53,7 @@ class Slot:
     def rows(self, index: np.ndarray | slice) -> torch.Tensor:
         """The rows of `index`."""
         if self.resident is None:
-            return self._cast(self.pipeline(take(self.column, index)))
+            return self._cast(self.pipeline.rest(take(self.column, index)))
         if isinstance(index, slice):
             return self.resident[index]
         return self.resident.index_select(0, torch.from_numpy(index).to(self.device))

@@ -28,9 +28,9 @@ def final_figures(built: Built, training: Training, sets: Sets) -> dict[str, flo
     }
     for name, feed in parts.items():
         if feed is not None:
-            found = evaluate(built.network, feed, built.loss, built.metrics, size)
+            found = evaluate(built.network, feed, built.objective, size)
             figures |= {f"{name}.{k}": v for k, v in found.items()}
-    kinds = {str(m.name): snake_case(type(m).__name__) for m in built.metrics}
+    kinds = {str(m.name): snake_case(type(m).__name__) for m in built.objective.all_metrics}
     for name, values in training.history.items():
         known = [v for v in values if not math.isnan(v)]
         if known:

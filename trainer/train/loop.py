@@ -6,6 +6,7 @@ from a checkpoint goes on exactly as one that was never stopped.
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -19,14 +20,14 @@ import torch
 
 from trainer.callbacks.base import Callback
 from trainer.errors import EnvironmentFault
-from trainer.losses.base import Loss
-from trainer.metrics.base import Metric
 from trainer.model.network import Network
 from trainer.optimizers.updater import Updater
+from trainer.optimizers.updaters import Updaters
 from trainer.recipe.schema import Fit
+from trainer.runs.keras_config import model_config
 from trainer.streams import stream
 from trainer.train.feed import Batch, Feed
-from trainer.train.scoring import BatchLogs, Scores, evaluate, judge
+from trainer.train.scoring import BatchLogs, Objective, Scores, evaluate, judge
 
 
 class Progress(Protocol):
@@ -81,9 +82,8 @@ class Training:
     """One model in training; what callbacks are handed as `run`."""
 
     network: Network
-    loss: Loss
-    metrics: Sequence[Metric]
-    updater: Updater
+    objective: Objective
+    updater: Updater | Updaters
     callbacks: Sequence[Callback]
     fit: Fit
     seed: int
@@ -100,7 +100,7 @@ class Training:
         self.history: dict[str, list[float]] = {}
         self.history_epochs: list[int] = []
         self.mine = [SimpleNamespace() for _ in self.callbacks]
-        self.scores = Scores(self.metrics, self.train.x.device)
+        self.scores = Scores(self.objective, self.train.x.device)
         self.stop_reason = ""
         self.epoch_seconds: list[float] = []
         self.begun = False
@@ -132,6 +132,23 @@ class Training:
     def set_weights(self, weights: list[np.ndarray]) -> None:
         """Put weights back."""
         self.network.set_weights(weights)
+
+    def named_weights(self) -> dict[str, np.ndarray]:
+        """A copy of all weights by path."""
+        return {path: tensor.detach().cpu().numpy().copy() for _, path, tensor, _ in self.network.rows()}
+
+    @property
+    def iterations(self) -> int:
+        """The number of updates so far."""
+        return self.updater.iterations
+
+    def swap_averages(self) -> None:
+        """Exchange the weights with their moving averages."""
+        self.updater.swap()
+
+    def architecture(self) -> str:
+        """The model without its weights, as Keras's JSON."""
+        return json.dumps({"module": "keras", "registered_name": None, **model_config(self.network.graph)})
 
     def save(self, path: str, weights_only: bool = False) -> None:
         """Write the model to a path under the run directory."""
@@ -185,7 +202,10 @@ class Training:
         if not self.stop_reason and not (math.isfinite(logs["loss"]) and self._finite()):
             self._diverged(logs["loss"])
         if self.validation is not None and (self.epoch + 1) % self.fit.validation_freq == 0:
-            logs |= {f"val_{name}": value for name, value in self.validate().items()}
+            self._tell("on_test_begin")
+            judged = self.validate()
+            self._tell("on_test_end", judged)
+            logs |= {f"val_{name}": value for name, value in judged.items()}
         logs["learning_rate"] = self.learning_rate
         for name in {**dict.fromkeys(logs), **dict.fromkeys(self.history)}:
             # A name that comes late, or is left out in some epochs (validation_freq), keeps its place with NaN.
@@ -200,7 +220,7 @@ class Training:
         """Loss and metrics on the validation rows."""
         assert self.validation is not None
         size = self.fit.validation_batch_size or self.fit.batch_size
-        return evaluate(self.network, self.validation, self.loss, self.metrics, size, self.fit.validation_steps)
+        return evaluate(self.network, self.validation, self.objective, size, self.fit.validation_steps)
 
     def _steps(self) -> None:
         batch_ends = any(self._watch_batches)
@@ -229,11 +249,11 @@ class Training:
 
     def _step(self, batch: Batch) -> None:
         self.network.clock.step = self.epoch * self.steps + self.batch
-        judged = judge(self.network, self.loss, batch)
-        gradients = judged.gradients(self.updater.parameters)
+        judged = judge(self.network, self.objective.loss, batch, self.objective.weight)
+        gradients = judged.gradients(self.updater.parameters, self.updater.scale)
         with torch.no_grad():
             self.updater.apply(gradients)
-            self.scores.add(batch, judged.made, judged.value.detach())
+            self.scores.add(judged.batch, judged.made, judged.value.detach())
 
     def _finite(self) -> bool:
         """Whether every weight that moves is a number; the last update may have ended that after a finite loss."""
@@ -275,6 +295,7 @@ class Training:
             "optimizer": self.updater.state(),
             "scores": self.scores.state() if self.batch else {},
             "callbacks": {str(i): vars(my) for i, my in enumerate(self.mine)},
+            "states": {path: state.cpu().numpy().copy() for path, state in self.network.states().items()},
         }
 
     def load_state(self, saved: Mapping[str, Any]) -> None:
@@ -289,3 +310,5 @@ class Training:
             self.scores.load_state(saved["scores"])
         for i, my in enumerate(self.mine):
             vars(my).update(saved["callbacks"].get(str(i), {}))
+        for path, state in self.network.states().items():
+            state.copy_(torch.as_tensor(saved["states"][path]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,7 +71,12 @@ def part_off(recipe: Recipe, rows: Rows, part: Any, use: str) -> tuple[Rows, Row
 
 
 def class_numbers(y: np.ndarray) -> np.ndarray:
-    """Class of each row of a target: the position of the 1 in one-hot rows, else the rounded number (Keras's rule)."""
+    """Class of each row of a target: the position of the 1 in one-hot rows, else the rounded number (Keras's rule).
+
+    Classes that are texts still are numbered in alphabetical order.
+    """
+    if y.dtype.kind in "OUS":
+        return np.unique(y.reshape(len(y), -1)[:, 0].astype(str), return_inverse=True)[1].astype("int64")
     if y.ndim > 1 and y.shape[-1] > 1:
         return y.argmax(-1).reshape(len(y), -1)[:, 0]
     return np.rint(y.reshape(len(y), -1)[:, 0]).astype("int64")
@@ -82,10 +88,25 @@ def check_class_weight(asked: Any, y: np.ndarray) -> None:
     Raises:
         DataError: names the class.
     """
+    if y.dtype.kind in "OUS":
+        # Their numbers are known once the vocabulary is.
+        return
     unknown = sorted(set(asked) - set(class_numbers(y).tolist())) if isinstance(asked, dict) else []
     if unknown:
         message = f"class_weight names class {unknown[0]}, which no training row has"
         raise DataError(message, path=("fit", "class_weight"))
+
+
+def check_class_names(asked: Any, names: Sequence[str] | None) -> None:
+    """Refuse weights of classes that a target's vocabulary does not have.
+
+    Raises:
+        DataError: names the class.
+    """
+    unknown = sorted(n for n in asked if not 0 <= n < len(names)) if isinstance(asked, dict) and names else []
+    if unknown:
+        message = f"class_weight names class {unknown[0]}, but the target has {len(names or ())} classes"
+        raise DataError(message, path=("fit", "class_weight"), hint=f"they are {', '.join((names or ())[:8])}")
 
 
 def class_weights(asked: Any, y: np.ndarray) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,14 +18,31 @@ from trainer.train.feed import Batch, Feed
 FOLD_EVERY = 4096
 
 
+@dataclass(frozen=True)
+class Objective:
+    """What a model is judged by: the loss, and what is reported beside it."""
+
+    loss: Loss
+    metrics: Sequence[Metric] = ()
+    weighted_metrics: Sequence[Metric] = ()
+    "Metrics that heed the weights of rows."
+    weight: float = 1.0
+    "Factor of the loss; penalties stay as they are."
+
+    @property
+    def all_metrics(self) -> list[Metric]:
+        """The metrics, then the weighted ones."""
+        return [*self.metrics, *self.weighted_metrics]
+
+
 class Scores:
     """Running sums of the loss and of each metric over a phase; they can be saved in the middle of an epoch.
 
     Losses of steps are kept as they come and summed (in float64) when somebody looks, so a step costs nothing here.
     """
 
-    def __init__(self, metrics: Sequence[Metric], device: torch.device):
-        self.metrics = metrics
+    def __init__(self, objective: Objective, device: torch.device):
+        self.metrics, self._plain = objective.all_metrics, len(objective.metrics)
         self.device = device
         self.reset()
 
@@ -43,8 +61,8 @@ class Scores:
         self._sizes.append(batch.x.shape[0])
         if len(self._losses) >= FOLD_EVERY:
             self._fold()
-        for metric, state in zip(self.metrics, self.states, strict=True):
-            metric.update(state, batch.y, y_pred, mask=made.mask)
+        for index, (metric, state) in enumerate(zip(self.metrics, self.states, strict=True)):
+            metric.update(state, batch.y, y_pred, None if index < self._plain else batch.weight, made.mask)
 
     def _fold(self) -> None:
         if not self._losses:
@@ -131,47 +149,61 @@ class Judged(NamedTuple):
     "Where going back begins: the loss, or the scores before a last activation that the loss joins."
     seeds: list[torch.Tensor]
     "Gradients of the loss with respect to the roots."
+    batch: Batch
+    "The batch as the loss saw it: with mixed targets, where layers mixed the rows."
 
-    def gradients(self, parameters: Sequence[torch.Tensor]) -> tuple[torch.Tensor | None, ...]:
-        """Of the loss, for each parameter; None where it does not depend on one."""
-        return gradients(self.roots, self.seeds, parameters)
+    def gradients(self, parameters: Sequence[torch.Tensor], scale: float = 1.0) -> tuple[torch.Tensor | None, ...]:
+        """Of `scale` times the loss, for each parameter; None where it does not depend on one."""
+        seeds = self.seeds if scale == 1.0 else [seed * scale for seed in self.seeds]
+        return gradients(self.roots, seeds, parameters)
 
 
-def judge(network: Network, loss: Loss, batch: Batch) -> Judged:
-    """Let the network see a batch and the loss see what it made."""
+def judge(network: Network, loss: Loss, batch: Batch, weight: float = 1.0) -> Judged:
+    """Let the network see a batch and the loss, times `weight`, see what it made."""
     made = network.run(batch.x)
+    batch = followed(batch, made)
     scores = made.scores if torch.is_grad_enabled() and loss.joins(network.ends_in) else None
     joined = None
     if scores is not None and batch.weight is None and made.mask is None:
         joined = loss.value_and_slope(batch.y, made.output)
     value = joined[0] if joined else loss(batch.y, made.output, batch.weight, made.mask, scores)
+    if weight != 1.0:
+        value, joined = value * weight, joined and (joined[0], joined[1] * weight)
     penalties = (*network.penalties(), *made.penalties)
     extra = sum(penalties[1:], penalties[0]) if penalties else None
     total = value if extra is None else value + extra
     if joined is None or scores is None:
-        return Judged(total, made, [total], [torch.ones_like(total)])
+        return Judged(total, made, [total], [torch.ones_like(total)], batch)
     if extra is None or not extra.requires_grad:
-        return Judged(total, made, [scores], [joined[1]])
-    return Judged(total, made, [scores, extra], [joined[1], torch.ones_like(extra)])
+        return Judged(total, made, [scores], [joined[1]], batch)
+    return Judged(total, made, [scores, extra], [joined[1], torch.ones_like(extra)], batch)
+
+
+def followed(batch: Batch, made: Made) -> Batch:
+    """The batch with targets and weights mixed as the network mixed the rows; as it is when it mixed none."""
+    y, weight = batch.y, batch.weight
+    for blend in made.mixings:
+        y = blend(y)
+        weight = None if weight is None else blend(weight)
+    return Batch(batch.x, y, weight) if made.mixings else batch
 
 
 def evaluate(
     network: Network,
     feed: Feed,
-    loss: Loss,
-    metrics: Sequence[Metric],
+    objective: Objective,
     batch_size: int,
     steps: int | None = None,
     keep: list[np.ndarray] | None = None,
 ) -> dict[str, float]:
     """Loss and metrics over rows in their order, in inference mode; the outputs of each batch go to `keep`."""
-    scores = Scores(metrics, feed.x.device)
+    scores = Scores(objective, feed.x.device)
     was = network.training
     network.eval()
     with torch.inference_mode():
         for batch in feed.batches(batch_size, stop=None if steps is None else min(steps, feed.steps(batch_size))):
-            judged = judge(network, loss, batch)
-            scores.add(batch, judged.made, judged.value)
+            judged = judge(network, objective.loss, batch, objective.weight)
+            scores.add(judged.batch, judged.made, judged.value)
             if keep is not None:
                 keep.append(judged.made.output.cpu().numpy())
     network.train(was)
@@ -179,7 +211,11 @@ def evaluate(
 
 
 def predict(network: Network, slot: Any, batch_size: int = 256, until: int | None = None) -> np.ndarray:
-    """Outputs for rows in their order, in inference mode; `until` asks for another tensor of the graph."""
+    """Outputs for rows in their order, in inference mode; `until` asks for another tensor of the graph.
+
+    A network with stateful layers has a batch size of its own.
+    """
+    batch_size = network.batch_size or batch_size
     was = network.training
     network.eval()
     parts = []

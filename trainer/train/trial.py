@@ -23,8 +23,6 @@ def trial(loaded: Loaded, options: Options, folder: Path | None) -> dict[str, An
     set_threads(step_work(built.graph, recipe.fit.batch_size))
     feed = built.training_feed(sets.train)
     once = recipe.fit.model_copy(update={"epochs": recipe.fit.initial_epoch + 1, "steps_per_epoch": 1})
-    training = Training(
-        built.network, built.loss, built.metrics, built.updater(), (), once, recipe.seed, feed, None, Path()
-    )
+    training = Training(built.network, built.objective, built.updater(), (), once, recipe.seed, feed, None, Path())
     history = training.run()
     return {"loss": history["loss"][0], "parameters": summarize(built.graph).parameters, "rows": len(feed)}

@@ -24,6 +24,7 @@ from trainer.train.devices import choose_device, set_threads
 from trainer.train.feed import Slot, input_dtype
 from trainer.train.identity import check_data, source_folder
 from trainer.train.job import reloaded
+from trainer.train.raw import RawColumns
 from trainer.train.rows import Sets, divide
 from trainer.train.scoring import predict
 from trainer.train.state import load_weights, state_of
@@ -173,6 +174,9 @@ def _read_input(run: OpenRun, source: str, text: bytes) -> Column:
         return _shaped(read_idx(Path(source)), source, raw)
     if text[:6] == b"\x93NUMPY" or text[:2] == b"PK":
         return _from_arrays(text, source, feature, raw)
+    columns = RawColumns.of(feature, run.sets.train, run.recipe.dataset.source)
+    if columns is not None:
+        return columns.read(source, text)
     if source.endswith((".jsonl", ".json", ".ndjson")) or text.lstrip()[:1] in (b"[", b"{"):
         return _from_json_lines(text, source, feature, raw)
     return _from_csv(text, source, feature, raw)
@@ -201,7 +205,7 @@ def _shaped(array: np.ndarray, source: str, raw: tuple[int, ...] | None) -> Colu
         return Ragged.of(list(array))
     if tuple(array.shape[1:]) == raw:
         return array
-    if array.ndim == 2 and array.shape[1] == size(raw):
+    if (array.ndim == 2 and array.shape[1] == size(raw)) or (array.ndim == 1 and size(raw) == 1):
         return array.reshape(len(array), *raw)
     raise DataError(f"{source}: expected rows of shape {raw}, found {tuple(array.shape[1:])}")
 

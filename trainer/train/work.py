@@ -130,8 +130,7 @@ class Job:
         validation = built.feed(sets.validation) if sets.validation is not None else None
         training = Training(
             built.network,
-            built.loss,
-            built.metrics,
+            built.objective,
             built.updater(),
             recipe.callbacks,
             recipe.fit,
@@ -229,9 +228,12 @@ class Job:
             "preprocessing": built.preprocessing(),
             "training": training.state() if training is not None else None,
         }
-        return model_bytes(
-            built.network, training_config(built.recipe.compile.optimizer, built.loss, built.metrics), state
+        asked, weighted = built.recipe.compile, built.objective.weighted_metrics
+        weights = None if asked.loss_weights is None else [asked.loss_weights]
+        described = training_config(
+            asked.optimizer, built.loss, built.objective.metrics, weighted_metrics=weighted, loss_weights=weights
         )
+        return model_bytes(built.network, described, state)
 
     def _save_model(self, built: Built, path: str, weights_only: bool) -> None:
         data = weights_bytes(built.network) if weights_only else self._model_bytes(built, None)

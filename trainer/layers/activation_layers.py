@@ -1,0 +1,174 @@
+"""Activations that have options or weights, as layers: ReLU, LeakyReLU, PReLU, ELU and Softmax."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+from trainer.activations.base import Activation
+from trainer.activations.vector import Softmax as SoftmaxFunction
+from trainer.constraints.base import Constraint
+from trainer.errors import RecipeError
+from trainer.initializers.base import Initializer
+from trainer.initializers.constant import Zeros
+from trainer.layers.base import Layer, Plan, Weights
+from trainer.layers.normalization import Axes, places
+from trainer.lazy import F, torch
+from trainer.options import Float, NonNegativeFloat, ints
+from trainer.regularizers.base import Regularizer
+from trainer.shapes import Shape, text
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SharedAxes = Annotated[tuple[int, ...], ints()]
+
+
+class ReLU(Layer):
+    """x from `threshold` on, at most `max_value`; negative_slope * (x - threshold) below it.
+
+    https://keras.io/api/layers/activation_layers/relu/
+
+    Shape: (batch, ...) -> (batch, ...)
+    """
+
+    max_value: NonNegativeFloat | None = None
+    "The largest output; no limit when null."
+    negative_slope: NonNegativeFloat = 0.0
+    "Slope below the threshold."
+    threshold: NonNegativeFloat = 0.0
+    "Where the output begins to follow x."
+
+    supports_masking = True
+
+    def forward(self, w: Weights, x: Tensor) -> Tensor:
+        if self.threshold == 0 and self.max_value is None:
+            return F.leaky_relu(x, self.negative_slope) if self.negative_slope else torch.relu(x)
+        y = x.masked_fill(x <= self.threshold, 0) if self.threshold else torch.relu(x)
+        if self.max_value is not None:
+            y = y.clamp(0, self.max_value)
+        return y - self.negative_slope * torch.relu(self.threshold - x) if self.negative_slope else y
+
+
+class LeakyReLU(Layer):
+    """x where x > 0, else negative_slope * x (Maas et al., 2013).
+
+    https://keras.io/api/layers/activation_layers/leaky_relu/
+
+    Shape: (batch, ...) -> (batch, ...)
+    """
+
+    negative_slope: NonNegativeFloat = 0.3
+    "Slope below zero."
+
+    supports_masking = True
+
+    def forward(self, w: Weights, x: Tensor) -> Tensor:
+        return F.leaky_relu(x, self.negative_slope)
+
+
+class PReLU(Layer):
+    """x where x > 0, else alpha * x, with an alpha for each entry that training finds (He et al., 2015).
+
+    https://arxiv.org/abs/1502.01852, https://keras.io/api/layers/activation_layers/prelu/
+
+    Shape: (batch, ...) -> (batch, ...)
+    """
+
+    alpha_initializer: Initializer = Zeros()
+    "First values of alpha."
+    alpha_regularizer: Regularizer | None = None
+    "Penalty on alpha."
+    alpha_constraint: Constraint | None = None
+    "Projection of alpha after each update."
+    shared_axes: SharedAxes | None = None
+    "Axes along which one alpha serves all entries, counted with the batch as 0: [1, 2] gives one for each channel."
+
+    supports_masking = True
+
+    def build(self, plan: Plan, shape: Shape) -> Shape:
+        shared = self.shared_axes or ()
+        beyond = [a for a in shared if a >= len(shape)]
+        if beyond:
+            raise ValueError(f"expected shared_axes of the input {text(shape)}, found {beyond[0]}")
+        sizes = tuple(1 if a in shared else n for a, n in enumerate(shape) if a)
+        if None in sizes:
+            raise ValueError(f"alpha needs known sizes, found {text(sizes)}; name the unknown axis in shared_axes")
+        plan.weight(
+            "alpha",
+            sizes,
+            self.alpha_initializer,
+            regularizer=self.alpha_regularizer,
+            constraint=self.alpha_constraint,
+        )
+        return shape
+
+    def forward(self, w: Weights, x: Tensor) -> Tensor:
+        return torch.relu(x) - w.alpha * torch.relu(-x)
+
+
+class ELU(Layer):
+    """x where x > 0, else alpha * (exp(x) - 1) (Clevert et al., 2016, https://arxiv.org/abs/1511.07289).
+
+    https://keras.io/api/layers/activation_layers/elu/
+
+    Shape: (batch, ...) -> (batch, ...)
+    """
+
+    alpha: Float = 1.0
+    "The output tends to -alpha far below zero."
+
+    supports_masking = True
+
+    def forward(self, w: Weights, x: Tensor) -> Tensor:
+        return F.elu(x, self.alpha)
+
+
+class Softmax(Layer):
+    """exp(x) / sum(exp(x)) along one or more axes: values that sum to 1. Masked entries become 0 and count for nothing.
+
+    https://keras.io/api/layers/activation_layers/softmax/
+
+    Shape: (batch, ...) -> (batch, ...)
+    """
+
+    axis: Axes = -1
+    "The axis, or list of axes, along which the sum is taken."
+
+    takes_mask = True
+    supports_masking = True
+
+    @property
+    def activation(self) -> Activation | None:
+        """The function of the same name, for checks of the loss; None over other axes."""
+        return SoftmaxFunction() if self.axis in (-1, (-1,)) else None
+
+    def build(self, plan: Plan, shape: Shape) -> Shape:
+        places(self.axis, shape)
+        return shape
+
+    def forward(self, w: Weights, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """
+        Raises:
+            RecipeError: a mask that does not broadcast to the input.
+        """
+        axes = places(self.axis, tuple(x.shape))
+        if mask is not None:
+            _broadcasts(mask, x)
+        return masked_softmax(x, axes, mask)
+
+
+def masked_softmax(x: Tensor, axes: list[int], mask: Tensor | None) -> Tensor:
+    """Softmax over `axes` of the entries where the mask is true; zeros elsewhere, and where none is."""
+    if mask is not None:
+        x = x.masked_fill(~mask, -3e4 if x.dtype == torch.float16 else -1e9)
+    y = torch.softmax(x, axes[0]) if len(axes) == 1 else torch.exp(x - torch.logsumexp(x, axes, keepdim=True))
+    return y if mask is None else y.masked_fill(~mask, 0)
+
+
+def _broadcasts(mask: Tensor, x: Tensor) -> None:
+    pairs = zip(reversed(mask.shape), reversed(x.shape), strict=False)
+    if mask.dim() > x.dim() or any(m not in (1, n) for m, n in pairs):
+        raise RecipeError(
+            f"Softmax: expected a mask that fits the input {text(tuple(x.shape))}, found {text(tuple(mask.shape))}",
+            hint="a mask of time steps fits scores (batch, time); turn it off otherwise (mask_zero: false)",
+        )
