@@ -14,6 +14,8 @@ from trainer.train.devices import settings_kept
 os.environ["KERAS_BACKEND"] = "torch"
 os.environ.setdefault("TRAINER_DATA", "")
 
+pytest_plugins = ["tests.parity.census"]
+
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import keras  # noqa: F401  (its own import warns; tests run with warnings as errors)

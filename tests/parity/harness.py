@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import torch
 
+from tests.parity.census import held
 from trainer.layers.base import Layer, Plan
 from trainer.model.network import Cell, Clock
 
@@ -46,6 +47,7 @@ def twin_of(layer: Layer, shape: tuple[int | None, ...]) -> keras.layers.Layer:
     """The real Keras layer made from our config, built for `shape`."""
     twin = keras.layers.deserialize(layer.to_keras())
     twin.build(shape)
+    held(layer, shape)
     return twin
 
 

@@ -197,7 +197,7 @@ def test_ragged_rows_are_encoded_one_by_one(mode: str, seed: int) -> None:
     lists, column = ragged(seed, most=[0, 1, 5, 40][seed % 4], tokens=9)
     cell, shape = cell_of({"CategoryEncoding": {"num_tokens": 9, "output_mode": mode}}, (None, None))
     assert shape == (None, 9)
-    out = cell.layer.ragged(cell, torch.from_numpy(column.values), torch.from_numpy(column.offsets))
+    out = cell.layer.forward_ragged(cell, torch.from_numpy(column.values), torch.from_numpy(column.offsets))
     theirs = keras.layers.CategoryEncoding(9, output_mode=mode)
     expected = [theirs(np.array([ids])).numpy()[0] if ids else np.zeros(9) for ids in lists]
     close(out, np.stack(expected).astype("float32"), "rows")
@@ -206,7 +206,7 @@ def test_ragged_rows_are_encoded_one_by_one(mode: str, seed: int) -> None:
 def test_a_thousand_words_a_row() -> None:
     _, column = ragged(1, most=240, tokens=10_000, count=512)
     cell, _ = cell_of({"CategoryEncoding": {"num_tokens": 10_000}}, (None, None))
-    out = cell.layer.ragged(cell, torch.from_numpy(column.values), torch.from_numpy(column.offsets))
+    out = cell.layer.forward_ragged(cell, torch.from_numpy(column.values), torch.from_numpy(column.offsets))
     assert out.shape == (512, 10_000)
     assert out.sum(1).tolist() == [len(set(column[i].tolist())) for i in range(512)]
 
@@ -232,7 +232,7 @@ def test_ragged_ids_out_of_range() -> None:
     column = Ragged.of([[0, 1], [], [2], [3, 8, 9]])
     cell, _ = cell_of({"CategoryEncoding": {"num_tokens": 5}}, (None, None))
     with pytest.raises(DataError, match=r"found 8 in row 3 of the batch") as caught:
-        cell.layer.ragged(cell, torch.from_numpy(column.values), torch.from_numpy(column.offsets))
+        cell.layer.forward_ragged(cell, torch.from_numpy(column.values), torch.from_numpy(column.offsets))
     assert "num_tokens: 9" in caught.value.problems[0].hint
 
 
@@ -258,7 +258,7 @@ def test_pad_sequences(padding: Any, truncating: Any, maxlen: int, most: int) ->
     options = {"maxlen": maxlen, "padding": padding, "truncating": truncating, "value": -1}
     cell, shape = cell_of({"PadSequences": options}, (None, None))
     assert shape == (None, maxlen)
-    out = cell.layer.ragged(cell, torch.from_numpy(column.values), torch.from_numpy(column.offsets))
+    out = cell.layer.forward_ragged(cell, torch.from_numpy(column.values), torch.from_numpy(column.offsets))
     assert out.dtype is torch.int64
     close(out, keras.utils.pad_sequences(lists, **options), "rows")
 

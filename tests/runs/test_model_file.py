@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from keras.src.legacy.saving.legacy_h5_format import load_attributes_from_hdf5_group
 
+from tests.parity.optimizers import WRAPPERS
 from tests.train.recipes import DIGITS, trained
 from trainer.errors import RunError
 from trainer.layers.base import Layer
@@ -24,6 +25,7 @@ from trainer.model.graph import chain
 from trainer.model.network import Network
 from trainer.optimizers.base import Optimizer
 from trainer.optimizers.updater import Updater
+from trainer.optimizers.updaters import Updaters, updater_of
 from trainer.runs.directory import RunDirectory
 from trainer.runs.model_file import HEADER_LIMIT, model_bytes, read_model, weights_bytes
 from trainer.runs.packing import pack, unpack
@@ -127,13 +129,14 @@ def test_a_state_that_reads_as_a_mark(key: str) -> None:
 def test_state_of_every_optimizer(name: str) -> None:
     """Two steps, the file, two more: the same bits as four steps."""
 
-    def fresh() -> tuple[Network, Updater]:
+    def fresh() -> tuple[Network, Updater | Updaters]:
         made = network([{"Dense": {"units": 3}}, {"Dense": {"units": 2}}], (4,))
         rows = [r for r in made.rows() if r[3]]
         weights = [(spec, tensor) for spec, _, tensor, _ in rows]
-        return made, Updater(Optimizer.parse(name), weights, [path for _, path, _, _ in rows])
+        optimizer = Optimizer.parse({name: WRAPPERS.get(name, {})})
+        return made, updater_of(optimizer, weights, [path for _, path, _, _ in rows])
 
-    def step(made: Network, updater: Updater, number: int) -> None:
+    def step(made: Network, updater: Updater | Updaters, number: int) -> None:
         x = torch.from_numpy(np.random.default_rng(number).normal(size=(8, 4)).astype("float32"))
         loss = made(x).square().sum()
         with torch.no_grad():

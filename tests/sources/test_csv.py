@@ -59,6 +59,10 @@ FORMS: dict[str, tuple[bytes, dict[str, Any], dict[str, list[Any]]]] = {
     "letters of every alphabet": ("имя,値\n1,漢\n".encode(), {}, {"имя": [1], "値": ["漢"]}),
     "a column without a name": (b"a,\n1,2\n", {}, {"a": [1], "": [2]}),
     "many quoted line ends": (b'a\n' + b'"x\n\n,y"\n' * 300_000, {}, {"a": ["x\n\n,y"] * 300_000}),
+    "spaces around texts": (b"a, b\n x ,1\ny, 2\n", {}, {"a": ["x", "y"], "b": [1, 2]}),
+    "spaces that are kept": (b"a\n x \ny\n", {"strip": False}, {"a": [" x ", "y"]}),
+    "a mark among texts is the empty text": (b"a,b\nx,1\n ?,2\n", {"missing": "?"}, {"a": ["x", ""], "b": [1, 2]}),
+    "empty texts that are named": (b"a,b\nx,1\n,2\n", {"missing": ""}, {"a": ["x", ""], "b": [1, 2]}),
     "integers to fractions late": (b"a\n" + b"1\n" * 300_000 + b"1.5\n", {}, {"a": [1.0] * 300_000 + [1.5]}),
 }  # fmt: skip
 
@@ -108,6 +112,8 @@ BAD: dict[str, tuple[bytes | str, dict[str, Any], list[str]]] = {
     "no value in text": (b'a,b\nx,2\n"",3\n', {}, ['rows.csv:3: column "a" has no value']),
     "no value behind a quoted line end": (b'a,b\n"x\ny",2\nz,\n', {}, ['rows.csv:4: column "b" has no value']),
     "a missing mark": (b"a,b\n1,2\n?,3\n", {"missing": "?"}, ['rows.csv:3: column "a" has no value']),
+    "a mark in spaces among numbers": (NUMBERS + " ?,3\n", {"missing": "?"}, ['rows.csv:32: column "a" has no value']),
+    "an empty text beside a mark": (b"a,b\nx,2\n?,3\n,4\n", {"missing": "?"}, ['rows.csv:4: column "a" has no value']),
     "a missing mark of two": (b"a\n1\n-\n", {"missing": ["?", "-"]}, ['rows.csv:3: column "a" has no value']),
     "nothing at all": (b"a,b\n1,\n2,\n", {}, ['rows.csv:2: column "b" has no value']),
     "NaN": (b"a\n1.5\nnan\n", {}, ['rows.csv:3: column "a" holds nan, which is no finite number']),
