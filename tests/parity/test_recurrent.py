@@ -16,6 +16,7 @@ from tests.parity.harness import cell_of, close, hold_layer, twin_of
 from trainer.declare import problems_of
 from trainer.layers.base import Layer, Plan
 from trainer.layers.recurrent import Recurrent
+from trainer.layers.recurrent_kernels import has_onednn, is_fused, whole_sequence
 from trainer.model.graph import chain, parameters
 from trainer.model.network import Cell, Network
 from trainer.optimizers.base import Optimizer
@@ -92,7 +93,7 @@ FUSED: list[dict[str, Any]] = [
 def gradients(cell: Cell, out: torch.Tensor, x: torch.Tensor) -> list[torch.Tensor]:
     pull = torch.from_numpy(np.random.default_rng(2).normal(size=tuple(out.shape)))
     wanted = [*cell.parameters(), *([x] if x.requires_grad else [])]
-    return list(torch.autograd.grad((out * pull).sum(), wanted))
+    return list(torch.autograd.grad((out * pull).sum(), wanted, retain_graph=True))
 
 
 @pytest.mark.parametrize("spec", FUSED, ids=str)
@@ -115,6 +116,34 @@ def test_both_paths_give_equal_numbers(spec: dict[str, Any], kind: str | None, e
     close(fused, loop, "output", 1e-13)
     for ours, plain in zip(gradients(cell, fused, x), gradients(cell, loop, x), strict=True):
         close(ours, plain, "gradient", 1e-12)
+
+
+@pytest.mark.skipif(not has_onednn(), reason="torch has no LSTM of oneDNN here")
+@pytest.mark.parametrize("started", [False, True])
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("every", [False, True])
+def test_the_kernel_of_torch_gives_equal_numbers(every: bool, bias: bool, started: bool) -> None:
+    """The one kernel, the whole-sequence form and the loop, from zero or from given states, in float32."""
+    cell, _ = cell_of({"LSTM": {"units": 5, "return_sequences": every, "use_bias": bias}}, (None, 30, 3))
+    layer, x = recurrent(cell), torch.from_numpy(rows((7, 30, 3))).requires_grad_()
+    start = tuple(torch.from_numpy(rows((7, 5), n)) for n in (2, 3)) if started else None
+    kind = layer.recurrence()
+    assert kind is not None
+    assert is_fused(kind, x, None)
+    assert not is_fused(kind, x, torch.ones(7, 30, dtype=torch.bool))
+    assert not is_fused(kind, x.double(), None)
+    fast, states = layer.through(cell, x, None, start, every, True)
+    slow, expected = layer.loop(cell, x, None, start=start, every=every)
+    forms = [(slow, expected)]
+    if not started:
+        whole = whole_sequence(kind, x, None, every, cell.kernel, cell.recurrent_kernel, cell.bias)
+        forms.append((whole, ()))
+    for out, last in forms:
+        close(fast, out, "output", 1e-6)
+        for a, b in zip(states, last, strict=False):
+            close(a, b, "state", 1e-6)
+        for a, b in zip(gradients(cell, fast, x), gradients(cell, out, x), strict=True):
+            close(a, b, "gradient", 2e-6)
 
 
 @pytest.mark.parametrize("spec", FUSED[:5], ids=str)

@@ -19,6 +19,7 @@ from tests.parity.several import several_of
 from trainer.declare import problems_of
 from trainer.layers import recurrent_steps
 from trainer.layers.base import Layer, Plan
+from trainer.layers.recurrent_kernels import has_onednn
 
 CELLS = ["SimpleRNNCell", "LSTMCell", "GRUCell"]
 CARRIED = {"SimpleRNNCell": 1, "LSTMCell": 2, "GRUCell": 1}
@@ -139,23 +140,22 @@ def test_one_step_equals_keras(seed: int) -> None:
 
 @pytest.mark.parametrize("name", ["SimpleRNN", "LSTM", "GRU"])
 def test_rnn_over_a_cell_is_the_layer(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And as fast: whole sequences go through the same kernel, stacks cell by cell."""
-    calls = []
-    whole = recurrent_steps.whole_sequence
-    monkeypatch.setattr(recurrent_steps, "whole_sequence", lambda *a: (calls.append(1), whole(*a))[1])
+    """And as fast: nothing goes step by step, stacks neither."""
+    slow = []
+    loop = recurrent_steps.Stepping.loop
+    monkeypatch.setattr(recurrent_steps.Stepping, "loop", lambda *a: (slow.append(1), loop(*a))[1])
     layer, _ = cell_of({name: {"units": 4, "return_sequences": True}}, (None, 6, 3))
     over, _ = cell_of({"RNN": {"cell": {f"{name}Cell": {"units": 4}}, "return_sequences": True}}, (None, 6, 3))
     for key, tensor in named(over).items():
         tensor.data.copy_(named(layer)[key])
     x = torch.from_numpy(normal(1, 5, 6, 3))
     assert torch.equal(layer(x), over(x))
-    assert len(calls) == 2
     stack, _ = cell_of({"RNN": {"cell": [{f"{name}Cell": {"units": 4}}] * 3}}, (None, 6, 3))
     stack(x)
-    assert len(calls) == 5
+    assert not slow
     first, *_ = cell_of({"RNN": {"cell": {f"{name}Cell": {"units": 4}}, "return_state": True}}, (None, 6, 3))
     first(x)
-    assert len(calls) == (5 if name == "LSTM" else 6)
+    assert len(slow) == (name == "LSTM" and not has_onednn())
 
 
 @pytest.mark.parametrize("name", CELLS)

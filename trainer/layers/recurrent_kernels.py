@@ -35,17 +35,19 @@ class Recurrence:
 
     forward: Callable[..., tuple[Tensor, Saved]]
     backward: Callable[..., tuple[Tensor, Tensor, Tensor, Tensor | None]]
-    fused: Callable[[Tensor, bool, Tensor, Tensor, Tensor | None], Tensor] | None = None
-    "The layer as one kernel of torch's, where oneDNN has one; for sequences without a mask."
+    fused: Callable[..., tuple[Tensor, tuple[Tensor, ...]]] | None = None
+    "The layer as one kernel of torch's: (outputs of all steps, last states) of (x, start, the weights)."
 
 
-def _is_fast(x: Tensor) -> bool:
-    """Whether torch hands whole sequences to oneDNN: float32 on x86 processors, and not an empty batch."""
-    return x.device.type == "cpu" and x.dtype == torch.float32 and x.numel() > 0 and _has_onednn()
+def is_fused(kind: Recurrence, x: Tensor, mask: Tensor | None) -> bool:
+    """Whether torch has the layer as one kernel here: oneDNN's, for float32 without a mask on x86 processors."""
+    here = mask is None and x.device.type == "cpu" and x.dtype == torch.float32 and x.numel() > 0
+    return here and kind.fused is not None and has_onednn()
 
 
 @functools.cache
-def _has_onednn() -> bool:
+def has_onednn() -> bool:
+    """Whether this torch computes with oneDNN on this processor."""
     return torch.backends.mkldnn.is_available() and platform.machine().lower() in ("x86_64", "amd64")
 
 
@@ -59,8 +61,6 @@ def whole_sequence(
     bias: Tensor | None,
 ) -> Tensor:
     """States of every step (batch, time, units), or the last one (batch, units), for x (batch, time, features)."""
-    if mask is None and kind.fused is not None and _is_fast(x):
-        return kind.fused(x, every, kernel, recurrent, bias)
     return _function().apply(kind, every, mask, x, kernel, recurrent, bias)
 
 
@@ -216,13 +216,16 @@ def _lstm_backward(saved: Saved, last: Tensor, arriving: Tensor | None, wants_x:
     return input_gradient(rows, delta, wants_x), gate_columns(d_kernel, _LSTM), gate_columns(d_own, _LSTM), d_bias
 
 
-def _lstm_fused(x: Tensor, every: bool, kernel: Tensor, recurrent: Tensor, bias: Tensor | None) -> Tensor:
+def _lstm_fused(
+    x: Tensor, start: Sequence[Tensor] | None, kernel: Tensor, recurrent: Tensor, bias: Tensor | None
+) -> tuple[Tensor, tuple[Tensor, ...]]:
     """torch has the gates in Keras's order, and a second bias, which stays at zero."""
-    start = x.new_zeros(1, len(x), len(recurrent))
+    zeros = x.new_zeros(1, len(x), len(recurrent))
+    first = (zeros, zeros) if start is None else tuple(s.unsqueeze(0) for s in start)
     biases = [] if bias is None else [bias, torch.zeros_like(bias)]
     weights = [kernel.t(), recurrent.t(), *biases]
-    states, last, _ = torch.lstm(x, (start, start), weights, bias is not None, 1, 0.0, True, False, True)
-    return states if every else last[0]
+    outputs, *last = torch.lstm(x, first, weights, bias is not None, 1, 0.0, True, False, True)
+    return outputs, tuple(s[0] for s in last)
 
 
 LSTM = Recurrence(_lstm_forward, _lstm_backward, _lstm_fused)

@@ -13,7 +13,7 @@ from trainer.initializers.constant import Zeros
 from trainer.initializers.random import Orthogonal
 from trainer.initializers.variance import GlorotUniform
 from trainer.layers.base import Layer, Plan, Weights
-from trainer.layers.recurrent_kernels import Recurrence, whole_sequence
+from trainer.layers.recurrent_kernels import Recurrence, is_fused, whole_sequence
 from trainer.lazy import torch
 from trainer.options import Bool, Int, PositiveInt, ProperFraction
 from trainer.regularizers.base import Regularizer
@@ -194,13 +194,18 @@ class Stepping(Gates, abstract=True):
     ) -> tuple[Tensor, States]:
         """(outputs of all steps or of the last one, last states if `final`) for a sequence (batch, time, features)."""
         drops, kind = self.drops(w, x), self.recurrence()
-        gated = drops.state or len(drops.inputs) > 1
-        # The whole-sequence forms begin at zero and give back the first of the states alone.
-        if kind is None or gated or start is not None or (final and self.carried > 1):
+        if kind is None or drops.state or len(drops.inputs) > 1:
             return self.loop(w, x, mask, drops, start, every)
-        if drops.inputs:
-            x = x * drops.inputs[0].unsqueeze(1)
-        out = whole_sequence(kind, x, mask, every, w.kernel, w.recurrent_kernel, w.bias)
+        weights = (w.kernel, w.recurrent_kernel, w.bias)
+        dropped = x * drops.inputs[0].unsqueeze(1) if drops.inputs else x
+        if is_fused(kind, x, mask):
+            assert kind.fused is not None
+            outputs, last = kind.fused(dropped, start, *weights)
+            return outputs if every else last[0], last
+        # The other whole-sequence forms begin at zero and give back the first of the states alone.
+        if start is not None or (final and self.carried > 1):
+            return self.loop(w, x, mask, drops, start, every)
+        out = whole_sequence(kind, dropped, mask, every, *weights)
         return out, ((out[:, -1] if every else out,) if final else ())
 
     def loop(
