@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from keras.src.losses import loss
 
 from tests.parity.fitting import hold_history
 from tests.train.recipes import loaded
@@ -41,11 +43,21 @@ CASES = {
     "only-weighted": (SPARSE, "weighted_metrics: [acc, {SparseTopKCategoricalAccuracy: {k: 2}}]", ROWS),
     "logits": (LOGITS, "metrics: [accuracy], weighted_metrics: [{SparseCategoricalAccuracy: {name: hits}}]", ROWS),
     "ignored-class": (IGNORING, BOTH, ROWS),
-    "smooth": (SMOOTH, "metrics: [accuracy], weighted_metrics: [categorical_accuracy, cosine_similarity, kl_divergence]", ROWS),
+    "smooth": (
+        SMOOTH,
+        "metrics: [accuracy], weighted_metrics: [categorical_accuracy, cosine_similarity, kl_divergence]",
+        ROWS,
+    ),
     "flags": (FLAG, "metrics: [AUC, Precision], weighted_metrics: [AUC, Precision, Recall, accuracy]", ROWS),
     "flags-smooth": (FLAG_SMOOTH, "weighted_metrics: [{BinaryAccuracy: {threshold: 0.0}}]", f"{ROWS}, {CLASSES}"),
     "values": (VALUE, "metrics: [mae], weighted_metrics: [mae, mse, root_mean_squared_error, R2Score]", ROWS),
     "series": (SERIES, "metrics: [mse], weighted_metrics: [mse]", ROWS),
+    "series-steps": (SERIES, "metrics: [mse], weighted_metrics: [mse, cosine_similarity]", "sample_weight: steps"),
+    "series-steps-sum": (
+        (*SERIES[:2], "{MeanAbsoluteError: {reduction: mean_with_sample_weight}}"),
+        "weighted_metrics: [mae]",
+        "sample_weight: steps",
+    ),
     "sum": ((*VALUE[:2], "{MeanSquaredError: {reduction: sum}}"), "weighted_metrics: [mae]", ROWS),
     "mean-of-weights": (
         (*VALUE[:2], "{Huber: {reduction: mean_with_sample_weight}}"),
@@ -57,6 +69,17 @@ CASES = {
     "loss-weight-rows": (LOGITS, "loss_weights: 3, weighted_metrics: [accuracy]", f"{ROWS}, {CLASSES}"),
     "loss-weight-of-zero": (FLAG, "loss_weights: 0, metrics: [accuracy]", ""),
 }
+
+
+@pytest.fixture(autouse=True)
+def weights_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keras on torch multiplies a loss's mask into the batch's weights in place, which the metrics then see."""
+    apply_mask = loss.apply_mask
+
+    def kept(sample_weight: Any, *args: Any, **options: Any) -> Any:
+        return apply_mask(None if sample_weight is None else sample_weight.clone(), *args, **options)
+
+    monkeypatch.setattr(loss, "apply_mask", kept)
 
 
 @pytest.fixture(scope="module")
@@ -76,14 +99,15 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
         flag=(kind == 1).astype("float32")[:, None],
         value=value.astype("float32"),
         series=random.normal(size=(120, 4, 2)).astype("float32"),
+        steps=random.choice([0.0, 1.0, 3.0], (120, 4)).astype("float32"),
         w=weight.astype("float32"),
     )
     return path
 
 
 def recipe(rows: Path, case: str, optimizer: str = "{SGD: {learning_rate: 0.1, momentum: 0.5}}") -> str:
-    (target, last, loss), compiled, fit = CASES[case]
-    text = TEXT.replace("ROWS", str(rows)).replace("TARGET", target).replace("LAST", last).replace("LOSS", loss)
+    (target, last, judged), compiled, fit = CASES[case]
+    text = TEXT.replace("ROWS", str(rows)).replace("TARGET", target).replace("LAST", last).replace("LOSS", judged)
     return text.replace("OPTIMIZER", optimizer).replace("COMPILE", compiled).replace("FIT", fit)
 
 

@@ -68,10 +68,13 @@ def config(name: str, seed: int, whole: bool) -> tuple[Any, np.ndarray]:
 @pytest.mark.parametrize("name", DRAWN)
 def test_beside_keras(name: str, seed: int, whole: bool) -> None:
     spec, x = config(name, seed, whole)
-    training = name == "Equalization" or bool(seed % 2)
+    training = bool(seed % 2)
     cell, shape = cell_of(spec, (None, *x.shape[1:]))
     cell.train(training)
-    ours, theirs = cell(torch.from_numpy(x)), twin_of(cell.layer)(torch.from_numpy(x.copy()), training=training)
+    ours, twin, given = cell(torch.from_numpy(x)), twin_of(cell.layer), torch.from_numpy(x.copy())
+    # Keras's Equalization does nothing when told that it does not train; ours is Keras's on each picture by itself.
+    alone = name == "Equalization" and not training
+    theirs = torch.cat([twin(row[None]) for row in given]) if alone else twin(given, training=training)
     assert ours.dtype == theirs.dtype
     close(ours, theirs, f"{spec}")
     assert tuple(shape) == tuple(twin_of(cell.layer).compute_output_shape((None, *x.shape[1:])))
@@ -128,12 +131,10 @@ def test_keras_s_random_crop_keeps_the_size_when_not_training() -> None:
     assert tuple(layer(np.ones((2, 10, 12, 3), "float32"), training=False).shape) == (2, 10, 12, 3)
 
 
-def test_equalization_acts_in_training_alone_and_counts_a_whole_batch() -> None:
-    """As Keras's does."""
-    x = torch.rand(4, 6, 6, 1) ** 2 * 255
-    layer, cell = keras.layers.Equalization(), cell_of("Equalization", (None, 6, 6, 1))[0]
-    assert torch.equal(cell.eval()(x), x)
-    close(layer(x, training=False), x, "Keras's")
-    cell.train()
-    assert not torch.equal(cell(x)[:1], cell(x[:1]))
-    assert not torch.equal(layer(x, training=True)[:1], layer(x[:1], training=True))
+def test_keras_s_equalization_counts_a_whole_batch_and_is_lost_from_models() -> None:
+    """Why ours stands before the model: should this fail one day, Keras has mended it."""
+    x, layer = torch.rand(4, 6, 6, 1) ** 2 * 255, keras.layers.Equalization()
+    assert not torch.equal(layer(x)[:1], layer(x[:1]))
+    pictures = keras.Input((6, 6, 1))
+    model = keras.Model(pictures, keras.layers.Flatten()(layer(pictures)))
+    assert [type(inner).__name__ for inner in model.layers] == ["InputLayer", "Flatten"]

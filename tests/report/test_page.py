@@ -62,7 +62,7 @@ def test_a_finished_run(tmp_path: Path) -> None:
 
 
 def test_folds_and_confusion(tmp_path: Path) -> None:
-    outcome = trained(tmp_path, DIGITS.replace("fit: {", "fit: {kfold: {folds: 2}, ").replace(", validation_split: 0.25", ""))
+    outcome = trained(tmp_path, DIGITS.replace("validation_split: 0.25", "kfold: {folds: 2}"))
     directory = RunDirectory(outcome.directory)
     present(directory)
     directory.write("plots/confusion-test.png", (directory.path / "plots/folds.png").read_bytes())

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from tests.runs.zoo_pictures import PICTURES, PICTURES_UNSAVED
+
 VECTOR, SERIES, PICTURE, VOLUME, IDS = (6,), (5, 4), (8, 9, 3), (4, 5, 4, 2), (5, "ids")
 KERNEL = "{0}_regularizer: {{L2: {{l2: 0.01}}}}, {0}_constraint: {{MaxNorm: {{max_value: 2}}}}"
 ACTIVE = "activity_regularizer: {L2: {l2: 0.003}}"
@@ -171,9 +173,11 @@ MIXED: Animals = {
 UNSAVED: Animals = {
     "RandAugment": [(PICTURE, "RandAugment: {factor: 0.3, num_ops: 3, value_range: [0, 1], interpolation: nearest}")],
     "AugMix": [(PICTURE, "AugMix: {factor: [0.1, 0.3], chain_depth: 2, all_ops: false, value_range: [-1, 1]}")],
+    **PICTURES_UNSAVED,
 }
 OTHERS: Animals = {
     **SOUNDS,
+    **PICTURES,
     **MIXED,
     **RECURRENT,
     **CONVOLUTIONS,

@@ -41,9 +41,11 @@ class AutoContrast(ImageLayer):
 
 
 class Equalization(ImageLayer):
-    """In training, each value replaced by the share of values of its channel below it; unchanged otherwise.
+    """Each value of a picture's channel replaced by the share of values below it, so that all are equally frequent.
 
-    As in Keras, one histogram counts the values of all pictures of a batch.
+    Before the model and in prediction each picture is counted by itself: what Keras makes of a batch of one. In
+    training in a model the values of a batch are counted together, as Keras does it. (Keras's own models lose the
+    layer, so a model file with one can't be opened there; its place is under a feature's preprocess.)
     https://keras.io/api/layers/preprocessing_layers/image_augmentation/equalization/
 
     Shape: (batch, height, width, channels) -> (batch, height, width, channels)
@@ -56,24 +58,25 @@ class Equalization(ImageLayer):
     data_format: DataFormat = "channels_last"
     "Whether the channels stand last or first after the batch."
 
+    preprocessing = True
+
     def change(self, w: Weights, x: Tensor) -> Tensor:
-        if not w.training:
-            return x
         low, high = self.value_range
         values = x * (255 / (high - low)) + (0 - low * (255 / (high - low)))
         channels, last = x.shape[-1], self.bins - 1
-        offset = torch.arange(channels, device=x.device) * self.bins
+        apart = 1 if w.training else len(x)
+        offset = torch.arange(apart * channels, device=x.device).view(apart, 1, 1, channels) * self.bins
         # The two forms round differently, and a value that falls into the bin below has another number.
         counted = (values * last / 255).long().clamp(0, last) + offset
-        counts = torch.bincount(counted.flatten(), minlength=channels * self.bins).view(channels, self.bins)
+        counts = torch.bincount(counted.flatten(), minlength=apart * channels * self.bins).view(-1, self.bins)
         looked_up = (values / 255 * last).clamp(0, last).long() + offset
-        equal = _table(counts).flatten()[looked_up]
-        equal = torch.where((counts > 0).sum(1) <= 1, values, equal)
+        flat = ((counts > 0).sum(1) <= 1).view(apart, 1, 1, channels)
+        equal = torch.where(flat, values, _table(counts).flatten()[looked_up])
         return equal * ((high - low) / 255) + low
 
 
 def _table(counts: Tensor) -> Tensor:
-    """(channels, bins): 255 times the share of values in bins up to each, without those in the first that has any."""
+    """(histograms, bins): 255 times the share of values in bins up to each, without those in the first that has any."""
     below = counts.cumsum(1)
     first = torch.where(below > 0, below, below[:, -1:]).amin(1, keepdim=True)
     most = (below[:, -1:] - first).clamp(min=1)
