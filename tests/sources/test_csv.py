@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.train.recipes import loaded
 from trainer.errors import DataError, RecipeError, TrainerError
 from trainer.recipe.load import load_recipe
 from trainer.sources.base import Places
 from trainer.sources.columns import Table
 from trainer.sources.csv_files import Csv
 from trainer.train.build import real_outline
+from trainer.train.job import Options, fit
 
 
 @pytest.fixture
@@ -128,11 +130,15 @@ BAD: dict[str, tuple[bytes | str, dict[str, Any], list[str]]] = {
 }
 
 
+def read(found: Table) -> list[Any]:
+    return [found.train.column(name) for name in found.train.columns]
+
+
 @pytest.mark.parametrize("name", BAD)
 def test_what_is_wrong_is_said_with_its_place(table: Any, name: str) -> None:
     data, options, said = BAD[name]
     with pytest.raises(DataError) as caught:
-        table(data, **options)
+        read(table(data, **options))
     for part in said:
         assert part in str(caught.value)
 
@@ -189,6 +195,23 @@ def test_the_digest_is_that_of_the_bytes(table: Any) -> None:
     assert one.digests == same.digests != other.digests
 
 
+def test_a_column_that_nobody_reads_may_be_anything(tmp_path: Path) -> None:
+    rows = "".join(f"{i},{i % 2},{'' if i == 7 else i}\n" for i in range(20))
+    (tmp_path / "rows.csv").write_text("a,b,c\n" + rows)
+    text = """
+    dataset: {source: {csv: {path: rows.csv}}, columns: [a], target: b, split: {test: 0.2}}
+    model: {layers: [{Dense: {units: 1, activation: sigmoid}}]}
+    compile: {loss: binary_crossentropy}
+    fit: {epochs: 1}
+    """
+    options = Options(runs=tmp_path / "runs", device="cpu")
+    assert fit(loaded(text), options, b"", tmp_path).epochs == [0]
+    with pytest.raises(DataError, match=r'rows.csv:9: column "c" has no value'):
+        fit(loaded(text, "dataset.columns=[a, c]"), options, b"", tmp_path)
+    with pytest.raises(DataError, match=r'rows.csv:9: column "c" has no value'):
+        fit(loaded(text, "dataset.split.stratify=c"), options, b"", tmp_path)
+
+
 SEED = (
     b'name,age,height,when,note\n"M\xc3\xbcller, A",31,1.75,2020-01-01,"said ""no"""\nOdd,4,0.9,2021-02-03,x\n'
     b"Zoe,55,-1e2,1999-12-31,\n"
@@ -217,14 +240,13 @@ def test_mutants_are_rows_or_a_clean_refusal(table: Any, options: dict[str, Any]
                 data[at:at] = data[: int(random.integers(1, 30))]
             data = data or bytearray(b"x")
         try:
-            found = table(bytes(data), **options)
+            columns = read(table(bytes(data), **options))
         except TrainerError as error:
             named = "rows.csv" in str(error)
             seen["refused"] += named
         else:
-            lengths = {len(c) for c in found.train.columns.values()}
-            assert len(lengths) == 1
-            assert all(c.dtype in ("int64", "float32", object) for c in found.train.columns.values())
+            assert len({len(c) for c in columns}) == 1
+            assert all(c.dtype in ("int64", "float32", object) for c in columns)
             seen["rows"] += 1
     assert sum(seen.values()) == 200
     assert min(seen.values()) > 10

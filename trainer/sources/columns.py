@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from dataclasses import field as dataclass_field
 from typing import TYPE_CHECKING, Any
 
+from trainer.errors import DataError
 from trainer.lazy import np
 
 if TYPE_CHECKING:
@@ -44,13 +45,28 @@ class Ragged:
         return cls(values, offsets)
 
 
+@dataclass(frozen=True)
+class Unreadable:
+    """A column that can't be read, which matters only to whoever reads it."""
+
+    error: DataError
+    count: int
+
+    def __len__(self) -> int:
+        return self.count
+
+    def take(self, index: numpy.ndarray | slice) -> Unreadable:
+        """As many rows as the `index` has."""
+        return Unreadable(self.error, len(np.empty(self.count, "bool")[index]))
+
+
 Column = Any
-"numpy.ndarray with rows along the first axis, or Ragged."
+"numpy.ndarray with rows along the first axis, Ragged, or Unreadable."
 
 
 def take(column: Column, index: Any) -> Column:
     """The rows of `index` of a column."""
-    return column.take(index) if isinstance(column, Ragged) else column[index]
+    return column.take(index) if isinstance(column, (Ragged, Unreadable)) else column[index]
 
 
 @dataclass(frozen=True)
@@ -70,6 +86,19 @@ class Rows:
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values()))) if self.columns else 0
+
+    def column(self, name: str) -> Column:
+        """A column to read.
+
+        Raises:
+            DataError: there is none of that name, or its values are not what they should be.
+        """
+        if name not in self.columns:
+            raise DataError(f'the rows have no column "{name}"', hint=f"they have {', '.join(list(self.columns)[:12])}")
+        found = self.columns[name]
+        if isinstance(found, Unreadable):
+            raise found.error
+        return found
 
     def take(self, index: Any) -> Rows:
         """The rows of `index` (an integer array or a slice), in its order."""

@@ -11,7 +11,7 @@ from trainer.errors import DataError, EnvironmentFault
 from trainer.lazy import np
 from trainer.options import Bool, NonNegativeInt, Rule, Str
 from trainer.sources.base import Places, Source
-from trainer.sources.columns import Field, Rows, Table
+from trainer.sources.columns import Column, Field, Rows, Table, Unreadable
 from trainer.sources.csv_places import line_of, undecodable, uneven
 from trainer.sources.downloading import digest
 
@@ -88,15 +88,21 @@ class Csv(Source):
         path = places.file(self.path)
         with_header = self.header if self.header is not None else self.names is None
         columns = read_csv(path, self, with_header)
-        fields = {n: Field((), str(c.dtype) if c.dtype.kind != "O" else "string") for n, c in columns.items()}
+        fields = {n: Field((), _dtype(c)) for n, c in columns.items()}
         return Table(Rows(columns), None, fields, {path.name: digest(path)})
 
 
-def read_csv(path: Path, options: Csv, header: bool) -> dict[str, numpy.ndarray]:
-    """The columns of a CSV file by name: float32, int64 or text.
+def _dtype(column: Column) -> str:
+    if isinstance(column, Unreadable):
+        return "unknown"
+    return str(column.dtype) if column.dtype.kind != "O" else "string"
+
+
+def read_csv(path: Path, options: Csv, header: bool) -> dict[str, Column]:
+    """The columns of a CSV file by name: float32, int64, text, or unreadable with the place of the first wrong value.
 
     Raises:
-        DataError: ragged or empty rows, names that clash, values that are no numbers; names file, line and column.
+        DataError: ragged or empty rows, names that clash; names file and line.
     """
     table = _table(path, options, header, {})
     names = _names_of(path, options, header, table)
@@ -110,7 +116,7 @@ def read_csv(path: Path, options: Csv, header: bool) -> dict[str, numpy.ndarray]
     if table.num_rows == 0:
         raise DataError(f"{path}: there are no rows", code="csv")
     read = [texts if str(given) in odd else table for given in table.column_names]
-    return {n: Reader(path, options, header, n).values(read[i].column(i)) for i, n in enumerate(names)}
+    return {n: Reader(path, options, header, n).read(read[i].column(i)) for i, n in enumerate(names)}
 
 
 def _table(path: Path, options: Csv, header: bool, types: dict[str, Any], *, gaps: bool = True) -> Any:
@@ -191,8 +197,19 @@ class Reader:
     def __init__(self, path: Path, options: Csv, header: bool, name: str):
         self.path, self.options, self.header, self.name = path, options, header, name
 
+    def read(self, column: Any) -> Column:
+        """The column, or why it can't be read: a table may have columns that no recipe needs."""
+        try:
+            return self.values(column)
+        except DataError as error:
+            return Unreadable(error, len(column))
+
     def values(self, column: Any) -> numpy.ndarray:
-        """The column as float32, int64 or text."""
+        """The column as float32, int64 or text.
+
+        Raises:
+            DataError: a value is missing or no number; names file, line and column.
+        """
         import pyarrow
 
         kind = column.type

@@ -33,8 +33,8 @@ def read_column(rows: Rows, feature: Feature, *, target: bool = False) -> Column
     first = feature.preprocess[0] if feature.preprocess else None
     reads = first if isinstance(first, HostLayer) else None
     if feature.columns is None:
-        return _as_rows(_readable(_column(rows, feature.field or ""), feature.field or "", reads), target)
-    parts = [_readable(_column(rows, name), name, reads) for name in feature.columns]
+        return _as_rows(_readable(rows.column(feature.field or ""), feature.field or "", reads), target)
+    parts = [_readable(rows.column(name), name, reads) for name in feature.columns]
     if target and len(parts) == 1:
         return parts[0]
     return beside([np.asarray(p) for p in parts], whole=reads is not None)
@@ -57,12 +57,6 @@ def beside(parts: list[np.ndarray], *, whole: bool = False) -> np.ndarray:
 def is_text(column: Column) -> bool:
     """Whether a column holds texts."""
     return not isinstance(column, Ragged) and column.dtype.kind in "OUS"
-
-
-def _column(rows: Rows, name: str) -> Column:
-    if name not in rows.columns:
-        raise DataError(f'the rows have no column "{name}"', hint=f"they have {', '.join(list(rows.columns)[:12])}")
-    return rows.columns[name]
 
 
 def _readable(column: Column, name: str, first: HostLayer | None) -> Column:

@@ -39,7 +39,7 @@ class RawColumns:
         if not feature.preprocess or not isinstance(feature.preprocess[0], HostLayer):
             return None
         names = feature.columns or (feature.field or "",)
-        columns = [rows.columns[n] for n in names]
+        columns = [rows.column(n) for n in names]
         if any(isinstance(c, Ragged) or c.ndim > 1 for c in columns):
             return None
         made = cls(names, tuple(map(_kind, columns)), tuple(rows.columns))

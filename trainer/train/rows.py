@@ -65,7 +65,7 @@ def part_off(recipe: Recipe, rows: Rows, part: Any, use: str) -> tuple[Rows, Row
     name = recipe.dataset.split.stratify
     if name is not None and name not in rows.columns:
         raise DataError(f'the rows have no column "{name}"', path=("dataset", "split", "stratify"))
-    groups = rows.columns[name] if name is not None else None
+    groups = rows.column(name) if name is not None else None
     kept, drawn = split_rows(n, count, derive(recipe.seed, "split", use), groups)
     return rows.take(kept), rows.take(drawn)
 
