@@ -342,7 +342,7 @@ SHAPES = [((5,), (5, 1)), ((5, 1), (5, 1)), ((5,), (5, 3)), ((5, 1), (5, 3)), ((
 
 
 @pytest.mark.parametrize(("y_true", "y_pred"), SHAPES)
-@pytest.mark.parametrize("word", ["accuracy", "acc", "Accuracy"])
+@pytest.mark.parametrize("word", ["accuracy", "acc", "Accuracy", "ACC"])
 def test_accuracy_by_shape(word: str, y_true: tuple[int, ...], y_pred: tuple[int, ...]) -> None:
     theirs = get_metric(word, torch.zeros(y_true), torch.zeros(y_pred))
     ours = resolve(word, (None, *y_true[1:]), (None, *y_pred[1:]))
@@ -375,7 +375,7 @@ def test_names_are_those_of_keras() -> None:
     ours, theirs = set(Metric.spellings()), keras.src.metrics.ALL_OBJECTS_DICT
     known = {n for n, f in theirs.items() if f.__name__ in Metric.catalogue}
     assert ours == known
-    assert set(BY_SHAPE) == {"accuracy", "acc", "Accuracy", "crossentropy", "ce"}
+    assert set(BY_SHAPE) == {"accuracy", "acc", "Accuracy", "ACC", "crossentropy", "ce"}
 
 
 def test_shapes_that_do_not_go_together() -> None:

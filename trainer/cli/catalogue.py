@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json as json_text
+import sys
 from pathlib import Path
+from textwrap import indent
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -43,9 +45,9 @@ def show(meaning: Explanation) -> None:
         put("\nalso: " + ", ".join(meaning.aliases))
     for option in meaning.options:
         given = "required" if option.default is None else f"by default {option.default}"
-        put(f"\n  {option.name}: {option.type}; {given}\n      {option.text}")
+        put(f"\n  {option.name}: {option.type}; {given}\n{indent(option.text, ' ' * 6)}")
     if meaning.example:
-        put(f"\nexample: {meaning.example}")
+        put(f"\nexample, under {' or '.join(meaning.under)}:\n  {meaning.example}")
 
 
 def list_names(
@@ -63,11 +65,14 @@ def list_names(
     from trainer.recipe.explanation import listed
 
     found = listed(kind)
-    table = Table.grid(padding=(0, 2))
+    table, longest = Table.grid(padding=(0, 2)), max(len(name) for name, _ in found)
     for name, line in found:
         table.add_row(name, clean(line))
-    if not session.json:
+    if sys.stdout.isatty() and not session.json:
         console().print(table)
+    else:
+        # A line each, for grep.
+        put("\n".join(f"{name:{longest}}  {clean(line)}" for name, line in found))
     reply(dict(found))
 
 

@@ -14,7 +14,7 @@ from trainer.layers.base import Plan, Weights
 from trainer.layers.categories import encode, encoded_shape
 from trainer.layers.host import Dense, Learner
 from trainer.lazy import np, torch
-from trainer.options import PositiveFloat, PositiveInt, Rule, complaint, number
+from trainer.options import PositiveFloat, PositiveInt, Rule, complaint, in_order, number
 from trainer.shapes import Shape
 
 if TYPE_CHECKING:
@@ -64,6 +64,11 @@ class Discretization(Learner):
 
     learns = ("bin_boundaries",)
     not_keras = ("inputs", "trainable")
+
+    @classmethod
+    def options(cls) -> list[str]:
+        """Option names in Keras's order, where the number type stands before the name."""
+        return in_order(super().options(), "bin_boundaries num_bins epsilon output_mode sparse dtype name")
 
     @model_validator(mode="after")
     def _one_of(self) -> Self:

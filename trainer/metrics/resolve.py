@@ -11,7 +11,7 @@ from trainer.metrics.means import BinaryCrossentropy, CategoricalCrossentropy, S
 _ACCURACIES = (BinaryAccuracy, SparseCategoricalAccuracy, CategoricalAccuracy)
 _CROSSENTROPIES = (BinaryCrossentropy, SparseCategoricalCrossentropy, CategoricalCrossentropy)
 BY_SHAPE: dict[str, tuple[type[Metric], ...]] = {
-    **dict.fromkeys(("accuracy", "acc", "Accuracy"), _ACCURACIES),
+    **dict.fromkeys(("accuracy", "acc", "Accuracy", "ACC"), _ACCURACIES),
     **dict.fromkeys(("crossentropy", "ce"), _CROSSENTROPIES),
 }
 "Words that stand for one of three metrics: for one unit, for class numbers, for one-hot rows."

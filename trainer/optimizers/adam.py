@@ -78,7 +78,7 @@ class AdamRule(Adaptive, abstract=True):
 
 
 class Adam(AdamRule):
-    """Running means of the gradient and its square, corrected for their start at 0.
+    """Running mean of the gradient divided by the root of that of its square, both corrected for their start at 0.
 
     w -= rate sqrt(1 - beta_2^t) / (1 - beta_1^t) m / (sqrt(v) + epsilon). Kingma and Ba, 2014.
     """

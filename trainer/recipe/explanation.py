@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import inspect
+import re
 from dataclasses import dataclass
 from typing import Any
 
 from trainer.declare import REQUIRED, Block, Declared, block_in, describe, explained, plural, type_words
 from trainer.errors import RecipeError, nearest
+from trainer.metrics.resolve import BY_SHAPE
 from trainer.options import article, shown
+from trainer.recipe.examples import example
 from trainer.recipe.json_schema import KINDS, kind_named
 from trainer.recipe.schema import Recipe
 
@@ -34,6 +37,9 @@ class Explanation:
     aliases: tuple[str, ...]
     options: tuple[Option, ...]
     example: str
+    "A line to copy."
+    under: tuple[str, ...] = ()
+    "Paths of the blocks of a recipe that may hold the line."
 
 
 def explain(word: str) -> list[Explanation]:
@@ -43,21 +49,28 @@ def explain(word: str) -> list[Explanation]:
         RecipeError: nothing is called so; the hint holds the nearest name.
     """
     found = [_named(kind, kind.spellings()[word]) for kind in KINDS if word in kind.spellings()]
+    if word in BY_SHAPE:
+        found.insert(0, _by_shape(word))
     key = _key(word.split("."))
     if key is not None:
         found.append(key)
     if not found:
-        names = [n for kind in KINDS for n in kind.spellings()] + list(Recipe.model_fields)
+        names = [n for kind in KINDS for n in kind.spellings()] + list(BY_SHAPE) + list(Recipe.model_fields)
         raise RecipeError(f"nothing is called {shown(word)}", hint=nearest(word, names) or "`trainer list layers`")
     return found
 
 
+def _by_shape(word: str) -> Explanation:
+    one, numbers, rows = (f"`{metric.__name__}`" for metric in BY_SHAPE[word])
+    text = f"{one} for an output of one unit, {numbers} for targets that are class numbers, {rows} for one-hot rows."
+    same = tuple(w for w, metrics in BY_SHAPE.items() if metrics == BY_SHAPE[word] and w != word)
+    return Explanation(word, "a metric that the shapes choose", text, same, (), f"- {word}", ("compile.metrics",))
+
+
 def _named(kind: type[Declared], final: type[Declared]) -> Explanation:
-    short = [n for n, c in kind.spellings().items() if c is final and n != final.recipe_name()]
-    options = options_of(final)
-    return Explanation(
-        final.recipe_name(), article(kind.kind), _text(final), tuple(short), options, _example(kind, final, options)
-    )
+    short = [n for n, c in kind.spellings().items() if c is final and n != final.recipe_name() and n not in BY_SHAPE]
+    meaning = article(kind.kind)
+    return Explanation(final.recipe_name(), meaning, _text(final), tuple(short), options_of(final), *example(final))
 
 
 def _text(cls: type[Block]) -> str:
@@ -82,32 +95,6 @@ def default_text(value: Any) -> str:
     if isinstance(value, tuple):
         return str(list(value))
     return shown(value)
-
-
-_SAMPLES = {
-    "an integer above 0": "64",
-    "a number from 0 to below 1": "0.5",
-    "a number from 0 to 1": "0.5",
-    "text": "name",
-}
-
-
-def _example(kind: type[Declared], final: type[Declared], options: tuple[Option, ...]) -> str:
-    needed = [f"{o.name}: {_sample(o.type)}" for o in options if o.default is None]
-    name = final.recipe_name()
-    spec = f"{{{name}: {{{', '.join(needed)}}}}}" if needed else name
-    lead = {"layer": "- ", "callback": "- ", "metric": "- ", "loss": "loss: ", "optimizer": "optimizer: "}
-    more = {"source": "source: ", "schedule": "learning_rate: ", "activation": "activation: "}
-    last = {"initializer": "kernel_initializer: ", "regularizer": "kernel_regularizer: "}
-    return {**lead, **more, **last, "constraint": "kernel_constraint: "}[kind.kind] + spec
-
-
-def _sample(words: str) -> str:
-    if words in _SAMPLES:
-        return _SAMPLES[words]
-    if "list" in words:
-        return "[2, 2]"
-    return "1" if "integer" in words or "number" in words else "..."
 
 
 def _key(parts: list[str]) -> Explanation | None:
@@ -142,4 +129,7 @@ def listed(word: str) -> list[tuple[str, str]]:
         raise RecipeError(f"there is no kind {shown(word)}", hint=nearest(word, words) or f"kinds: {', '.join(words)}")
     kind.spellings()
     finals = sorted((c for c in kind.catalogue.values()), key=lambda c: c.__name__.lower())
-    return [(c.recipe_name(), _text(c).split("\n")[0]) for c in finals]
+    return [(c.recipe_name(), _PAGE.sub("", _text(c).split("\n")[0])) for c in finals]
+
+
+_PAGE = re.compile(r", https?://[^\s)]+| \(https?://[^\s)]+\)")
