@@ -13,6 +13,7 @@ from trainer.errors import DataError, FileError, TrainerError
 from trainer.recipe.beginning import for_csv, for_digits, problem
 from trainer.recipe.load import Loaded, load_recipe
 from trainer.sources.base import Places
+from trainer.train.job import Options, fit
 
 
 def begun(folder: Path, table: str | bytes, target: str | None = None, name: str = "first.yaml") -> Loaded:
@@ -73,7 +74,8 @@ TABLES = {
     "no header": ("1,2,0\n3,4,1\n", None, ("0", "1"), ("2",)),
     "no header, another target": ("1,2,0\n3,4,1\n", "1", ("0", "2"), ("1",)),
     "a column of text": ("a,town,y\n1,Bonn,0\n3,Rome,1\n", None, ("a",), ("y",)),
-    "a missing value": ("a,b,y\n1,,0\n3,4,1\n", None, None, None),
+    "a missing value": ("a,b,y\n1,,0\n3,4,1\n", None, ("a",), ("y",)),
+    "a target of words": ("a,b,y\n1,2,yes\n3,4,no\n", None, ("a", "b"), ("y",)),
     "semicolons": ("a;b;y\n1;2;0\n3;4;1\n", None, ("a", "b"), ("y",)),
     "tabs": ("a\tb\ty\n1\t2\t0\n3\t4\t1\n", None, ("a", "b"), ("y",)),
     "semicolons, no header": ("1;2;0\n3;4;1\n", None, ("0", "1"), ("2",)),
@@ -94,12 +96,25 @@ TABLES = {
 @pytest.mark.parametrize("kind", TABLES)
 def test_tables(tmp_path: Path, kind: str) -> None:
     table, target, inputs, targets = TABLES[kind]
-    if inputs is None:
-        with pytest.raises(DataError):
-            begun(tmp_path, table, target)  # the source refuses the row, whichever columns are read
-        return
     loaded = begun(tmp_path, table, target)
     assert (loaded.outline.input.columns, loaded.outline.target.columns) == (inputs, targets)
+
+
+def test_what_is_not_read_is_said(tmp_path: Path) -> None:
+    begun(tmp_path, "a,town,b,y\n1,Bonn,,0\n3,Rome,4,1\n")
+    text = next(tmp_path.glob("*.yaml")).read_text()
+    assert text.splitlines()[1] == "# Not read, for they hold texts or gaps: town, b."
+
+
+@pytest.mark.parametrize(("words", "units", "loss"), [("no yes", 1, "Binary"), ("a b c", 3, "SparseCategorical")])
+def test_a_target_of_words_is_classes(tmp_path: Path, words: str, units: int, loss: str) -> None:
+    rows = "".join(f"{i},{words.split()[i % len(words.split())]}\n" for i in range(60))
+    loaded = begun(tmp_path, "a,y\n" + rows)
+    assert loaded.recipe.model.layers[-1].spec()["Dense"]["units"] == units
+    assert str(loaded.recipe.compile.loss.recipe_name()).startswith(loss)
+    options = Options(runs=tmp_path / "runs", device="cpu")
+    short = load_recipe(next(tmp_path.glob("*.yaml")), ["fit.epochs=1"])
+    assert fit(short, options, b"", tmp_path).epochs == [0]
 
 
 @pytest.mark.parametrize("name", ["2024.yaml", "null.yaml", "a b.yaml", "ü.yaml", "line\nbreak.yaml", "x: y.yaml"])
@@ -130,7 +145,9 @@ def test_the_table_is_counted_from_the_recipe_s_folder(tmp_path: Path) -> None:
         (b"a,b\n1,2\n", "c", DataError, 'there is no column "c"'),
         (b"a,0-7\n1,2\n", None, DataError, "can't name the column"),
         (b"a,\n1,2\n", None, DataError, "can't name the column"),
-        (b"a,b\n1,inf\n", None, DataError, 'the target "b" holds text'),
+        (b"a,b\n1,2\n1,inf\n", None, DataError, 'the target "b" holds text among numbers: "inf"'),
+        (b"a,b\n1,x\n2,\n", None, DataError, 'the target "b" has no value in row 2'),
+        (b"a,b\n" + b"".join(b"1,x%d\n" % i for i in range(30)), None, DataError, "30 different ones"),
         ("a,ö\n1,2\n".encode("latin-1"), None, FileError, "codec"),
         (b"a,b\n1," + b"x" * 200_000 + b"\n", None, FileError, "field larger"),
     ],

@@ -42,7 +42,7 @@ fit: {{epochs: 20, batch_size: 32, validation_split: 0.2}}
 """
 
 TABLE = """\
-# {rows} rows of {file}: predicts {target}.
+# {rows} rows of {file}: predicts {target}.{others}
 #   trainer fit {path}
 name: {name}
 seed: 1
@@ -51,7 +51,7 @@ dataset:
   inputs:
     features: {{columns: [{columns}], preprocess: [Normalization]}}
   targets:
-    {label}: {{columns: [{column}]}}
+    {label}: {{columns: [{column}]{labels}}}
   split: {{test: 0.2}}
 model:
   layers:
@@ -92,14 +92,18 @@ def for_csv(table: Path, path: Path, target: str | None) -> str:
     """
     seen = look(table)
     name, columns = _chosen(table, seen, target)
-    values = [_number(r[seen.names.index(name)]) or 0.0 for r in seen.rows]
-    units, activation, loss, metric = problem(values)
+    cells = [r[seen.names.index(name)].strip() for r in seen.rows]
+    words = any(_number(cell) is None for cell in cells)
+    units, activation, loss, metric = _of_words(table, name, cells) if words else problem([float(c) for c in cells])
+    others = [n for n in seen.names if n != name and n not in columns]
     label = name if name[:1].isalpha() and default_name(name) == name else "target"
     reading = "" if seen.delimiter == "," else f", delimiter: {flow(seen.delimiter)}"
     return TABLE.format(
         rows="First" if len(seen.rows) == LOOKED_AT else len(seen.rows),
         file=_comment(table.name),
         target=_comment(name),
+        others=f"\n# Not read, for they hold texts or gaps: {_comment(', '.join(others))}." if others else "",
+        labels=", preprocess: [{StringLookup: {num_oov_indices: 0}}]" if words else "",
         column=_column(name),
         label=flow(label),
         path=_comment(path),
@@ -125,8 +129,6 @@ def _chosen(table: Path, seen: Looked, target: str | None) -> tuple[str, list[st
     ]
     if not _can_be_named(name):
         raise DataError(f'{table}: a recipe can\'t name the column "{name}"', hint="give it another name in the file")
-    if name not in numeric:
-        raise DataError(f'{table}: the target "{name}" holds text', hint="write its classes as numbers 0, 1, 2, …")
     columns = [n for n in numeric if n != name]
     if not columns:
         raise DataError(f"{table}: no column but the target holds numbers alone")
@@ -136,6 +138,26 @@ def _chosen(table: Path, seen: Looked, target: str | None) -> tuple[str, list[st
 def _can_be_named(column: str) -> bool:
     """Whether a recipe can name the column: `0-7` would be a range."""
     return column != "" and "\0" not in column and not re.fullmatch(r"\d+-\d+", column)
+
+
+def _of_words(table: Path, name: str, cells: list[str]) -> tuple[int, str, str, str]:
+    """What `problem` gives, for a target of words, each of which is a class.
+
+    Raises:
+        DataError: a row has none, some are numbers, or there are too many to be classes, or too few.
+    """
+    kinds, hint = len(set(cells)), "name another column with --target"
+    if "" in cells:
+        raise DataError(f'{table}: the target "{name}" has no value in row {cells.index("") + 1}')
+    if any(_number(cell) is not None for cell in cells):
+        odd = next(cell for cell in cells if _number(cell) is None)
+        raise DataError(f'{table}: the target "{name}" holds text among numbers: "{odd[:40]}"', hint=hint)
+    if not 2 <= kinds <= FEW:
+        what = f"{kinds} different ones, too many to be classes" if kinds > FEW else "the same in every row"
+        raise DataError(f'{table}: the target "{name}" holds text, {what}', hint=hint)
+    if kinds == 2:
+        return 1, "sigmoid", "binary_crossentropy", "accuracy"
+    return kinds, "softmax", "sparse_categorical_crossentropy", "accuracy"
 
 
 def problem(values: list[float]) -> tuple[int, str, str, str]:
