@@ -23,7 +23,20 @@ import inspect
 import pkgutil
 import re
 from collections.abc import Iterator
-from typing import Annotated, Any, ClassVar, Literal, LiteralString, NoReturn, Self, cast, get_args, get_origin
+from pathlib import Path as FilePath
+from typing import (
+    Annotated,
+    Any,
+    ClassVar,
+    Literal,
+    LiteralString,
+    NamedTuple,
+    NoReturn,
+    Self,
+    cast,
+    get_args,
+    get_origin,
+)
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError, PydanticUndefined, core_schema
@@ -130,17 +143,44 @@ class Declared(Block):
         return found
 
     @classmethod
+    def known(cls, name: str) -> type[Self] | None:
+        """The final class of a name, imported by itself; None for what only the whole catalogue can tell."""
+        place = names_in(cls.room).get(name)
+        if place is None or (place.is_short and not cls.snake_names):
+            return None
+        importlib.import_module(place.module)
+        found = cls.catalogue.get(place.final)
+        return found if found is not None and issubclass(found, cls) else None
+
+    @classmethod
     def find(cls, name: str) -> type[Self]:
         """The final class of that name.
 
         Raises:
             RecipeError: no such name; the hint holds the nearest one.
         """
-        names = cls.spellings()
-        if name not in names:
-            hint = nearest(name, names) or f"`trainer list {plural(cls.kind)}` shows them all"
-            raise RecipeError(f"there is no {cls.kind} called {shown(name)}", hint=hint, code="unknown-name")
-        return names[name]
+        found = cls.known(name)
+        if found is not None:
+            return found
+        hint = cls._like(name)
+        if hint is None:
+            names = cls.spellings()
+            if name in names:
+                return names[name]
+            hint = nearest(name, names)
+        hint = hint or f"`trainer list {plural(cls.kind)}` shows them all"
+        raise RecipeError(f"there is no {cls.kind} called {shown(name)}", hint=hint, code="unknown-name")
+
+    @classmethod
+    def _like(cls, name: str) -> str | None:
+        """The hint for a name that nothing has, from the files alone; None where the whole catalogue must be asked."""
+        names = [n for n, place in names_in(cls.room).items() if cls.snake_names or not place.is_short]
+        plugged = any(not c.__module__.startswith(f"{cls.room}.") for c in cls.catalogue.values())
+        hint = nearest(name, names)
+        if plugged or name in names or not names:
+            return None
+        meant = hint.removeprefix("did you mean ").removesuffix("?")
+        return hint if meant and cls.known(meant) is not None else None
 
     @classmethod
     def short(cls, value: Any) -> Any:
@@ -231,6 +271,39 @@ def _keras_value(value: Any) -> Any:
 def plural(kind: str) -> str:
     """`loss` to `losses`, `layer` to `layers`."""
     return kind + ("es" if kind.endswith("s") else "s")
+
+
+class Named(NamedTuple):
+    """Where the class of a name stands."""
+
+    final: str
+    module: str
+    is_short: bool
+    "Whether the name is the snake-case form."
+
+
+_CLASS = re.compile(r"^class (\w+)\(([^)]*)\):\n((?:(?!^\S).*\n?)*)", re.MULTILINE)
+_ALIASES = re.compile(r"^    aliases = (\(.*?\))$", re.MULTILINE | re.DOTALL)
+
+
+@functools.cache
+def names_in(room: str) -> dict[str, Named]:
+    """Every spelling in a package, as its files say it: to import one class without the others.
+
+    Where there is no text to read there is nothing.
+    """
+    finals: dict[str, Named] = {}
+    others: dict[str, Named] = {}
+    for folder in importlib.import_module(room).__path__:
+        for file in sorted(FilePath(folder).glob("*.py")):
+            for name, bases, body in _CLASS.findall(file.read_text(encoding="utf-8")):
+                if "abstract=True" in bases or "kind=" in bases:
+                    continue
+                finals[name] = place = Named(name, f"{room}.{file.stem}", False)
+                others.setdefault(snake_case(name), place._replace(is_short=True))
+                aliases = _ALIASES.search(body)
+                others |= dict.fromkeys(ast.literal_eval(aliases[1]) if aliases else (), place)
+    return {**finals, **{name: place for name, place in others.items() if name not in finals}}
 
 
 @functools.cache

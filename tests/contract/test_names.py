@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -112,3 +114,25 @@ def test_options_of_extended_classes_keep_their_place() -> None:
     }
     found: dict[str, type[Declared]] = {n: c for kind in KINDS for n, c in kind.spellings().items() if n in expected}
     assert {name: final.options() for name, final in found.items()} == expected
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda k: k.kind)
+def test_a_class_found_by_itself_is_the_one_of_the_catalogue(kind: type[Declared]) -> None:
+    """The files of a package are read for names, so that one class is imported without the others: all of them."""
+    assert {name: kind.known(name) for name in kind.spellings()} == kind.spellings()
+    assert kind.known("Nothing") is None
+    assert kind.known("Declared") is None
+
+
+def test_a_name_costs_its_own_module() -> None:
+    code = (
+        "import sys; from trainer.layers.base import Layer; from trainer.optimizers.base import Optimizer;"
+        "assert Layer.find('Dense').__name__ == 'Dense'; assert Optimizer.find('ADAM').__name__ == 'Adam';"
+        "from trainer.errors import RecipeError\n"
+        "for word, meant in (('Densse', 'Dense'), ('MaxPool2d', 'MaxPool2D')):\n"
+        "    try: Layer.find(word)\n"
+        "    except RecipeError as error: assert f'did you mean {meant}?' in str(error), error\n"
+        "print(len([m for m in sys.modules if m.startswith(('trainer.layers.', 'trainer.optimizers.'))]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 15

@@ -147,10 +147,11 @@ STACKS = {
     "activation: tanh}}, Flatten",
     "STFTSpectrogram": "{Reshape: {target_shape: [64, 1]}}, "
     "{STFTSpectrogram: {mode: magnitude, frame_length: 16, window: hamming}}, Flatten",
-    "MelSpectrogram": "{Dense: {units: 80, activation: tanh}}, {MelSpectrogram: {fft_length: 16, sequence_stride: 8, num_mel_bins: 3, "
-    "power_to_db: false}}, {Rescaling: {scale: 0.02}}, Flatten",
+    "MelSpectrogram": "{Dense: {units: 80, activation: tanh}}, "
+    "{MelSpectrogram: {fft_length: 16, sequence_stride: 8, num_mel_bins: 3, power_to_db: false}}, {Rescaling: {scale: 0.02}}, Flatten",
     "Pipeline": "{Pipeline: {layers: [{Dense: {units: 12, activity_regularizer: {L2: {l2: 1e-3}}}}, "
-    "BatchNormalization, {Activation: {activation: tanh}}, {Dense: {units: 6, kernel_regularizer: {L2: {l2: 1e-2}}}}]}}",
+    "BatchNormalization, {Activation: {activation: tanh}}, "
+    "{Dense: {units: 6, kernel_regularizer: {L2: {l2: 1e-2}}}}]}}",
     "Embedding": "{Embedding: {input_dim: 17, output_dim: 3, embeddings_regularizer: {L2: {l2: 1e-3}}}}, Flatten",
     "Masking": SERIES + "{Masking: {mask_value: 0.0}}, {SimpleRNN: {units: 6}}",
     "SimpleRNN": SERIES + "{SimpleRNN: {units: 6}}",
@@ -180,7 +181,7 @@ PREPROCESSING = {
     "Normalization": "is adapted to data: tests/parity/test_preprocessing.py and the recipe of boston",
     "CategoryEncoding": "stands before the model: the one-hot cases here, imdb and reuters",
     "PadSequences": "is ours",
-    "Discretization": "has no gradient: tests/parity/test_vocabularies.py and the zoo of tests/runs/test_keras_opens.py",
+    "Discretization": "has no gradient: tests/parity/test_vocabularies.py, the zoo of tests/runs/test_keras_opens.py",
     **dict.fromkeys(
         ("Hashing", "HashedCrossing", "StringLookup", "IntegerLookup", "TextVectorization"),
         "needs TensorFlow in Keras and stands before the model: tests/parity/test_vocabularies.py",

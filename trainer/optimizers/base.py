@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Self
 
 from pydantic import model_validator
 
-from trainer.declare import Declared
+from trainer.declare import Declared, names_in
 from trainer.lazy import torch
 from trainer.options import Bool, Fraction, NonNegativeFloat, PositiveFloat, PositiveInt, Rule, Str, integer
 from trainer.schedules.base import ConstantRate, Schedule
@@ -40,7 +40,9 @@ class Optimizer(Declared, kind="optimizer", room="trainer.optimizers", keras="ke
     def find(cls, name: str) -> type[Self]:
         """The final class of that name, in capitals or not, as in Keras (`RMSProp`, `ADAM`)."""
         small = name.lower()
-        return super().find(small if small in cls.spellings() else name)
+        finals = {word.lower(): word for word, place in names_in(cls.room).items() if word == place.final}
+        found = cls.known(finals.get(small, ""))
+        return found if found is not None else super().find(small if small in cls.spellings() else name)
 
 
 class UpdateRule(Optimizer, abstract=True):
