@@ -148,7 +148,8 @@ STACKS = {
     "STFTSpectrogram": "{Reshape: {target_shape: [64, 1]}}, "
     "{STFTSpectrogram: {mode: magnitude, frame_length: 16, window: hamming}}, Flatten",
     "MelSpectrogram": "{Dense: {units: 80, activation: tanh}}, "
-    "{MelSpectrogram: {fft_length: 16, sequence_stride: 8, num_mel_bins: 3, power_to_db: false}}, {Rescaling: {scale: 0.02}}, Flatten",
+    "{MelSpectrogram: {fft_length: 16, sequence_stride: 8, num_mel_bins: 3, power_to_db: false}}, "
+    "{Rescaling: {scale: 0.02}}, Flatten",
     "Pipeline": "{Pipeline: {layers: [{Dense: {units: 12, activity_regularizer: {L2: {l2: 1e-3}}}}, "
     "BatchNormalization, {Activation: {activation: tanh}}, "
     "{Dense: {units: 6, kernel_regularizer: {L2: {l2: 1e-2}}}}]}}",
