@@ -10,7 +10,6 @@ import torch
 from pydantic import ValidationError
 
 from trainer.declare import problems_of
-from trainer.errors import RecipeError
 from trainer.layers.base import Layer, Plan
 from trainer.layers.image_base import RandomImageLayer
 from trainer.layers.image_sampling import inside
@@ -67,16 +66,14 @@ def test_pictures_that_do_not_fit(spec: Any, shape: tuple[int | None, ...], mess
         Layer.parse(spec).build(Plan(), shape)
 
 
-def test_random_layers_do_not_stand_before_the_model() -> None:
-    """What stands there is computed once, so that every epoch would see the same draws."""
+def test_random_layers_may_stand_before_the_model() -> None:
+    """There they act on each batch; tests/train/test_drawn_steps.py has what that means."""
     Layer.spellings()
-    assert not [n for n, c in Layer.catalogue.items() if issubclass(c, RandomImageLayer) and c.preprocessing]
-    layers = (Layer.parse({"Rescaling": {"scale": 2}}), Layer.parse("RandomFlip"))
-    with pytest.raises(RecipeError) as caught:
-        through(layers, (None, 8, 8, 1), ("dataset", "inputs", "x", "preprocess"))
-    (problem,) = caught.value.problems
-    assert problem.path == ("dataset", "inputs", "x", "preprocess", 1, "RandomFlip")
-    assert "put it under model.layers" in problem.hint
+    drawn = {n for n, c in Layer.catalogue.items() if issubclass(c, RandomImageLayer)}
+    assert len(drawn) > 20
+    assert all(Layer.catalogue[n].draws and Layer.catalogue[n].preprocessing for n in drawn)
+    layers = (Layer.parse({"Rescaling": {"scale": 2}}), Layer.parse({"RandomCrop": {"height": 4, "width": 3}}))
+    assert through(layers, (None, 8, 8, 1), ("dataset", "inputs", "x", "preprocess")) == (None, 4, 3, 1)
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from trainer.train.devices import settings_kept
 from trainer.train.feed import Feed
 from trainer.train.loop import Training
 from trainer.train.rows import divide
+from trainer.train.scoring import as_array
 from trainer.train.terms import Options, open_table
 
 
@@ -57,7 +58,10 @@ def twin(built: Built) -> Any:
         layer = model.get_layer(name)
         for variable, value in zip((*layer.trainable_weights, *layer.non_trainable_weights), rows, strict=False):
             variable.assign(value)
-    optimizer = optimizer_twin(built.recipe.compile.optimizer)
+        if not built.graph.layers[name].trainable:
+            # Read from a config, some of Keras's wrappers leave what they hold trainable.
+            layer.trainable = False
+    optimizer = optimizer_twin(built.optimizer)
     metrics, weighted = (
         [m if isinstance(m, str) else keras.metrics.deserialize(m.to_keras()) for m in part]
         for part in (asked.metrics, asked.weighted_metrics)
@@ -100,7 +104,8 @@ def hold_history(made: Loaded, tolerance: float = 1e-5, weights: float = 1e-4, o
     for (_, path, tensor, _), value in zip(built.network.rows(), model_weights(model), strict=True):
         close(tensor, value, f"{path} after training", weights)
     built.network.eval()
-    close(built.network.run(torch.from_numpy(x))[0], model.predict(x, verbose=0), "predictions after training", weights)
+    made = as_array(built.network.run(torch.from_numpy(x))[0].detach())
+    close(made, np.asarray(model.predict(x, verbose=0), made.dtype), "predictions after training", weights)
 
 
 def arrays(feed: Feed, *, weighed: bool) -> tuple[np.ndarray, ...]:

@@ -179,14 +179,28 @@ def test_training_figures_keep_the_rows_own_weights(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("column", "words"),
-    [("v", 'no column "v"'), ("t", "holds text"), ("n", "weights of 0 or more")],
+    [
+        ("v", 'no field "v"; it has a, b, y, t, n'),
+        ("t", "holds text"),
+        ("n", "weights of 0 or more, found -1 in row 1"),
+    ],
 )
 def test_weights_of_rows_must_be_weights(tmp_path: Path, column: str, words: str) -> None:
     (tmp_path / "rows.csv").write_text("a,b,y,t,n\n1,2,3,x,1\n2,3,4,y,-1\n3,4,5,z,1\n4,5,6,x,2\n")
     text = TABLE.replace("epochs: 2", f"epochs: 2, sample_weight: {column}").replace("split: {test: 0.2}", "split: {}")
     (tmp_path / "table.yaml").write_text(text)
-    with pytest.raises(DataError, match=words):
+    with pytest.raises((DataError, RecipeError), match=words) as raised:
         fit(load_recipe(tmp_path / "table.yaml"), options(tmp_path), b"", tmp_path)
+    assert column == "n" or raised.value.problems[0].path == ("fit", "sample_weight")
+
+
+def test_weights_of_rows_need_a_shape(tmp_path: Path) -> None:
+    np.savez(tmp_path / "rows.npz", x=np.ones((4, 3, 2)), y=np.ones((4, 3, 1)), w=np.ones((4, 2)), c=np.ones((4, 3, 1)))
+    for name in "wc":
+        text = ARRAYS + TABLE[TABLE.index("model:") :].replace("epochs: 2", f"epochs: 2, sample_weight: {name}")
+        (tmp_path / "r.yaml").write_text(text)
+        with pytest.raises(DataError, match=r"is no sample_weight: expected one number a row, or \(None, 3\)"):
+            fit(load_recipe(tmp_path / "r.yaml"), options(tmp_path), b"", tmp_path)
 
 
 def test_numbers_that_are_none_are_named_with_their_row(tmp_path: Path) -> None:

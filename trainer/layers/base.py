@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
 
 from pydantic import field_validator
 
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 
 Blend = Callable[["torch.Tensor"], "torch.Tensor"]
+
+DType = Literal["float32", "float64", "mixed_float16", "mixed_bfloat16"]
 
 MOST_NUMBERS = 2**38
 "Numbers in a weight, 1 TiB in float32: more is a slip."
@@ -115,6 +117,11 @@ class Weights(Protocol):
         """Say that this pass mixes rows: `blend` does the same to their targets, or to weights of rows."""
         ...
 
+    @property
+    def own(self) -> Weights:
+        """The weights as they are kept, to be overwritten; the others may be copies in the type of the computation."""
+        ...
+
     def __getattr__(self, name: str) -> Any: ...
 
 
@@ -132,10 +139,16 @@ class Layer(Declared, kind="layer", room="trainer.layers", keras="keras.layers")
     "Whether integer input stays as it is; the model casts it to float32 otherwise, as Keras does."
     activates_last: ClassVar[bool] = False
     "Whether `forward` ends in the option `activation`, so that a loss may look at the scores before it."
+    draws: ClassVar[bool] = False
+    "Whether training draws anew for each batch; under `preprocess` such a layer acts on batches, in training alone."
+    mixes_targets: ClassVar[bool] = False
+    "Whether training mixes rows, and with them their targets."
     fitted: ClassVar[bool] = False
     "Whether the layer is adapted to training rows before use (`adapt`)."
     reads_several: ClassVar[bool] = False
     "Whether the layer takes a list of inputs."
+    computes_in_full: ClassVar[bool] = False
+    "Whether a mixed number type is that of input and output alone, and the layer computes in float32."
     reads_ragged: ClassVar[bool] = False
     "Whether the layer takes rows of unequal length (`forward_ragged`)."
 
@@ -143,6 +156,9 @@ class Layer(Declared, kind="layer", room="trainer.layers", keras="keras.layers")
     "Name of the layer; by default the class name in snake case with a running number."
     trainable: Bool = True
     "Whether training moves the layer's weights."
+    dtype: DType | None = None
+    """Number type; by default the model's. A mixed one computes in half precision on weights kept in float32; float
+    inputs are cast to it, and the output has it."""
 
     @field_validator("activation", "recurrent_activation", check_fields=False)
     @classmethod
@@ -154,6 +170,24 @@ class Layer(Declared, kind="layer", room="trainer.layers", keras="keras.layers")
                 "silu is a gate too, x * sigmoid(x), and keeps the shape",
             )
         return value
+
+    def typed(self, dtype: DType) -> Self:
+        """The layer, and the layers that it holds, with this number type where they say none."""
+        found = {n: _typed(getattr(self, n), dtype) for n in type(self).model_fields}
+        return self.model_copy(update={**found, "dtype": self.dtype or dtype})
+
+    def types(self) -> set[DType | None]:
+        """The number types that the layer, and the layers that it holds, say."""
+        found: set[DType | None] = {self.dtype}
+        for layer in (layer for n in type(self).model_fields for layer in _held(getattr(self, n))):
+            found |= layer.types()
+        return found
+
+    def keras_config(self) -> dict[str, Any]:
+        """Keras's, with the number type as its policy; without, when the layer says none."""
+        config = super().keras_config()
+        dtype = config.pop("dtype", None)
+        return config if dtype is None else {**config, "dtype": policy(dtype)}
 
     def build(self, plan: Plan, shape: Any) -> Any:
         """Ask `plan` for weights; the output's Shape. `shape` is the input's Shape. Several are a list of them.
@@ -178,6 +212,21 @@ class Layer(Declared, kind="layer", room="trainer.layers", keras="keras.layers")
     def compute_mask(self, x: Any, mask: Any) -> Any:
         """The mask (batch, time) that goes on with the output, or None."""
         return mask if self.supports_masking else None
+
+
+def policy(name: DType) -> dict[str, Any]:
+    """Keras's description of a number type."""
+    return {"module": "keras", "class_name": "DTypePolicy", "config": {"name": name}, "registered_name": None}
+
+
+def _held(value: Any) -> list[Layer]:
+    return [v for v in (value if isinstance(value, (tuple, list)) else (value,)) if isinstance(v, Layer)]
+
+
+def _typed(value: Any, dtype: DType) -> Any:
+    if isinstance(value, Layer):
+        return value.typed(dtype)
+    return type(value)(_typed(v, dtype) for v in value) if isinstance(value, (tuple, list)) and _held(value) else value
 
 
 def need_rank(shape: Shape, rank: int, what: str) -> None:

@@ -27,7 +27,7 @@ from trainer.layers.spatial import (
     to_planes,
 )
 from trainer.layers.windows import Windowed, torch_kernel
-from trainer.lazy import F
+from trainer.lazy import F, torch
 from trainer.options import Bool, PositiveInt, complaint
 from trainer.regularizers.base import Regularizer
 from trainer.shapes import Shape
@@ -146,6 +146,9 @@ class ConvTranspose(Windowed, abstract=True):
         spare = [max(after - before, 0) for before, after in ends]
         spread = F.conv_transpose3d if self.rank == 3 else F.conv_transpose2d
         planes, kernel = to_planes(x, self.rank, self.data_format), torch_kernel(w.kernel, self.rank)
+        if kernel.dtype == torch.float16:
+            # On a processor torch can't go back from one channel to a view.
+            kernel = kernel.contiguous()
         made = spread(planes, kernel, w.bias, flat(self.strides), zeros, longer, 1, flat(self.dilation_rate))
         if any(spare):
             made = made[:, :, *(slice(-n or None) for n in spare)]

@@ -103,6 +103,8 @@ BYTES = (0.0, 255.0)
 class ImageLayer(Layer, abstract=True):
     """A layer on pictures; `change` says what it does to them."""
 
+    computes_in_full = True
+
     channels: ClassVar[tuple[int, ...]] = ()
     "Numbers of channels that it can take; empty when any."
     keeps_integers: ClassVar[bool] = False
@@ -141,6 +143,9 @@ class ImageLayer(Layer, abstract=True):
 
 class RandomImageLayer(ImageLayer, abstract=True):
     """Changes pictures by numbers that are drawn anew for each batch in training, and lets them be otherwise."""
+
+    preprocessing = True
+    draws = True
 
     if TYPE_CHECKING:
         seed: int | None

@@ -23,6 +23,8 @@ class Mixing(RandomImageLayer, abstract=True):
     Its `drawn` has `permutation_order`, the other row of each, and `mix_weight`, how much of the first one stays.
     """
 
+    mixes_targets = True
+
     def blend(self, targets: Tensor, drawn: Drawn) -> Tensor:
         """Targets, or weights of rows, mixed as the rows were: w y + (1 - w) y', with y' of the other row."""
         share = drawn["mix_weight"].reshape(-1, *[1] * (targets.dim() - 1))

@@ -74,6 +74,8 @@ Clipping = Annotated[
 class Normalizing(Layer, abstract=True):
     """A layer that brings values to mean 0 and variance 1, then scales and shifts them as training finds best."""
 
+    computes_in_full = True
+
     center: Bool = True
     "Whether `beta` is added."
     scale: Bool = True

@@ -180,6 +180,8 @@ class AveragePooling3D(AveragePooling):
 
     aliases = ("AvgPool3D",)
     rank = 3
+    # torch has no kernel for half precision on processors.
+    computes_in_full = True
 
 
 class GlobalPooling(Layer, abstract=True):

@@ -44,7 +44,9 @@ class SimpleRNN(SimpleStep, Recurrent):
 
 
 class LSTM(LstmStep, Recurrent):
-    """Long short-term memory (Hochreiter and Schmidhuber, 1997).
+    """Reads a sequence with a memory that gates keep, write and read: long short-term memory.
+
+    Hochreiter and Schmidhuber, 1997.
 
     i, f, o = recurrent_activation(x @ W + h @ U + b), g = activation(x @ W + h @ U + b), each with its own columns;
     c = f * c + i * g, h = o * activation(c). The columns stand in the order i, f, g, o; the last states are h and c.
@@ -57,7 +59,7 @@ class LSTM(LstmStep, Recurrent):
 
 
 class GRU(GruStep, Recurrent):
-    """Gated recurrent unit (Cho et al., 2014).
+    """Reads a sequence with a state that gates keep or renew: gated recurrent unit (Cho et al., 2014).
 
     z, r = recurrent_activation(x @ W + h @ U + b); g = activation(x @ W + r * (h @ U + b_recurrent) + b), or with
     reset_after false g = activation(x @ W + (r * h) @ U + b); h = z * h + (1 - z) * g. The columns stand in the order

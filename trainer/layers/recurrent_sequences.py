@@ -80,7 +80,7 @@ class Sequenced(Layer, abstract=True):
             )
         if self.go_backwards:
             x, mask = x.flip(1), None if mask is None else mask.flip(1)
-        start = tuple(given) or (self._kept(w, len(x)) if self.stateful else None)
+        start = tuple(given) or (self._kept(w, x) if self.stateful else None)
         out, states = self.through(w, x, mask, start, self.return_sequences, self.return_state or self.stateful)
         if self.stateful:
             with torch.no_grad():
@@ -91,15 +91,15 @@ class Sequenced(Layer, abstract=True):
             out = out.masked_fill(~seen.reshape(*seen.shape, *(1,) * (out.dim() - seen.dim())), 0)
         return [out, *states] if self.return_state else out
 
-    def _kept(self, w: Weights, rows: int) -> States:
+    def _kept(self, w: Weights, x: Tensor) -> States:
         """Copies of the states that the batch before left; they are overwritten at the end of this one."""
         kept = tuple(getattr(w, f"state_{number}") for number in range(self.state_count()))
-        if len(kept[0]) != rows:
+        if len(kept[0]) != len(x):
             raise RecipeError(
-                f"{type(self).__name__} is stateful: expected {len(kept[0])} rows as in every batch, found {rows}",
+                f"{type(self).__name__} is stateful: expected {len(kept[0])} rows as in every batch, found {len(x)}",
                 hint="choose a batch_size that divides the number of rows, or cut the set off with dataset.limit",
             )
-        return tuple(state.clone() for state in kept)
+        return tuple(state.to(x.dtype, copy=True) for state in kept)
 
     def compute_mask(self, x: Any, mask: Any) -> Any:
         goes_on = first_and_rest(mask)[0] if self.return_sequences else None

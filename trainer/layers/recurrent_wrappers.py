@@ -196,7 +196,8 @@ class TimeDistributed(Wrapper):
     def _apply(self, w: Weights, x: Tensor, mask: Tensor | None) -> Tensor:
         # Not through the cell: Keras leaves penalties on what an inner layer makes out of the loss here.
         masked = {} if mask is None else {"mask": mask}
-        return self.layer.forward(w.inner, x, **masked)
+        inner = w.own.inner
+        return inner.acts.forward(inner, x, **masked)
 
     def _rows_stand_alone(self, w: Weights) -> bool:
         """Whether all steps may go through the layer as rows of one batch: no row's output depends on another's.

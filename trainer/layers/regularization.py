@@ -30,7 +30,7 @@ def _noise_shape(value: Any) -> tuple[int | None, ...]:
 _SIZE = {"anyOf": [{"type": "integer", "minimum": 1}, {"type": "null"}]}
 NoiseShape = Annotated[
     tuple[int | None, ...],
-    Rule("a list of integers of 1 or more, or null", _noise_shape, {"type": "array", "items": _SIZE}),
+    Rule("a list of integers of 1 or more and nulls", _noise_shape, {"type": "array", "items": _SIZE}),
 ]
 
 

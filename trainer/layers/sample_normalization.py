@@ -159,6 +159,8 @@ class UnitNormalization(Layer):
     "The axis, or list of axes, whose values are to have norm 1 together."
 
     supports_masking = True
+    # In float16 the least norm would be 0, and zeros no numbers.
+    computes_in_full = True
 
     def build(self, plan: Plan, shape: Shape) -> Shape:
         places(self.axis, shape)

@@ -78,7 +78,7 @@ class SpectralNormalization(Layer):
 
     def forward(self, w: Weights, x: Tensor, mask: Tensor | None = None) -> Tensor:
         if w.training:
-            self._divide(w)
+            self._divide(w.own)
         masked = {"mask": mask} if self.layer.takes_mask else {}
         return self.layer.forward(w, x, **masked)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from trainer.declare import snake_case
 from trainer.errors import RecipeError
-from trainer.layers.base import Layer, Plan
+from trainer.layers.base import DType, Layer, Plan
 from trainer.shapes import Shape, size
 
 
@@ -29,6 +29,8 @@ class Graph:
     """Layers by name in Keras's order, their plans, and the calls in topological order."""
 
     name: str = "model"
+    dtype: DType = "float32"
+    "Number type of layers that say none."
     inputs: dict[str, int] = field(default_factory=dict)
     outputs: dict[str, int] = field(default_factory=dict)
     shapes: list[Any] = field(default_factory=list)
@@ -127,15 +129,19 @@ def chain(
     output: str | None = None,
     name: str = "model",
     batch_size: int | None = None,
+    dtype: DType = "float32",
 ) -> Graph:
     """The graph of a list of layers, each reading the one above it.
 
-    `batch_size` is what stateful layers, which need batches of one size, keep states for.
+    `batch_size` is what stateful layers, which need batches of one size, keep states for; `dtype` is the number type of
+    layers that say none.
 
     Raises:
         RecipeError: a layer can't take what reaches it; the path names the layer.
     """
-    graph = Graph(name=name)
+    graph = Graph(name=name, dtype=dtype)
+    if dtype != "float32" or any(layer.types() != {None} for layer in layers):
+        layers = [layer.typed(dtype) for layer in layers]
     batch = batch_size if any(getattr(layer, "stateful", False) for layer in layers) else None
     (tensor,) = [graph.add_input(n, (batch or s[0], *s[1:])) for n, s in inputs.items()]
     for index, (layer_name, layer) in enumerate(zip(layer_names(layers), layers, strict=True)):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,7 +11,9 @@ from torch import nn
 
 from trainer.activations.base import Activation
 from trainer.layers.base import Blend, Layer, Plan, WeightSpec
+from trainer.losses.shaping import floating
 from trainer.model.graph import Call, Graph
+from trainer.model.number_types import kept, typed
 from trainer.regularizers.base import Regularizer
 from trainer.streams import derive, mixed, stream
 
@@ -35,12 +37,14 @@ class Cell(nn.Module):
     def __init__(self, layer: Layer, plan: Plan, path: str, clock: Clock, trainable: bool = True):
         super().__init__()
         self.layer, self.path, self.clock = layer, path, clock
+        self.acts = typed(layer)
+        "The layer, between casts where it says a number type."
         self.trainable = trainable and layer.trainable
         self.specs = plan.weights
         self._stream = derive(clock.seed, "layer", path)
         self._asked = (-1, 0)
         for spec in plan.weights:
-            value = torch.from_numpy(first_values(spec, clock.seed, path))
+            value = kept(torch.from_numpy(first_values(spec, clock.seed, path)), layer)
             if spec.trainable:
                 self.register_parameter(spec.name, nn.Parameter(value, requires_grad=self.trainable))
             else:
@@ -51,10 +55,14 @@ class Cell(nn.Module):
             known = [n for n in shape if n is not None]
             if len(known) < len(shape):
                 raise ValueError(f"{path}: a stateful layer needs a batch of known size, found None")
-            self.register_buffer(name, torch.zeros(known), persistent=False)
+            self.register_buffer(name, kept(torch.zeros(known), layer), persistent=False)
         self._kept = tuple(plan.states)
         for name, (inner, inner_plan) in plan.children.items():
             self.add_module(name, Cell(inner, inner_plan, f"{path}/{inner.name or name}", clock, self.trainable))
+
+    @property
+    def own(self) -> Cell:
+        return self
 
     def generator(self, seed: int | None = None) -> torch.Generator:
         step = self.clock.step
@@ -64,7 +72,7 @@ class Cell(nn.Module):
         return torch.Generator(self.clock.device).manual_seed(mixed(base + times, step))
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        out = self.layer.forward(self, *args, **kwargs)
+        out = self.acts.forward(self, *args, **kwargs)
         penalty = getattr(self.layer, "activity_regularizer", None)
         if penalty is not None and self.clock.penalties is not None:
             self.clock.penalties.append(on_output(penalty, out))
@@ -98,7 +106,7 @@ class Cell(nn.Module):
 
 def on_output(regularizer: Regularizer, out: Any) -> torch.Tensor:
     """The penalty on what a layer made, a row; on all of several tensors, as in Keras."""
-    made = [regularizer.penalty(t) / t.shape[0] for t in (out if isinstance(out, list) else [out])]
+    made = [regularizer.penalty(floating(t)) / t.shape[0] for t in (out if isinstance(out, list) else [out])]
     return sum(made[1:], made[0])
 
 
@@ -143,9 +151,11 @@ class Step(NamedTuple):
 class Network(nn.Module):
     """A model that runs: the graph's calls over its cells."""
 
-    def __init__(self, graph: Graph, seed: int = 0):
+    def __init__(self, graph: Graph, seed: int = 0, front: Sequence[tuple[Layer, Plan, str]] = ()):
+        """`front`: layers, their plans and paths, that the input goes through and that are no part of the model."""
         super().__init__()
         self.graph, self.clock = graph, Clock(seed)
+        self.front = nn.ModuleList(Cell(layer, plan, path, self.clock, False) for layer, plan, path in front)
         self.cells = nn.ModuleDict(
             {
                 name.replace(".", "·"): Cell(layer, graph.plans[name], name, self.clock)
@@ -175,14 +185,16 @@ class Network(nn.Module):
         penalty = getattr(layer, "activity_regularizer", None)
         if last is not None:
             layer = layer.model_copy(update={"activation": Activation.parse(None)})
-        return Step(self.cell(call.layer), layer, call.inputs, call.output, penalty, last)
+        return Step(self.cell(call.layer), typed(layer), call.inputs, call.output, penalty, last)
 
     def run(self, *inputs: torch.Tensor, until: int | None = None) -> Made:
         """What the network makes of its input tensors; `until` asks for another tensor of the graph."""
-        values: dict[int, Any] = dict(zip(self.graph.inputs.values(), inputs, strict=True))
-        masks: dict[int, Any] = {}
         self.clock.penalties = penalties = []
         self.clock.mixings = mixings = []
+        for cell in self.front:
+            inputs = (cell(inputs[0]), *inputs[1:])
+        values: dict[int, Any] = dict(zip(self.graph.inputs.values(), inputs, strict=True))
+        masks: dict[int, Any] = {}
         scores = None
         for cell, layer, reads, makes, penalty, last in self._steps:
             x = values[reads[0]] if len(reads) == 1 else [values[i] for i in reads]

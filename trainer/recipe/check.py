@@ -19,7 +19,15 @@ from trainer.layers.base import Layer
 from trainer.losses.base import Loss
 from trainer.model.graph import Graph, chain
 from trainer.optimizers.base import Optimizer
-from trainer.recipe.features import before_the_model, clash, default_features, feature_path, raw_shape, through
+from trainer.recipe.features import (
+    at_each_step,
+    before_the_model,
+    clash,
+    default_features,
+    feature_path,
+    raw_shape,
+    through,
+)
 from trainer.recipe.loss_check import LossCheck
 from trainer.recipe.mixing_check import mixing_problems
 from trainer.recipe.schema import Dataset, Feature, MetricUse, Recipe, log_names
@@ -53,6 +61,7 @@ class Parts:
     whole: bool = False
     "Whether `layers` are all of them."
     input_shape: tuple[int, ...] | None = None
+    sample_weight: str | None = None
     loss: Loss | None = None
     metrics: tuple[str, ...] | None = None
     "Names of the metrics in logs; None when one of them is faulty."
@@ -72,6 +81,7 @@ class Parts:
             recipe.model.layers,
             True,
             recipe.model.input_shape,
+            fit.sample_weight,
             recipe.compile.loss,
             tuple(recipe.compile.log_names()),
             bool(fit.validation_split)
@@ -97,6 +107,7 @@ class Parts:
             dataset=_sound(Dataset.read, value.get("dataset")),
             layers=good,
             whole=bool(layers) and len(good) == len(layers),
+            sample_weight=fit["sample_weight"] if isinstance(fit.get("sample_weight"), str) else None,
             loss=_sound(Loss.parse, compiled.get("loss")),
             metrics=None if None in (*metrics, *weighted) else tuple(log_names(metrics, weighted)),
             validates=bool(fit.get("validation_split"))
@@ -148,10 +159,18 @@ class Checker:
     def run(self) -> Outline | None:
         """Fill `problems`; the outline as far as it could be made."""
         made = self._outline(self.parts.dataset) if self.parts.dataset is not None else None
+        self._weights()
         if self.parts.metrics is not None:
             self._watched()
             self._expected()
         return made
+
+    def _weights(self) -> None:
+        if self.parts.sample_weight is not None:
+            try:
+                raw_shape(Feature(field=self.parts.sample_weight), self.fields, target=True)
+            except ValueError as error:
+                self.problems.append(Problem(str(error), ("fit", "sample_weight"), code="unknown-column"))
 
     def _take(self, error: RecipeError) -> None:
         self.problems += error.problems
@@ -169,7 +188,9 @@ class Checker:
         shape = self._given(shape)
         graph = self._graph(input_name, shape)
         if self.parts.loss is not None:
-            self.problems += mixing_problems(self.parts.layers, self.parts.loss)
+            steps = (*feature_path(dataset, "inputs", input_name), "preprocess")
+            self.problems += mixing_problems(source.preprocess, self.parts.loss, steps)
+            self.problems += mixing_problems(self.parts.layers, self.parts.loss, ("model", "layers"))
         classes = held.classes if held is not None else None
         if graph is not None and self.parts.loss is not None and self.parts.whole:
             LossCheck(self.parts.loss, graph, target_shape, target, classes, self.problems).run()
@@ -194,6 +215,12 @@ class Checker:
             self.problems.append(Problem(str(error), (*path, key), code="unknown-column"))
             return None, None
         if shape is None:
+            return None, field
+        drawn = at_each_step(feature.preprocess)
+        if word == "targets" and drawn < len(feature.preprocess):
+            name = type(feature.preprocess[drawn]).__name__
+            message = f"{name} changes inputs by chance, but targets are what the model shall answer"
+            self.problems.append(Problem(message, (*path, "preprocess", drawn, name), code="preprocess"))
             return None, field
         try:
             return through(feature.preprocess, shape, (*path, "preprocess")), field

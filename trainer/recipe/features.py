@@ -113,6 +113,11 @@ def through(layers: tuple[Layer, ...], shape: Shape, path: Path) -> Shape | None
     return shape
 
 
+def at_each_step(layers: tuple[Layer, ...]) -> int:
+    """Where the preprocessing begins that each batch goes through: at the first step that draws random numbers."""
+    return next((index for index, layer in enumerate(layers) if layer.draws), len(layers))
+
+
 def check_steps(layers: tuple[Layer, ...], path: Path) -> None:
     """Refuse layers that are no preprocessing steps, and texts that reach a step which reads numbers.
 
@@ -120,8 +125,13 @@ def check_steps(layers: tuple[Layer, ...], path: Path) -> None:
         RecipeError: names the step.
     """
     before: Layer | None = None
+    drawn = at_each_step(layers)
     for index, layer in enumerate(layers):
         here, name = (*path, index, type(layer).__name__), type(layer).__name__
+        if index > drawn and (layer.fitted or isinstance(layer, (HostLayer, Learner))):
+            first = type(layers[drawn]).__name__
+            message = f"{name} works on rows once, before training, and {first} before it on each batch anew"
+            raise RecipeError(message, path=here, hint=f"put {first} behind it", code="preprocess")
         if not layer.preprocessing:
             hint = "put it under model.layers; `trainer list layers` marks the preprocessing ones"
             raise RecipeError(f"{name} is a layer of the model, not a preprocessing step", path=here, hint=hint)

@@ -11,7 +11,7 @@ from pydantic_core import core_schema
 
 from trainer.callbacks.base import Callback
 from trainer.declare import Block, raise_all
-from trainer.layers.base import Layer
+from trainer.layers.base import DType, Layer
 from trainer.losses.base import Loss
 from trainer.metrics.base import Metric
 from trainer.metrics.resolve import BY_SHAPE
@@ -175,6 +175,9 @@ class Model(Block):
 
     layers: tuple[Layer, ...]
     "Layers in order, each reading the one above it."
+    dtype: DType = "float32"
+    """Number type of layers that say none: float32, float64, or mixed_bfloat16 and mixed_float16, which compute in half
+    precision on weights kept in float32 (and, for mixed_float16, scale the loss so that small gradients are kept)."""
     input_shape: Annotated[tuple[int, ...], ints()] | None = None
     "Shape of one row of the input; only needed when the source can't tell it before it is opened."
 

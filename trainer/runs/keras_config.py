@@ -7,7 +7,7 @@ from typing import Any
 
 from trainer.declare import Declared
 from trainer.errors import RecipeError
-from trainer.layers.base import Layer
+from trainer.layers.base import Layer, policy
 from trainer.losses.base import Loss
 from trainer.metrics.base import Metric
 from trainer.model.graph import Graph
@@ -15,11 +15,6 @@ from trainer.optimizers.base import Optimizer
 
 KERAS_VERSION = "3.15.1"
 "The release whose files we write."
-
-
-def policy(name: str = "float32") -> dict[str, Any]:
-    """Keras's description of the number type of a layer."""
-    return {"module": "keras", "class_name": "DTypePolicy", "config": {"name": name}, "registered_name": None}
 
 
 def model_config(graph: Graph) -> dict[str, Any]:
@@ -52,7 +47,7 @@ def sequential(graph: Graph) -> dict[str, Any]:
     return {
         "name": graph.name,
         "trainable": True,
-        "dtype": policy(),
+        "dtype": policy(graph.dtype),
         "layers": layers,
         "build_input_shape": shape,
     }
@@ -80,7 +75,7 @@ def layer_entry(name: str, layer: Layer) -> dict[str, Any]:
     a list, and takes an option whose value is the name of a layer function (`dot`) for that function.
     """
     entry = layer.to_keras()
-    common = {"name": name, "trainable": layer.trainable, "dtype": policy()}
+    common = {"name": name, "trainable": layer.trainable, "dtype": policy(layer.dtype or "float32")}
     # Some of Keras's classes without weights have no such arguments.
     config = {option: value for option, value in common.items() if option not in layer.not_keras}
     return {**entry, "config": {**config, **entry["config"], "name": name}}

@@ -1,4 +1,4 @@
-"""The one place that meets a pickle: object arrays of lists of integers in the published imdb and reuters files.
+"""The one place with an unpickler: object arrays of lists of integers in the published imdb and reuters files.
 
 The unpickler knows three names of numpy, and gives inert stand-ins for them: numpy's own code never sees the bytes.
 Everything else in such a file is lists and numbers, which are opcodes; any other name is refused.

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import csv as csv_text
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 from trainer.errors import DataError, FileError
 from trainer.lazy import np
-from trainer.options import ProperFraction, Str
+from trainer.options import ProperFraction, Str, in_order
 from trainer.sources.arrays import read_npz
 from trainer.sources.base import LoaderSeed, Places, Source
 from trainer.sources.columns import Field, Rows, Table
@@ -41,8 +41,14 @@ class Npz(Source):
 PARTS = ("train", "test")
 
 
-class BostonHousing(Source):
-    """Boston house prices, 404 + 102 rows of 13 measurements (Harrison and Rubinfeld, 1978); price in 1,000 dollars."""
+KERAS = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/"
+
+
+class Houses(Source, abstract=True):
+    """House prices and what goes with them, in one .npz file, shuffled and split as Keras's loaders do it."""
+
+    published: ClassVar[Published]
+    width: ClassVar[int]
 
     test_split: ProperFraction = 0.2
     "The last share of the shuffled rows is the test part."
@@ -50,24 +56,59 @@ class BostonHousing(Source):
     "Seed of the shuffling (numpy's RandomState, as Keras's loader does it)."
 
     def fields(self) -> dict[str, Field]:
-        return {"features": Field((13,), "float32"), "price": Field((), "float32")}
+        return {"features": Field((self.width,), "float32"), "price": Field((), "float32")}
+
+    def most(self) -> int | None:
+        """How many of the file's rows are taken, None for all."""
+        return None
 
     def open(self, places: Places) -> Table:
-        published = Published(
-            "https://storage.googleapis.com/tensorflow/tf-keras-datasets/boston_housing.npz",
-            "f553886a1f8d56431e820c5b82552d9d95cfcb96d1e678153f8839538947dff5",
-        )
-        path = find(places, "boston_housing.npz", published)
+        path = find(places, self.published.url.rpartition("/")[2], self.published)
         arrays = read_npz(path)
         x, y = arrays.get("x"), arrays.get("y")
-        if x is None or y is None or x.shape[1:] != (13,) or y.shape != x.shape[:1] or x.dtype.kind != "f":
-            raise FileError(f"{path}: expected x with 13 columns and y")
-        order = np.arange(len(x))
+        if x is None or y is None or x.shape[1:] != (self.width,) or y.shape != x.shape[:1] or x.dtype.kind != "f":
+            raise FileError(f"{path}: expected x with {self.width} columns and y")
+        if y.dtype.kind not in "fiu":
+            raise FileError(f"{path}: expected numbers in y, found the type {y.dtype}")
+        order = np.arange(len(x[: self.most()]))
         np.random.RandomState(self.seed).shuffle(order)
         x, y = x[order].astype("float32"), y[order].astype("float32")
         at = int(len(x) * (1 - self.test_split))
         train, test = Rows({"features": x[:at], "price": y[:at]}), Rows({"features": x[at:], "price": y[at:]})
         return Table(train, test if len(test) else None, self.fields(), {path.name: digest(path)})
+
+
+class BostonHousing(Houses):
+    """Boston house prices, 404 + 102 rows of 13 measurements (Harrison and Rubinfeld, 1978); price in 1,000 dollars."""
+
+    published = Published(
+        KERAS + "boston_housing.npz", "f553886a1f8d56431e820c5b82552d9d95cfcb96d1e678153f8839538947dff5"
+    )
+    width = 13
+
+
+class CaliforniaHousing(Houses):
+    """Median house prices of 20,640 Californian districts in dollars (Pace and Barry, 1997), with eight measurements.
+
+    The features, in order: median income, house age, rooms and bedrooms a household, population, people a household,
+    latitude, longitude.
+    """
+
+    version: Literal["large", "small"] = "large"
+    "small takes the first 600 rows of the file only."
+
+    @classmethod
+    def options(cls) -> list[str]:
+        """Option names in the order of Keras's loader."""
+        return in_order(super().options(), "version test_split")
+
+    published = Published(
+        KERAS + "california_housing.npz", "1a2e3a52e0398de6463aebe6f4a8da34fb21fbb6b934cf88c3425e766f2a1a6f"
+    )
+    width = 8
+
+    def most(self) -> int | None:
+        return 600 if self.version == "small" else None
 
 
 class PimaIndiansDiabetes(Source):

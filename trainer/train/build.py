@@ -10,16 +10,19 @@ import torch
 
 from trainer.errors import DataError, Problem, RecipeError
 from trainer.losses.base import Loss
+from trainer.losses.shaping import leading
 from trainer.metrics.resolve import resolve
 from trainer.model.graph import Graph, chain
 from trainer.model.network import Network
+from trainer.optimizers.base import Optimizer, UpdateRule
+from trainer.optimizers.loss_scale import LossScaleOptimizer
 from trainer.optimizers.updater import Updater
 from trainer.optimizers.updaters import Updaters, updater_of
 from trainer.recipe.check import Checker, Outline, Parts
 from trainer.recipe.features import clash
 from trainer.recipe.loss_check import LossCheck
 from trainer.recipe.schema import Compile, Feature, Recipe
-from trainer.shapes import Shape, size
+from trainer.shapes import Shape, size, text
 from trainer.sources.columns import Column, Ragged, Rows, Table
 from trainer.train.feed import Feed, Pipeline, Slot, input_dtype, read_column
 from trainer.train.rows import check_class_names, class_weights
@@ -49,7 +52,7 @@ class Built:
         """Rows as batches, with their own weights when the recipe names a weight column."""
         x_raw = read_column(rows, self.outline.input)
         check_finite(x_raw, f"input {self.outline.input_name}")
-        x = Slot(self.x, x_raw, input_dtype(self.recipe.model.layers), self.device)
+        x = Slot(self.x, x_raw, input_dtype((*self.x.drawn, *self.recipe.model.layers)), self.device)
         y_raw = read_column(rows, self.outline.target, target=True)
         if self.loss.counts and isinstance(y_raw, np.ndarray) and y_raw.dtype.kind == "f":
             whole = torch.from_numpy(np.ascontiguousarray(y_raw))
@@ -59,7 +62,8 @@ class Built:
         check_target(self.loss, y, self.graph.output_shape, self.outline.target_name)
         weight = None
         if self.recipe.fit.sample_weight is not None:
-            weight = sample_weights(rows, self.recipe.fit.sample_weight).to(self.device)
+            found = sample_weights(rows, self.recipe.fit.sample_weight, self.graph.output_shape)
+            weight = found.to(self.device)
         return Feed(x, y, weight)
 
     def training_feed(self, rows: Rows) -> Feed:
@@ -69,7 +73,7 @@ class Built:
         if asked is not None:
             check_class_names(asked, self.y.names())
             by_class = torch.from_numpy(class_weights(asked, feed.y.rows(slice(None)).cpu().numpy())).to(self.device)
-            feed.weight = by_class if feed.weight is None else feed.weight * by_class
+            feed.weight = by_class if feed.weight is None else feed.weight * leading(by_class, feed.weight)
         return feed
 
     def updater(self) -> Updater | Updaters:
@@ -82,7 +86,26 @@ class Built:
         if not rows:
             raise RecipeError("no layer has weights to train", path=("model", "layers"))
         weights = [(spec, tensor) for spec, _, tensor, _ in rows]
-        return updater_of(self.recipe.compile.optimizer, weights, [path for _, path, _, _ in rows])
+        kinds = sorted({str(tensor.dtype).removeprefix("torch.") for _, tensor in weights})
+        if len(kinds) > 1:
+            message = f"expected weights of one number type to train, found {' and '.join(kinds)}"
+            raise RecipeError(message, path=("model", "layers"), hint="write model.dtype: float64", code="dtype")
+        return updater_of(self.optimizer, weights, [path for _, path, _, _ in rows])
+
+    @property
+    def optimizer(self) -> Optimizer:
+        """The recipe's, which scales the loss when the model computes in float16.
+
+        Raises:
+            RecipeError: the optimizer can't be scaled.
+        """
+        asked = self.recipe.compile.optimizer
+        if self.graph.dtype != "mixed_float16" or isinstance(asked, LossScaleOptimizer):
+            return asked
+        if not isinstance(asked, UpdateRule):
+            message = f"mixed_float16 scales the loss, which {type(asked).__name__} can't do"
+            raise RecipeError(message, path=("compile", "optimizer"), hint="use mixed_bfloat16", code="dtype")
+        return LossScaleOptimizer(inner_optimizer=asked)
 
     def preprocessing(self) -> dict[str, Any]:
         """What was learned from the training rows before the model."""
@@ -90,8 +113,17 @@ class Built:
 
 
 def real_outline(recipe: Recipe, table: Table) -> Outline:
-    """The outline with the fields that the opened source really has."""
-    return Checker(Parts.of(recipe), table.fields).outline()
+    """The outline with the fields that the opened source really has.
+
+    Raises:
+        RecipeError: with every problem found.
+        DataError: a column that the recipe reads can't be read.
+    """
+    outline = Checker(Parts.of(recipe), table.fields).outline()
+    for feature in (outline.input, outline.target):
+        for name in feature.columns or (feature.field or "",):
+            table.train.column(name)
+    return outline
 
 
 def build(
@@ -112,15 +144,18 @@ def build(
         else:
             pipeline.load_state(saved[key])
     given = recipe.model.input_shape
-    shape = (None, *given) if given is not None else x.shape
-    if clash(shape, x.shape):
-        message = f"expected {list(x.shape[1:])}, the shape of the input after preprocessing, found {list(given or ())}"
+    reaching, front = x.front()
+    shape = (None, *given) if given is not None else reaching
+    if clash(shape, reaching):
+        found = list(given or ())
+        message = f"expected {list(reaching[1:])}, the shape of the input after preprocessing, found {found}"
         raise RecipeError(message, path=("model", "input_shape"), hint="leave input_shape out", code="shape")
-    graph = chain(recipe.model.layers, {outline.input_name: shape}, name=recipe.name, batch_size=recipe.fit.batch_size)
+    model, inputs = recipe.model, {outline.input_name: shape}
+    graph = chain(model.layers, inputs, name=recipe.name, batch_size=recipe.fit.batch_size, dtype=model.dtype)
     outline = replace(outline, classes=y.names() or outline.classes)
     if outline.graph is None:
         check_loss(recipe, outline, graph, y.shape)
-    network = Network(graph, recipe.seed).to(device)
+    network = Network(graph, recipe.seed, front).to(device)
     network.clock.device = device
     return Built(recipe, outline, graph, network, objective(recipe.compile, y.shape, graph.output_shape), x, y, device)
 
@@ -163,20 +198,22 @@ def check_finite(x: Column, name: str) -> None:
         _refuse(~torch.isfinite(values), values, "expected finite numbers", name)
 
 
-def sample_weights(rows: Rows, name: str) -> torch.Tensor:
-    """The column of weights of rows.
+def sample_weights(rows: Rows, name: str, output: Shape) -> torch.Tensor:
+    """The column of weights: one a row, or one for each place of an output that has several (a series' steps).
 
     Raises:
         DataError: there is no such column, or it holds anything but finite numbers of 0 or more.
     """
     try:
         values = read_column(rows, Feature(field=name), target=True)
-        weights = torch.from_numpy(np.asarray(values, "float32").reshape(len(rows)).copy())
     except DataError as error:
         raise DataError(*(p.at("fit", "sample_weight") for p in error.problems)) from None
-    except ValueError:
-        message = f'column "{name}" is no sample_weight: expected one number a row'
-        raise DataError(message, path=("fit", "sample_weight")) from None
+    places = () if isinstance(values, Ragged) or values[:1].size == 1 else values.shape[1:]
+    if isinstance(values, Ragged) or clash((None, *places), output[: 1 + len(places)]) or len(places) > len(output) - 2:
+        each = f", or {text(output[:-1])}" if len(output) > 2 else ""
+        message = f'column "{name}" is no sample_weight: expected one number a row{each}'
+        raise DataError(message, path=("fit", "sample_weight"))
+    weights = torch.from_numpy(np.asarray(values, "float32").reshape(len(rows), *places).copy())
     _refuse(~torch.isfinite(weights) | (weights < 0), weights, "expected weights of 0 or more", f"column {name}")
     return weights
 

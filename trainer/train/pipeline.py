@@ -1,5 +1,7 @@
 """From raw columns to tensors: what a feature reads, and its preprocessing, fitted to the training rows once.
 
+Steps from the first random one on stand in front of the network instead: they act on each batch, in training alone.
+
 Layers that read texts work on the host, before torch; what they make is kept, so that it is made once for all rows.
 """
 
@@ -15,6 +17,7 @@ from trainer.errors import DataError, RecipeError
 from trainer.layers.base import Layer, Plan
 from trainer.layers.host import HostLayer, Learner, UnknownValue
 from trainer.model.network import Cell, Clock
+from trainer.recipe.features import at_each_step
 from trainer.recipe.schema import Feature
 from trainer.shapes import Shape
 from trainer.sources.columns import Column, Ragged, Rows, take
@@ -99,7 +102,9 @@ class Pipeline:
         self.cells: list[Cell] = []
         self.readers: dict[int, Callable[[Any], Any]] = {}
         self.shape = shape
-        for layer in feature.preprocess:
+        drawn = at_each_step(feature.preprocess)
+        self.steps, self.drawn = feature.preprocess[:drawn], feature.preprocess[drawn:]
+        for layer in self.steps:
             if isinstance(layer, Learner) and layer.is_open():
                 # What follows has no shape before rows were seen.
                 break
@@ -107,17 +112,33 @@ class Pipeline:
 
     def _add(self, layer: Layer) -> Cell:
         index, plan = len(self.cells), Plan()
-        try:
-            self.shape = layer.build(plan, self.shape)
-        except ValueError as error:
-            raise RecipeError(
-                f"{self.path}.preprocess[{index}] {type(layer).__name__}: {error}", code="shape"
-            ) from None
+        self.shape = self._built(layer, plan, self.shape, index)
         if isinstance(layer, HostLayer):
             self.readers[index] = layer.reader()
         cell = Cell(layer, plan, f"{self.path}/{index}", Clock(0), trainable=False).eval()
         self.cells.append(cell)
         return cell
+
+    def front(self) -> tuple[Shape, list[tuple[Layer, Plan, str]]]:
+        """(the shape that reaches the model, the steps that each batch goes through: layer, plan and path).
+
+        Raises:
+            RecipeError: a step can't take what reaches it.
+        """
+        shape, found = self.shape, []
+        for index, layer in enumerate(self.drawn, len(self.steps)):
+            plan = Plan()
+            shape = self._built(layer, plan, shape, index)
+            found.append((layer, plan, f"{self.path}/{index}"))
+        return shape, found
+
+    def _built(self, layer: Layer, plan: Plan, shape: Shape, index: int) -> Shape:
+        try:
+            return layer.build(plan, shape)
+        except ValueError as error:
+            raise RecipeError(
+                f"{self.path}.preprocess[{index}] {type(layer).__name__}: {error}", code="shape"
+            ) from None
 
     def _begin(self) -> None:
         self.cells, self.readers, self.shape = [], {}, self.start
@@ -125,7 +146,7 @@ class Pipeline:
     def adapt(self, column: Column) -> None:
         """Let every step that learns from data see the training rows, in order."""
         self._begin()
-        for index, layer in enumerate(self.feature.preprocess):
+        for index, layer in enumerate(self.steps):
             if isinstance(layer, Learner) and layer.is_open():
                 layer = layer.learned(_plain(c) for c in self._before(column, index))
             cell = self._add(layer)
@@ -147,7 +168,7 @@ class Pipeline:
     def state(self) -> dict[str, np.ndarray]:
         """What was learned from the training rows."""
         found = {f"{i}/{k}": v.numpy().copy() for i, c in enumerate(self.cells) for k, v in c.state_dict().items()}
-        for index, layer in enumerate(self.feature.preprocess):
+        for index, layer in enumerate(self.steps):
             if isinstance(layer, Learner) and layer.is_open():
                 learned = self.cells[index].layer
                 assert isinstance(learned, Learner)
@@ -157,7 +178,7 @@ class Pipeline:
     def load_state(self, state: dict[str, np.ndarray]) -> None:
         """Take up what an earlier run learned; nothing is adapted again."""
         self._begin()
-        for index, layer in enumerate(self.feature.preprocess):
+        for index, layer in enumerate(self.steps):
             if isinstance(layer, Learner) and layer.is_open():
                 layer = layer.with_found(state[f"{index}/{LEARNED}"])
             cell = self._add(layer)

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from trainer.losses.base import Loss
+from trainer.losses.shaping import floating
 from trainer.metrics.base import Metric
 from trainer.model.network import Made, Network
 from trainer.train.backward import gradients
@@ -56,7 +57,7 @@ class Scores:
 
     def add(self, batch: Batch, made: Made, loss: torch.Tensor) -> None:
         """Add a batch."""
-        y_pred = made.output.detach()
+        y_pred = floating(made.output.detach())
         self._losses.append(loss)
         self._sizes.append(batch.x.shape[0])
         if len(self._losses) >= FOLD_EVERY:
@@ -205,9 +206,14 @@ def evaluate(
             judged = judge(network, objective.loss, batch, objective.weight)
             scores.add(judged.batch, judged.made, judged.value)
             if keep is not None:
-                keep.append(judged.made.output.cpu().numpy())
+                keep.append(floating(judged.made.output).cpu().numpy())
     network.train(was)
     return scores.logs()
+
+
+def as_array(made: torch.Tensor) -> np.ndarray:
+    """What a network made, half precision as float32."""
+    return (floating(made) if made.is_floating_point() else made).cpu().numpy()
 
 
 def predict(network: Network, slot: Any, batch_size: int = 256, until: int | None = None) -> np.ndarray:
@@ -222,6 +228,6 @@ def predict(network: Network, slot: Any, batch_size: int = 256, until: int | Non
     with torch.inference_mode():
         for start in range(0, len(slot.column), batch_size):
             rows = slot.rows(slice(start, min(start + batch_size, len(slot.column))))
-            parts.append(network.run(rows, until=until)[0].cpu().numpy())
+            parts.append(as_array(network.run(rows, until=until)[0]))
     network.train(was)
     return np.concatenate(parts) if parts else np.zeros((0,))

@@ -69,7 +69,7 @@ class OpenRun:
 
     def slot(self, column: Column) -> Slot:
         """Raw input rows, ready for the model."""
-        return Slot(self.built.x, column, input_dtype(self.recipe.model.layers), self.device)
+        return Slot(self.built.x, column, input_dtype((*self.built.x.drawn, *self.recipe.model.layers)), self.device)
 
     def predict(self, column: Column, layer: str | None = None) -> np.ndarray:
         """The model's output for raw rows, in their order; `layer` asks for what a layer makes."""

@@ -231,7 +231,7 @@ class Job:
         asked, weighted = built.recipe.compile, built.objective.weighted_metrics
         weights = None if asked.loss_weights is None else [asked.loss_weights]
         described = training_config(
-            asked.optimizer, built.loss, built.objective.metrics, weighted_metrics=weighted, loss_weights=weights
+            built.optimizer, built.loss, built.objective.metrics, weighted_metrics=weighted, loss_weights=weights
         )
         return model_bytes(built.network, described, state)
 

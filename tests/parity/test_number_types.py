@@ -1,0 +1,97 @@
+"""Every layer under every number type beside real Keras: outputs and gradients within the precision of the type."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from tests.parity.census import held
+from tests.parity.harness import close
+from tests.parity.test_double import CASES, equal_weights, keras_in_double
+from trainer.layers.base import DType, Layer, Plan
+from trainer.model.network import Cell, Clock
+from trainer.model.number_types import COMPUTE
+
+__all__ = ["keras_in_double"]
+
+ROOM = {"mixed_float16": 4e-3, "mixed_bfloat16": 4e-2, "float32": 1e-5}
+"Of the scale of the values: some roundings of 2**-11 and 2**-8."
+
+
+KERAS_CANT = {"STFTSpectrogram": ("mixed_bfloat16",), "AveragePooling3D": ("mixed_bfloat16", "mixed_float16")}
+"Where torch has no kernel for Keras on a processor: held against Keras in float32."
+KERAS_LEAVES = ("CategoryEncoding", "RandomCrop")
+"Where Keras's output is float32 until the next layer casts it."
+
+
+def cell_in(spec: Any, shape: tuple[int | None, ...], dtype: DType) -> Cell:
+    """A built layer that computes in a number type."""
+    layer, plan = Layer.parse(spec).typed(dtype), Plan()
+    layer.build(plan, shape)
+    return Cell(layer, plan, "layer", Clock(0))
+
+
+def floats(made: Any) -> list[torch.Tensor]:
+    """What was made, as a list of tensors of floating point."""
+    return [t for t in (made if isinstance(made, (list, tuple)) else [made]) if t.is_floating_point()]
+
+
+@pytest.mark.parametrize("dtype", ROOM)
+@pytest.mark.parametrize(("shape", "text"), CASES)
+def test_equals_keras(shape: tuple[Any, ...], text: str, dtype: DType) -> None:
+    random = np.random.default_rng(3)
+    ids = shape[-1] == "ids"
+    x = (random.integers(0, 7, (6, *shape[:-1])) if ids else random.normal(0.3, 1, (6, *shape))).astype("float32")
+    cell = cell_in(yaml.safe_load("{" + text + "}"), (None, *x.shape[1:]), dtype).eval()
+    cant = any(name in text and dtype in types for name, types in KERAS_CANT.items())
+    twin = keras.layers.deserialize(
+        Layer.parse(yaml.safe_load("{" + text + "}")).typed("float32" if cant else dtype).to_keras()
+    )
+    assert twin.dtype_policy.name == "float32" if cant else dtype
+    twin.build((None, *x.shape[1:]))
+    held(cell.layer, shape, "typed")
+    equal_weights(cell, twin)
+    mine, other = (torch.from_numpy(x.copy()).requires_grad_(not ids) for _ in range(2))
+    phase = {"training": False} if "training" in inspect.signature(twin.call).parameters else {}
+    ours, theirs = floats(cell(mine)), floats(twin(other, **phase))
+    for a, b in zip(ours, theirs, strict=True):
+        assert a.dtype == COMPUTE[dtype]
+        assert cant or b.dtype == a.dtype or any(name in text for name in KERAS_LEAVES)
+        close(a.float(), b.float(), f"{text}: output", ROOM[dtype])
+    if not ours or not theirs[0].requires_grad:
+        return
+    pull = [torch.from_numpy(random.normal(size=tuple(t.shape)).astype("float32")) for t in ours]
+    for made in (ours, theirs):
+        torch.stack([(t.float() * p).sum() for t, p in zip(made, pull, strict=True)]).sum().backward()
+    if not ids:
+        close(mine.grad, other.grad, f"{text}: gradient of the input", 2 * ROOM[dtype])
+    moving = [(path, t) for _, path, t, moves in cell.rows() if moves]
+    for (path, tensor), variable in zip(moving, twin.trainable_weights, strict=True):
+        assert tensor.dtype == torch.float32
+        close(tensor.grad, variable.value.grad, f"{text}: gradient of {path}", 2 * ROOM[dtype])
+
+
+@pytest.mark.usefixtures("keras_in_double")
+@pytest.mark.parametrize(("shape", "text"), [case for case in CASES if "Spectrogram" not in str(case.id)])
+def test_float64_equals_keras(shape: tuple[Any, ...], text: str) -> None:
+    random = np.random.default_rng(5)
+    ids = shape[-1] == "ids"
+    x = random.integers(0, 7, (6, *shape[:-1])).astype("float64") if ids else random.normal(0.3, 1, (6, *shape))
+    cell = cell_in(yaml.safe_load("{" + text + "}"), (None, *x.shape[1:]), "float64").eval()
+    assert {t.dtype for _, _, t, _ in cell.rows() if t.is_floating_point()} <= {torch.float64}
+    twin = keras.layers.deserialize(cell.layer.to_keras())
+    twin.build((None, *x.shape[1:]))
+    held(cell.layer, shape, "typed")
+    equal_weights(cell, twin)
+    phase = {"training": False} if "training" in inspect.signature(twin.call).parameters else {}
+    # What comes in float32 is cast at the border, as in a model.
+    ours, theirs = floats(cell(torch.from_numpy(x))), floats(twin(torch.from_numpy(x), **phase))
+    for a, b in zip(ours, theirs, strict=True):
+        assert a.dtype == torch.float64
+        close(a, b, f"{text}: output", 1e-10 if b.dtype == torch.float64 else 1e-6)

@@ -1,0 +1,82 @@
+"""Number types of layers: what is cast where a tensor enters a layer, where it leaves it, and where weights are used.
+
+A layer that says no type takes tensors and weights as they are, so a model in plain float32 has none of this.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from trainer.layers.base import Layer
+
+if TYPE_CHECKING:
+    from trainer.model.network import Cell
+
+COMPUTE = {
+    "float32": torch.float32,
+    "float64": torch.float64,
+    "mixed_float16": torch.float16,
+    "mixed_bfloat16": torch.bfloat16,
+}
+"Name of a number type to that of a layer's computations."
+
+
+def cast(value: Any, dtype: torch.dtype) -> Any:
+    """Tensors of floating point in that type; everything else, such as ids, as it is."""
+    if isinstance(value, (list, tuple)):
+        return type(value)(cast(v, dtype) for v in value)
+    return value.to(dtype) if isinstance(value, torch.Tensor) and value.is_floating_point() else value
+
+
+def kept(value: torch.Tensor, layer: Layer) -> torch.Tensor:
+    """A weight in the type that the layer keeps weights in."""
+    return value.double() if layer.dtype == "float64" and value.dtype == torch.float32 else value
+
+
+def typed(layer: Layer) -> Layer | Typed:
+    """What computes as the layer says: the layer itself, when it says no number type."""
+    return layer if layer.dtype is None else Typed(layer, COMPUTE[layer.dtype])
+
+
+class Typed:
+    """A layer between casts: float inputs come in its type, weights are used in it, and its output has it."""
+
+    def __init__(self, layer: Layer, dtype: torch.dtype):
+        self.layer, self.dtype = layer, dtype
+        self.inner = torch.promote_types(dtype, torch.float32) if layer.computes_in_full else dtype
+        self.takes_mask, self.compute_mask = layer.takes_mask, layer.compute_mask
+
+    def forward(self, w: Cell, x: Any, *args: Any, **options: Any) -> Any:
+        """The layer's output for the input `x`."""
+        if not self.layer.reads_integers:
+            # Ids that came as floats would no longer be told apart in half precision.
+            x = cast(x, self.dtype)
+        weights: Any = InType(w, self.inner)
+        return cast(self.layer.forward(weights, cast(x, self.inner), *args, **options), self.dtype)
+
+
+class InType:
+    """The weights of a cell, cast where they are used; gradients go through to the weights as they are kept.
+
+    What is no weight that training moves (statistics, states) is handed out itself: it is there to be overwritten.
+    """
+
+    def __init__(self, cell: Any, dtype: torch.dtype):
+        self._cell, self._dtype, self.own = cell, dtype, cell.own
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self._cell, name)
+        if isinstance(value, nn.Parameter):
+            value = cast(value, self._dtype)
+        elif isinstance(value, nn.Module):
+            value = InType(value, self._dtype)
+        if isinstance(value, (torch.Tensor, InType)):
+            # Found without this function from now on: recurrent layers ask at every step.
+            self.__dict__[name] = value
+        return value
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        return self._cell(*args, **options)
