@@ -24,7 +24,7 @@ LEAST = {
     "optimizer": 3,
     "regularizer": 3,
     "schedule": 6,
-    "source": 14,
+    "source": 17,
 }
 FINALS: list[tuple[type[Declared], str, type[Declared]]] = [
     (kind, name, final) for kind in KINDS for name, final in (kind.spellings(), sorted(kind.catalogue.items()))[1]

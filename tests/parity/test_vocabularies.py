@@ -21,7 +21,7 @@ from tests.parity.harness import close, twin_of
 from trainer.layers.base import Layer, Plan
 from trainer.layers.hashes import buckets, fingerprints
 from trainer.layers.host import HostLayer, Learner
-from trainer.recipe.schema import Feature
+from trainer.recipe.dataset import Feature
 from trainer.sources.columns import Ragged
 from trainer.train.pipeline import Pipeline, beside
 

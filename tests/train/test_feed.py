@@ -8,7 +8,7 @@ import torch
 
 from tests.train.recipes import loaded
 from trainer.errors import DataError
-from trainer.recipe.schema import Feature
+from trainer.recipe.dataset import Feature
 from trainer.sources.columns import Ragged, Rows
 from trainer.train import feed
 from trainer.train.build import Built, build, real_outline

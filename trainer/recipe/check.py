@@ -19,6 +19,7 @@ from trainer.layers.base import Layer
 from trainer.losses.base import Loss
 from trainer.model.graph import Graph, chain
 from trainer.optimizers.base import Optimizer
+from trainer.recipe.dataset import Dataset, Feature
 from trainer.recipe.features import (
     at_each_step,
     before_the_model,
@@ -30,7 +31,7 @@ from trainer.recipe.features import (
 )
 from trainer.recipe.loss_check import LossCheck
 from trainer.recipe.mixing_check import mixing_problems
-from trainer.recipe.schema import Dataset, Feature, MetricUse, Recipe, log_names
+from trainer.recipe.schema import MetricUse, Recipe, log_names
 from trainer.schedules.base import ConstantRate
 from trainer.shapes import Shape
 from trainer.sources.columns import Field

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from trainer.errors import Path, Problem, RecipeError, nearest
 from trainer.layers.base import Layer, Plan
 from trainer.layers.host import HostLayer, Learner
-from trainer.recipe.schema import Dataset, Feature
+from trainer.recipe.dataset import Dataset, Feature
 from trainer.shapes import Shape
 from trainer.sources.columns import Field
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from trainer.errors import Problem
 from trainer.losses.base import Loss
 from trainer.model.graph import Graph
+from trainer.recipe.dataset import Feature
 from trainer.recipe.features import clash
-from trainer.recipe.schema import Feature
 from trainer.shapes import Shape, text
 
 

@@ -19,9 +19,10 @@ from trainer.optimizers.loss_scale import LossScaleOptimizer
 from trainer.optimizers.updater import Updater
 from trainer.optimizers.updaters import Updaters, updater_of
 from trainer.recipe.check import Checker, Outline, Parts
+from trainer.recipe.dataset import Feature
 from trainer.recipe.features import clash
 from trainer.recipe.loss_check import LossCheck
-from trainer.recipe.schema import Compile, Feature, Recipe
+from trainer.recipe.schema import Compile, Recipe
 from trainer.shapes import Shape, size, text
 from trainer.sources.columns import Column, Ragged, Rows, Table
 from trainer.train.feed import Feed, Pipeline, Slot, input_dtype, read_column

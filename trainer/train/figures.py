@@ -9,7 +9,8 @@ from trainer.callbacks.base import better
 from trainer.declare import snake_case
 from trainer.errors import RecipeError
 from trainer.model.summary import summarize
-from trainer.recipe.schema import Expectation, Recipe
+from trainer.recipe.expectation import Expectation
+from trainer.recipe.schema import Recipe
 from trainer.train.build import Built
 from trainer.train.loop import Training
 from trainer.train.rows import Sets

@@ -17,8 +17,8 @@ from trainer.errors import DataError, RecipeError
 from trainer.layers.base import Layer, Plan
 from trainer.layers.host import HostLayer, Learner, UnknownValue
 from trainer.model.network import Cell, Clock
+from trainer.recipe.dataset import Feature
 from trainer.recipe.features import at_each_step
-from trainer.recipe.schema import Feature
 from trainer.shapes import Shape
 from trainer.sources.columns import Column, Ragged, Rows, take
 

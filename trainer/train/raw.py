@@ -13,7 +13,7 @@ import numpy as np
 
 from trainer.errors import DataError, nearest
 from trainer.layers.host import HostLayer
-from trainer.recipe.schema import Feature
+from trainer.recipe.dataset import Feature
 from trainer.sources.columns import Column, Ragged, Rows
 from trainer.sources.csv_files import Csv
 from trainer.train.pipeline import beside, is_text

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from trainer.errors import DataError, FileError, RunError, nearest
+from trainer.recipe.dataset import Feature
 from trainer.recipe.load import Loaded
-from trainer.recipe.schema import Feature
 from trainer.runs.directory import RunDirectory
 from trainer.runs.model_file import read_model
 from trainer.shapes import size
