@@ -373,9 +373,10 @@ def test_a_folder_that_may_not_be_read_or_a_name_that_can_not_be(places: dict[st
     assert Places(tmp_path / "gone", tmp_path).file("rows.csv") == tmp_path / "rows.csv"
 
 
-@pytest.mark.parametrize(
-    "name", ["imdb", "reuters", "boston_housing", "pima_indians_diabetes", "mnist", "fashion_mnist"]
-)
+NAMED = "imdb reuters boston_housing california_housing pima_indians_diabetes mnist fashion_mnist cifar10 cifar100"
+
+
+@pytest.mark.parametrize("name", NAMED.split())
 def test_every_named_set_says_where_it_was_looked_for_and_how_to_get_it(
     places: dict[str, Path], tmp_path: Path, name: str
 ) -> None:
