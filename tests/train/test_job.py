@@ -18,7 +18,7 @@ from trainer.train.job import Options, Outcome, fit, resume
 from trainer.train.loop import Training
 from trainer.train.predictions import Asked, columns_of
 from trainer.train.reproduce import reproduce_one
-from trainer.train.use import OpenRun, model_source, read_input
+from trainer.train.use import OpenRun, model_path, model_source, read_input
 
 TABLE = """
 name: table
@@ -263,8 +263,37 @@ def test_a_row_with_a_bad_cell_is_no_heading(tmp_path: Path) -> None:
     opened = OpenRun(directory_of(fitted(tmp_path)), options(tmp_path))
     with pytest.raises(DataError, match=r"rows:1: expected a number in column 1"):
         read_input(opened, "rows", b"NA,2\n1,2\n")
-    assert np.asarray(read_input(opened, "rows", b"x,y\n1,2\n")).tolist() == [[1.0, 2.0]]
+    with pytest.raises(DataError, match='the header has no column "a"'):
+        read_input(opened, "rows", b"x,b\n1,2\n")
+    assert np.asarray(read_input(opened, "rows", b"1,2\n3,4\n")).tolist() == [[1.0, 2.0], [3.0, 4.0]]
     assert np.asarray(read_input(opened, "rows", b"b,a\n1,2\n")).tolist() == [[2.0, 1.0]]
+
+
+def test_a_line_that_counts_columns_is_no_row(tmp_path: Path) -> None:
+    opened = OpenRun(directory_of(trained(tmp_path, DIGITS)), options(tmp_path))
+    rows = "\n".join(",".join(map(str, range(n, n + 64))) for n in (0, 1))
+    with pytest.raises(DataError, match="seems to be a header"):
+        read_input(opened, "rows", rows.encode())
+    assert len(read_input(opened, "rows", rows.split("\n")[1].encode())) == 1
+
+
+def test_a_run_that_went_on_after_its_stop_is_not_reproduced(tmp_path: Path) -> None:
+    stops = "callbacks: [{EarlyStopping: {patience: 0, monitor: loss, mode: max}}]\n"
+    outcome = trained(tmp_path, DIGITS + stops)
+    assert len(outcome.epochs) == 2
+    run = directory_of(outcome)
+    assert all(v.holds for v in reproduce_one(str(run.path), options(tmp_path), 1, []))
+    resume(run, Options(runs=tmp_path, device="cpu", epochs=6))
+    with pytest.raises(RecipeError, match=r"went on after a stop that its recipe would make again \(epoch 2"):
+        reproduce_one(str(run.path), options(tmp_path), 1, [])
+
+
+def test_a_model_that_a_callback_saved_is_found_by_its_name(tmp_path: Path) -> None:
+    saves = "callbacks: [{ModelCheckpoint: {filepath: best.h5, save_best_only: true}}]\n"
+    run = directory_of(trained(tmp_path, DIGITS + saves))
+    assert model_path(run, "best") == model_path(run, "best.h5") == run.path / "best.h5"
+    with pytest.raises(RunError, match=r"there are best.h5, checkpoints/last-"):
+        model_path(run, "worst")
 
 
 @pytest.mark.parametrize(

@@ -79,8 +79,8 @@ def test_a_run_learns_from_texts_and_names_its_classes(rows: Path, tmp_path: Pat
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        ("rows.csv", b"blue,round\nred,square\n"),
-        ("rows.csv", b" blue, round, salty\nred,square,sweet\n"),
+        ("rows.csv", b"shape,taste,colour\nround,salty,blue\nsquare,sweet,red\n"),
+        ("rows.csv", b" colour, shape\n blue, round\nred,square\n"),
         ("rows.jsonl", b'{"shape": "round", "colour": "blue"}\n["red", "square"]\n'),
     ],
 )
@@ -92,8 +92,10 @@ def test_raw_rows_in_every_form(rows: Path, tmp_path: Path, name: str, text: byt
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (b"a,b,c,d\n", "expected 2 values a row"),
-        (b"red,round\nred\n", "rows.csv:2: expected 2 values, found 1"),
+        (b"a,b,c,d\n", 'the first line has no column "colour"'),
+        (b"blue,round\nred,square\n", 'has no column "colour"; like the training rows, it must hold names'),
+        (b"colour,shpe\nred,square\n", 'has no column "shape".*\n.*did you mean shpe'),
+        (b"colour,shape\nred\n", "rows.csv:2: expected 2 values, found 1"),
         (b"colour,shape\n", "there are no rows"),
         (b'{"colour": "red"}', 'the row has no "shape"'),
         (b"[1, 2]", 'expected text in "colour", found 1'),

@@ -68,7 +68,8 @@ def validate(
         graph = loaded.outline.graph
         shapes = "" if graph is None else f", output {graph.output_shape}"
         sound.append({"recipe": str(recipe), "layers": len(loaded.recipe.model.layers)})
-        say(f"{recipe}: sound, {len(loaded.recipe.model.layers)} layers{shapes}")
+        count = len(loaded.recipe.model.layers)
+        say(f"{recipe}: sound, {count} {'layer' if count == 1 else 'layers'}{shapes}")
         if graph is None:
             say(f"{recipe}: shapes will be known when the data are opened; model.input_shape tells them now")
     if problems and output_format is Format.github:

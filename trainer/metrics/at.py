@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from trainer.lazy import torch
 from trainer.losses.shaping import no_nan
-from trainer.metrics.base import Metric, State, zeros
+from trainer.metrics.base import Metric, State, needs_flags, zeros
 from trainer.metrics.thresholds import Counts, add, counts, exceeded, flags
 from trainer.options import Fraction, NonNegativeInt, PositiveInt
 
@@ -39,6 +39,9 @@ class BestAt(Metric, abstract=True):
     "Number of thresholds from 0 to 1; with 1 it is 0.5."
     class_id: NonNegativeInt | None = None
     "Look at this class alone."
+
+    def misfit(self, classes: int) -> tuple[str, str]:
+        return needs_flags(classes)
 
     def thresholds(self) -> tuple[float, ...]:
         """The ascending thresholds."""

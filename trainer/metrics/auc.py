@@ -11,7 +11,7 @@ from trainer.errors import DataError
 from trainer.lazy import torch
 from trainer.losses.base import EPSILON
 from trainer.losses.shaping import no_nan
-from trainer.metrics.base import Metric, State, zeros
+from trainer.metrics.base import Metric, State, needs_flags, zeros
 from trainer.metrics.confusion import Fractions
 from trainer.metrics.thresholds import Counts, add, counts, exceeded, flags
 from trainer.options import Bool, NonNegativeFloat, PositiveInt, Rule, integer
@@ -57,6 +57,9 @@ class AUC(Metric):
     "Weight of each column."
     from_logits: Bool = False
     "Whether the output is raw scores, to be put through a sigmoid."
+
+    def misfit(self, classes: int) -> tuple[str, str]:
+        return needs_flags(classes)
 
     @model_validator(mode="after")
     def _labels(self) -> AUC:

@@ -56,11 +56,24 @@ class Metric(Declared, kind="metric", room="trainer.metrics", keras="keras.metri
         """The value of the sums so far; 0 before the first batch."""
         raise NotImplementedError
 
+    def misfit(self, classes: int) -> tuple[str, str]:
+        """(why, what to try): why it can't judge class numbers by a model with so many outputs; empty when it can."""
+        return "", ""
+
 
 def zeros(device: torch.device | str, *shape: int) -> Tensor:
     """Sums in float64, so that counts stay exact in epochs of any length (float32 where the device has no more)."""
     dtype = torch.float32 if torch.device(device).type == "mps" else torch.float64
     return torch.zeros(shape, dtype=dtype, device=device)
+
+
+def needs_flags(classes: int) -> tuple[str, str]:
+    """`misfit` of a metric that compares flags."""
+    if classes == 1:
+        return "", ""
+    why = "compares 0/1 flags shaped like the output, but the targets are class numbers"
+    hint = "make the targets one-hot: preprocess them with {CategoryEncoding: {num_tokens: "
+    return why, f"{hint}{classes}, output_mode: one_hot}}}}"
 
 
 class Mean(Metric, abstract=True):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from trainer.lazy import torch
 from trainer.losses.shaping import no_nan
-from trainer.metrics.base import Metric, State, zeros
+from trainer.metrics.base import Metric, State, needs_flags, zeros
 from trainer.metrics.thresholds import LOWEST, Counts, add, counts, exceeded, flags
 from trainer.options import NonNegativeInt, PositiveInt, Rule, number
 
@@ -43,6 +43,9 @@ class Flags(Metric, abstract=True):
 
     thresholds: Fractions | None = None
     "Outputs above it count as 1: a number or a list; 0.5 by default."
+
+    def misfit(self, classes: int) -> tuple[str, str]:
+        return needs_flags(classes)
 
     def at(self) -> tuple[float, ...]:
         """The thresholds in the order given."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from trainer.errors import DataError
 from trainer.lazy import torch
 from trainer.losses.base import EPSILON
-from trainer.metrics.base import Metric, State, zeros
+from trainer.metrics.base import Metric, State, needs_flags, zeros
 from trainer.options import PositiveFloat, Rule, number
 
 if TYPE_CHECKING:
@@ -33,6 +33,9 @@ class FScore(Metric, abstract=True):
     "One number over classes: from summed counts, the mean, or the mean weighted by class size; null for all classes."
     threshold: Threshold | None = None
     "Outputs above it count as 1; by default the highest output of a sample does."
+
+    def misfit(self, classes: int) -> tuple[str, str]:
+        return needs_flags(classes)
 
     def weight_of_recall(self) -> float:
         """beta."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import model_validator
 
 from trainer.declare import raise_all
+from trainer.errors import DataError
 from trainer.lazy import torch
 from trainer.losses.base import EPSILON
 from trainer.losses.shaping import leading, no_nan
@@ -120,6 +121,26 @@ class Numbered(Confusion, abstract=True):
         return None if self.ignore_class is None else y_true != self.ignore_class
 
 
+def _classes_of(y_pred: Tensor, sparse: bool, axis: int, y_true: Tensor) -> Tensor:
+    """The class numbers of outputs, shaped like those of the targets.
+
+    Raises:
+        DataError: outputs that should be class numbers are scores, or one where there should be several.
+    """
+    hint = "sparse_y_pred: false takes the largest of scores" if sparse else "sparse_y_pred: true reads class numbers"
+    found = y_pred if sparse else y_pred.argmax(axis)
+    if found.numel() != y_true.numel():
+        shapes = f"targets {tuple(y_true.shape)} and outputs {tuple(y_pred.shape)}"
+        raise DataError(f"expected a class for each target, found {shapes}", hint=hint)
+    if sparse and y_pred.is_floating_point() and bool((y_pred != y_pred.trunc()).any()):
+        raise DataError(f"expected outputs that are class numbers, found scores such as {_odd(y_pred):g}", hint=hint)
+    return found.reshape(y_true.shape)
+
+
+def _odd(values: Tensor) -> float:
+    return float(values[values != values.trunc()].reshape(-1)[0])
+
+
 class Sparse(Numbered, abstract=True):
     """For targets and outputs that are class numbers, or else one-hot and scores."""
 
@@ -128,9 +149,18 @@ class Sparse(Numbered, abstract=True):
     sparse_y_pred: Bool = True
     "Whether the output is class numbers, rather than scores along `axis`."
 
+    def misfit(self, classes: int) -> tuple[str, str]:
+        if not self.sparse_y_true:
+            return "reads one-hot targets, but they are class numbers", "sparse_y_true: true"
+        if classes > 1 and self.sparse_y_pred:
+            return f"reads class numbers, but the model makes {classes} scores a row", "sparse_y_pred: false"
+        if classes > 1 and classes != self.num_classes:
+            return f"tells {self.num_classes} classes apart, but the model {classes}", f"num_classes: {classes}"
+        return "", ""
+
     def numbers(self, y_true: Tensor, y_pred: Tensor) -> tuple[Tensor, Tensor]:
         y_true = y_true if self.sparse_y_true else y_true.argmax(self.axis)
-        return y_true, (y_pred if self.sparse_y_pred else y_pred.argmax(self.axis)).reshape(y_true.shape)
+        return y_true, _classes_of(y_pred, self.sparse_y_pred, self.axis, y_true)
 
 
 class OneHot(Numbered, abstract=True):
@@ -139,9 +169,13 @@ class OneHot(Numbered, abstract=True):
     sparse_y_pred: Bool = False
     "Whether the output is class numbers, rather than scores along `axis`."
 
+    def misfit(self, classes: int) -> tuple[str, str]:
+        why, hint = "reads one-hot targets, but they are class numbers", "MeanIoU and IoU read class numbers"
+        return (why, hint) if classes > 1 else ("", "")
+
     def numbers(self, y_true: Tensor, y_pred: Tensor) -> tuple[Tensor, Tensor]:
         y_true = y_true.argmax(self.axis)
-        return y_true, (y_pred if self.sparse_y_pred else y_pred.argmax(self.axis)).reshape(y_true.shape)
+        return y_true, _classes_of(y_pred, self.sparse_y_pred, self.axis, y_true)
 
 
 class IoU(Sparse):

@@ -30,6 +30,7 @@ from trainer.recipe.features import (
     through,
 )
 from trainer.recipe.loss_check import LossCheck
+from trainer.recipe.metric_check import metric_problems
 from trainer.recipe.mixing_check import mixing_problems
 from trainer.recipe.schema import MetricUse, Recipe, log_names
 from trainer.schedules.base import ConstantRate
@@ -66,6 +67,8 @@ class Parts:
     loss: Loss | None = None
     metrics: tuple[str, ...] | None = None
     "Names of the metrics in logs; None when one of them is faulty."
+    judges: dict[str, tuple[Any, ...]] = field(default_factory=dict)
+    "The metrics themselves, by their key under compile."
     validates: bool = False
     folds: bool = False
     optimizer: Optimizer | None = None
@@ -85,6 +88,7 @@ class Parts:
             fit.sample_weight,
             recipe.compile.loss,
             tuple(recipe.compile.log_names()),
+            {"metrics": recipe.compile.metrics, "weighted_metrics": recipe.compile.weighted_metrics},
             bool(fit.validation_split)
             or split.validation is not None
             or (fit.kfold is not None and not fit.kfold.final),
@@ -111,6 +115,7 @@ class Parts:
             sample_weight=fit["sample_weight"] if isinstance(fit.get("sample_weight"), str) else None,
             loss=_sound(Loss.parse, compiled.get("loss")),
             metrics=None if None in (*metrics, *weighted) else tuple(log_names(metrics, weighted)),
+            judges={"metrics": tuple(metrics), "weighted_metrics": tuple(weighted)},
             validates=bool(fit.get("validation_split"))
             or bool(_mapping(dataset.get("split")).get("validation"))
             or _mapping(fit.get("kfold")).get("final") is False,
@@ -195,6 +200,8 @@ class Checker:
         classes = held.classes if held is not None else None
         if graph is not None and self.parts.loss is not None and self.parts.whole:
             LossCheck(self.parts.loss, graph, target_shape, target, classes, self.problems).run()
+            for key, metrics in self.parts.judges.items():
+                self.problems += metric_problems(metrics, self.parts.loss, graph.output_shape, ("compile", key))
         return Outline(input_name, source, target_name, target, shape, target_shape, classes, graph)
 
     def _given(self, shape: Shape | None) -> Shape | None:

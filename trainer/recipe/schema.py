@@ -195,7 +195,8 @@ class Fit(Block):
     """Weight of each class in the loss and weighted_metrics of training: {0: 1.0, 1: 5.0}, or balanced
     (rows / (classes * rows of the class))."""
     sample_weight: Str | None = None
-    "Field or column that weighs each row in the loss and weighted_metrics, in validation and test too."
+    """Field or column that weighs each row in the loss and weighted_metrics, in validation and test too. In training
+    it multiplies with class_weight, where Keras refuses the two together."""
     steps_per_epoch: PositiveInt | None = None
     "Steps that make an epoch; by default one pass over the rows. Further rows follow in the next epoch."
     initial_epoch: NonNegativeInt = 0

@@ -60,7 +60,7 @@ class Built:
             _refuse(whole != whole.trunc(), whole, "expected class numbers", f"target {self.outline.target_name}")
         dtype = torch.int64 if self.loss.counts else torch.float32
         y = Slot(self.y, y_raw, dtype, self.device)
-        check_target(self.loss, y, self.graph.output_shape, self.outline.target_name)
+        check_target(self.loss, y, self.graph.output_shape, self.outline.target_name, self.y.names())
         weight = None
         if self.recipe.fit.sample_weight is not None:
             found = sample_weights(rows, self.recipe.fit.sample_weight, self.graph.output_shape)
@@ -219,8 +219,8 @@ def sample_weights(rows: Rows, name: str, output: Shape) -> torch.Tensor:
     return weights
 
 
-def check_target(loss: Loss, y: Slot, output: Shape, name: str) -> None:
-    """Refuse targets that the loss can't take, before the first step.
+def check_target(loss: Loss, y: Slot, output: Shape, name: str, classes: tuple[str, ...] | None = None) -> None:
+    """Refuse targets that the loss can't take, before the first step; `classes` are what their numbers stand for.
 
     Raises:
         DataError: class numbers out of range, values that are no 0/1 flags, or not-a-numbers; names the row.
@@ -233,19 +233,21 @@ def check_target(loss: Loss, y: Slot, output: Shape, name: str) -> None:
         bad = (values < 0) | (values >= (output[-1] or 0))
         if ignored is not None:
             bad &= values != ignored
-        _refuse(bad, values, f"expected class numbers from 0 to {(output[-1] or 0) - 1}", f"target {name}")
+        hint = f"there are {len(classes)} classes: units: {len(classes)}" if classes else ""
+        _refuse(bad, values, f"expected class numbers from 0 to {(output[-1] or 0) - 1}", f"target {name}", hint)
         return
     _refuse(~torch.isfinite(values), values, "expected finite numbers", f"target {name}")
     if loss.targets == "binary":
-        _refuse((values < 0) | (values > 1), values, "expected values from 0 to 1", f"target {name}")
+        hint = "the first number stands for unknown texts: `num_oov_indices: 0` leaves it out" if classes else ""
+        _refuse((values < 0) | (values > 1), values, "expected values from 0 to 1", f"target {name}", hint)
 
 
-def _refuse(bad: torch.Tensor, values: torch.Tensor, expected: str, name: str) -> None:
+def _refuse(bad: torch.Tensor, values: torch.Tensor, expected: str, name: str, hint: str = "") -> None:
     if not bool(bad.any()):
         return
     row = int(bad.reshape(len(values), -1).any(1).nonzero()[0])
     found = values[row].reshape(-1)[bad[row].reshape(-1)][0].item()
-    raise DataError(f"{name}: {expected}, found {found:g} in row {row}", hint="rows count from 0 in this set")
+    raise DataError(f"{name}: {expected}, found {found:g} in row {row}", hint=hint or "rows count from 0 in this set")
 
 
 def step_work(graph: Graph, batch_size: int) -> int:

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,8 @@ class RawColumns:
     "Texts that stand for the empty one."
     strip: bool = True
     delimiter: str = ","
+    headed: bool = False
+    "Whether the training rows came with a header, so that rows to predict must have one too."
 
     @classmethod
     def of(cls, feature: Feature, rows: Rows, source: Any) -> RawColumns | None:
@@ -45,7 +47,10 @@ class RawColumns:
         made = cls(names, tuple(map(_kind, columns)), tuple(rows.columns))
         if not isinstance(source, Csv):
             return made
-        return cls(made.names, made.kinds, made.every, frozenset(source.missing), source.strip, source.delimiter)
+        headed = source.header if source.header is not None else source.names is None
+        return replace(
+            made, gaps=frozenset(source.missing), strip=source.strip, delimiter=source.delimiter, headed=headed
+        )
 
     def read(self, source: str, text: bytes) -> Column:
         """The rows of a file, told by its name and what it begins with.
@@ -110,7 +115,13 @@ class RawColumns:
         if not rows:
             raise DataError(f"{source}: there are no rows")
         first = [cell.strip() for cell in rows[0][0]]
-        header = first if set(self.names) <= set(first) else None
+        absent = [n for n in self.names if n not in first]
+        header = None if absent else first
+        if self.headed and header is None:
+            # Texts look like names and names like texts: without this, a header would be taken for a row.
+            message = f'{source}: the first line has no column "{absent[0]}"'
+            message += "; like the training rows, it must hold names"
+            raise DataError(message, hint=nearest(absent[0], first) or f"expected {', '.join(self.names)}")
         wanted = self._positions(header, len(first), source)
         for row, line in rows[1:] if header else rows:
             if len(row) != len(first):

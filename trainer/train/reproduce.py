@@ -65,6 +65,10 @@ def reproduce_one(target: str, options: Options, seeds: int, sets: Sequence[str]
         path, folder, plugins = directory.path / "resolved.yaml", source_folder(directory), directory.path
         loaded = load_recipe(path, sets, allow_plugins=options.allow_plugins)
         before = directory.record().get("figures")
+        stopped = directory.record().get("continued")
+        if stopped:
+            hint = "reproduce the recipe, with the callback that stopped it taken out"
+            raise RecipeError(f"{target} went on after a stop that its recipe would make again ({stopped})", hint=hint)
     outcomes = [fit(seeded(loaded, n, plugins), options, path.read_bytes(), folder, plugins) for n in range(seeds)]
     if before is not None:
         figures = {n: float(v) for n, v in before.items() if n.startswith(AGAIN)}

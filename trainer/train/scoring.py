@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
+from trainer.errors import DataError
 from trainer.losses.base import Loss
 from trainer.losses.shaping import floating
 from trainer.metrics.base import Metric
@@ -63,7 +64,18 @@ class Scores:
         if len(self._losses) >= FOLD_EVERY:
             self._fold()
         for index, (metric, state) in enumerate(zip(self.metrics, self.states, strict=True)):
-            metric.update(state, batch.y, y_pred, None if index < self._plain else batch.weight, made.mask)
+            try:
+                metric.update(state, batch.y, y_pred, None if index < self._plain else batch.weight, made.mask)
+            except DataError as error:
+                raise self._of_metric(error, index) from None
+
+    def _of_metric(self, error: DataError, index: int) -> DataError:
+        """What a metric can't take, with its name and its place in the recipe."""
+        plain = index < self._plain
+        path = ("compile", "metrics", index) if plain else ("compile", "weighted_metrics", index - self._plain)
+        name = type(self.metrics[index]).__name__
+        found = [replace(p, path=p.path or path, message=f"{name}: {p.message}") for p in error.problems]
+        return DataError(*found)
 
     def _fold(self) -> None:
         if not self._losses:

@@ -115,10 +115,10 @@ def model_path(directory: RunDirectory, checkpoint: str | None) -> Path:
         path = directory.path / "model.h5"
     else:
         path = directory.path / "checkpoints" / f"{checkpoint}.h5"
-        if not path.exists():
-            path = directory.path / str(checkpoint)
+        beside = [directory.path / f"{checkpoint}.h5", directory.path / str(checkpoint)]
+        path = next((p for p in beside if not path.exists() and p.exists()), path)
     if not path.is_file() or directory.path.resolve() not in path.resolve().parents:
-        have = [p.name for p in sorted(directory.path.glob("checkpoints/*.h5"))]
+        have = [str(p.relative_to(directory.path)) for p in sorted(directory.path.glob("**/*.h5"))]
         if checkpoint not in (None, "last"):
             hint = f"there are {', '.join(have)}" if have else "the run has no checkpoints"
         elif directory.record().get("state") == "done":
@@ -241,6 +241,9 @@ def _from_csv(text: bytes, source: str, feature: Feature, raw: tuple[int, ...] |
         raise DataError(f"{source}: there are no rows")
     # A row with a number in it is data, and what is no number there is an error, not a heading.
     header = lines[0][1] if not any(map(_is_number, lines[0][1])) or _names(lines[0][1], feature) else None
+    if header is None and len(lines[0][1]) > 2 and lines[0][1] == [str(n) for n in range(len(lines[0][1]))]:
+        message = f"{source}: the first line counts the columns (0, 1, 2, …), so it seems to be a header"
+        raise DataError(message, hint="remove it, or write the rows without one")
     body = lines[1:] if header else lines
     if raw is None:
         return Ragged.of([_numbers(row, range(len(row)), source, n) for n, row in body])
@@ -255,6 +258,10 @@ def _names(row: list[str], feature: Feature) -> bool:
 
 def _positions(header: list[str] | None, width: int, feature: Feature, need: int, source: str) -> list[int]:
     names = list(feature.columns or ())
+    absent = [n for n in names if header and n not in header and not n.isdigit()]
+    if header and absent:
+        hint = nearest(absent[0], header) or f"it has {', '.join(header[:12])}"
+        raise DataError(f'{source}: the header has no column "{absent[0]}"', hint=hint)
     if header and names and set(names) <= set(header):
         return [header.index(n) for n in names]
     if width == need:

@@ -147,7 +147,9 @@ class Job:
             assert self.model is not None
             load_weights(built, self.model)
             training.load_state(self.saved["training"])
-            if self.options.epochs is not None:
+            if self.options.epochs is not None and training.stop_reason:
+                # Its recipe would stop there again.
+                self._note(continued=f"epoch {training.epoch}: {training.stop_reason}", state="running")
                 training.stop_reason = ""
             self.saved = {}
         return training
