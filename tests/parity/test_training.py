@@ -252,7 +252,8 @@ def test_metrics(name: str) -> None:
     sparse = "Sparse" in name
     options = {
         "F1Score": "{average: macro}", "FBetaScore": "{average: weighted, beta: 2.0}",
-        "MeanIoU": "{num_classes: 10}", "BinaryIoU": "{}", "IoU": "{num_classes: 10, target_class_ids: [0]}",
+        "MeanIoU": "{num_classes: 10, sparse_y_true: false, sparse_y_pred: false}", "BinaryIoU": "{}",
+        "IoU": "{num_classes: 10, target_class_ids: [0, 3], sparse_y_true: false, sparse_y_pred: false}",
         "OneHotIoU": "{num_classes: 10, target_class_ids: [1, 2]}", "OneHotMeanIoU": "{num_classes: 10}",
         "PrecisionAtRecall": "{recall: 0.5}", "RecallAtPrecision": "{precision: 0.5}",
         "SensitivityAtSpecificity": "{specificity: 0.5}", "SpecificityAtSensitivity": "{sensitivity: 0.5}",
