@@ -407,3 +407,18 @@ def test_shapes_that_do_not_go_together() -> None:
 def test_options_out_of_range(spec: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"expected|goes with"):
         Metric.parse(spec)
+
+
+@pytest.mark.parametrize(
+    ("options", "y_pred", "said"),
+    [
+        ({}, [0.2, 1.0, 0.7], "found scores such as 0.2(?s:.*)sparse_y_pred: false"),
+        ({}, [[0.2, 0.8]] * 3, r"expected a class for each target, found targets \(3,\) and outputs \(3, 2\)"),
+        ({"sparse_y_pred": False}, [[[0.2, 0.8]] * 2] * 3, r"outputs \(3, 2, 2\)(?s:.*)sparse_y_pred: true"),
+    ],
+)
+def test_scores_that_are_no_class_numbers_are_refused(options: dict[str, Any], y_pred: Any, said: str) -> None:
+    """Keras cuts scores down to class 0 without a word."""
+    metric = Metric.parse({"MeanIoU": {"num_classes": 2, **options}})
+    with pytest.raises(DataError, match=said):
+        metric.update(metric.start(), torch.tensor([0, 1, 1]), torch.tensor(y_pred))
