@@ -35,7 +35,7 @@ def built(recipe: Loaded, rows: Rows, table: Any) -> Built:
 
 
 def learned(made: Built) -> list[np.ndarray]:
-    return [value for name, value in made.x.state().items() if name.endswith(("mean", "variance"))]
+    return [value for name, value in next(iter(made.inputs.values())).state().items() if name.endswith(("mean", "variance"))]
 
 
 def holds(made: Built, rows: Rows) -> None:
@@ -67,7 +67,7 @@ def test_only_the_training_rows_are_seen(sets: tuple[str, ...]) -> None:
     before = [v.copy() for v in learned(made)]
     for rows in (parts.validation, parts.test):
         assert rows is not None
-        fed = made.feed(rows).x.rows(slice(None)).numpy()
+        fed = made.feed(rows).xs[0].rows(slice(None)).numpy()
         x = rows.columns["features"]
         np.testing.assert_allclose(
             fed, (x - before[0].reshape(-1)) / np.sqrt(before[1].reshape(-1)), rtol=2e-3, atol=1e-4

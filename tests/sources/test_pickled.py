@@ -8,6 +8,7 @@ import pickle
 import pickletools
 import resource
 import struct
+import time
 from array import array
 from pathlib import Path
 from typing import Any
@@ -145,6 +146,36 @@ def test_a_trick_is_refused(name: str) -> None:
     with pytest.raises(FileError, match="expected lists of integers"):
         read(TRICKS[name], 1)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2 * SPARE_BYTES / 1024
+
+
+SHARED = b")\x94" + b"".join(bytes((ord("h"), n, ord("h"), n, 0x86, 0x94)) for n in range(26))
+"A tuple of twice a tuple of twice a tuple: 156 bytes, and 2^26 steps to hash."
+HASHED = {
+    "a key": b"}" + SHARED + b"Ns",
+    "keys": b"}(" + SHARED + b"Nu",
+    "a dict at once": b"(" + SHARED + b"Nd",
+    "a member of a set": b"\x8f(" + SHARED + b"\x90",
+    "a frozen set": b"(" + SHARED + b"\x91",
+    "a row": ARRAY + STATE + b"](" + b"}" + SHARED + b"Ns" + b"etb",
+    "an option": NDARRAY + b")}" + SHARED + b"Ns\x92",
+    "a persistent name": SHARED + b"Q",
+}
+
+
+@pytest.mark.parametrize("name", HASHED)
+def test_nothing_that_the_file_builds_is_hashed(name: str) -> None:
+    start = time.perf_counter()
+    with pytest.raises(FileError, match=r"the opcode b'.*', which lists of integers have no use for"):
+        read(b"\x80\x04" + HASHED[name] + b".", 1)
+    assert time.perf_counter() - start < 0.5
+
+
+def test_shared_tuples_that_are_not_hashed_end_soon() -> None:
+    start = time.perf_counter()
+    for data in (SHARED, ARRAY + STATE + b"](" + SHARED + b"etb", NDARRAY + SHARED + b"\x93", SHARED + SHARED + b"R"):
+        with pytest.raises(FileError, match="expected lists of integers"):
+            read(b"\x80\x04" + data + b".", 1)
+    assert time.perf_counter() - start < 0.5
 
 
 def test_the_pieces_of_the_tricks_make_an_array_when_put_together_rightly() -> None:

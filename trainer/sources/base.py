@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from trainer.declare import Declared, snake_case
+from trainer.declare import Declared
 from trainer.errors import FileError, nearest
+from trainer.naming import snake_case
 from trainer.options import Rule, integer
 from trainer.sources.columns import Field, Table
 

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 
 from pydantic import model_validator
 
-from trainer.declare import raise_all
 from trainer.errors import DataError, FileError
 from trainer.lazy import np
-from trainer.options import Str, complaint
+from trainer.options import Str, complaint, raise_all
 from trainer.sources.base import Places, Source
 from trainer.sources.columns import Field, Rows, Table
 from trainer.sources.downloading import digest

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 
 from trainer.errors import DataError, FileError
 from trainer.lazy import np
-from trainer.options import ProperFraction, Str, in_order
+from trainer.options import ProperFraction, Str
 from trainer.sources.arrays import read_npz
 from trainer.sources.base import LoaderSeed, Places, Source
 from trainer.sources.columns import Field, Rows, Table
@@ -94,13 +94,10 @@ class CaliforniaHousing(Houses):
     latitude, longitude.
     """
 
+    keras_order = "version test_split"
+
     version: Literal["large", "small"] = "large"
     "small takes the first 600 rows of the file only."
-
-    @classmethod
-    def options(cls) -> list[str]:
-        """Option names in the order of Keras's loader."""
-        return in_order(super().options(), "version test_split")
 
     published = Published(
         KERAS + "california_housing.npz", "1a2e3a52e0398de6463aebe6f4a8da34fb21fbb6b934cf88c3425e766f2a1a6f"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from trainer.errors import DataError, FileError
 from trainer.lazy import np
-from trainer.options import NonNegativeInt, PositiveInt, ProperFraction, in_order
+from trainer.options import NonNegativeInt, PositiveInt, ProperFraction
 from trainer.sources.arrays import read_npz
 from trainer.sources.base import LoaderSeed, Places, Source
 from trainer.sources.columns import Field, Ragged, Rows, Table
@@ -158,13 +158,10 @@ class Imdb(WordSet):
 class Reuters(WordSet):
     """11,228 newswires as word numbers, 46 topics (Reuters-21578)."""
 
+    keras_order = "num_words skip_top maxlen test_split"
+
     test_split: ProperFraction = 0.2
     "The last share of the shuffled texts is the test part."
-
-    @classmethod
-    def options(cls) -> list[str]:
-        """Option names in the order of Keras's loader."""
-        return in_order(super().options(), "num_words skip_top maxlen test_split")
 
     classes = (
         "cocoa", "grain", "veg-oil", "earn", "acq", "wheat", "copper", "housing", "money-supply", "coffee", "sugar",
