@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from tests.train.recipes import DIGITS, trained
+from trainer.errors import FileError
+from trainer.report.diagram import Diagram, Edge, Node
 from trainer.report.page import page
 from trainer.runs.directory import RunDirectory
 from trainer.train.pictures import present
@@ -84,6 +86,20 @@ def test_a_run_that_came_to_nothing(tmp_path: Path, state: str) -> None:
     assert seen.has(state)
     assert seen.has("the disk is full")
     assert not [t for t, _ in seen.tags if t == "img"]
+
+
+def test_the_graph_stands_in_the_page(tmp_path: Path) -> None:
+    directory = RunDirectory.create(tmp_path, "graph")
+    nodes = (Node("a", EVIL, "Dense", (EVIL,)), Node("b", "sum", "Add"))
+    graph = Diagram(EVIL, nodes, (Edge("a", "b", EVIL),)).as_data()
+    directory.write_record({"state": "done", "graph": graph})
+    seen = looked_at(directory)
+    assert [t for t, _ in seen.tags if t in ("svg", "path")] == ["svg", "path", "path"]
+    assert seen.has("Graph")
+    assert seen.has("sum Add")
+    directory.write_record({"state": "done", "graph": {"nodes": 3}})
+    with pytest.raises(FileError, match="no graph that can be drawn"):
+        page(directory)
 
 
 def test_text_of_strangers_stays_text(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import typer
 from typer.exceptions import TyperException
 
 from trainer import __version__
-from trainer.cli import catalogue, fitting, inspecting, judging, using
+from trainer.cli import catalogue, drawing, fitting, inspecting, judging, using
 from trainer.cli.common import envelope, session
 from trainer.errors import Problem, TrainerError, path_text
 from trainer.wording import clean
@@ -34,6 +34,7 @@ COMMANDS = {
     "validate": (judging.validate, "Check recipes: every error at once."),
     "summary": (inspecting.summary, "The table of layers."),
     "weights": (inspecting.weights, "Weights per layer and their statistics."),
+    "plot": (drawing.plot, "Draw the graph, or curves of runs."),
     "report": (inspecting.report, "One HTML page of a run."),
     "runs": (inspecting.runs, "List runs with their figures."),
     "init": (catalogue.init, "Write a first recipe."),

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainer.errors import FileError
+from trainer.report.diagram import Diagram, draw
+from trainer.report.svg import svg
 from trainer.runs.directory import RunDirectory
 from trainer.runs.history import History
 from trainer.wording import clean, number
@@ -51,6 +53,7 @@ def page(directory: RunDirectory) -> bytes:
         "pictures": _pictures(directory.path / "plots"),
         "layers": record.get("layers", []),
         "total": sum(layer["parameters"] for layer in record.get("layers", [])),
+        "diagram": _diagram(record),
         "history": _history(directory.path / "history.csv"),
         "recipe": _text(directory.path / "recipe.yaml"),
         "rows": record.get("rows", {}),
@@ -88,6 +91,16 @@ def _pictures(folder: Path) -> list[dict[str, str]]:
         named[path] = f"Confusion matrix, {path.stem.removeprefix('confusion-')} rows"
     found = ((path, title) for path, title in named.items() if path.is_file())
     return [{"title": title, "data": base64.b64encode(path.read_bytes()).decode()} for path, title in found]
+
+
+def _diagram(record: dict[str, Any]) -> str:
+    """The model's graph, placed by ourselves so that a page looks the same wherever it is made."""
+    if "graph" not in record:
+        return ""
+    try:
+        return svg(draw(Diagram.of_data(record["graph"]), "builtin"))
+    except ValueError as error:
+        raise FileError(f"run.json holds no graph that can be drawn: {error}") from None
 
 
 def _history(path: Path) -> dict[str, Any] | None:

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 BLUE, ORANGE, GREY = "#0072b2", "#d55e00", "#999999"
+COLOURS = (BLUE, ORANGE, "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
+"Told apart by everybody: M. Okabe and K. Ito, Color Universal Design."
+DASHES = ("-", "--", "-.")
 History = Mapping[str, Sequence[float]]
 FEW = 20
 "Up to so many classes the matrix shows its counts."
@@ -99,6 +102,33 @@ def curves(history: History, names: Sequence[str] | None = None, title: str = ""
         ax.set_visible(False)
     if title:
         figure.suptitle(label(title, 80))
+    return _bytes(figure, format)
+
+
+def compared(histories: Mapping[str, History], format: str = "png") -> bytes:
+    """A panel for each quantity with a colour for each run: validation as a line, training as small dots; where
+    there is no validation, training as a line that says so."""
+    shown = list(dict.fromkeys(name for history in histories.values() for name in quantities(history)))
+    columns, rows = _grid(len(shown))
+    figure, axes = _figure(columns, rows)
+    for ax, name in zip(axes, shown, strict=False):
+        for number, (run, history) in enumerate(histories.items()):
+            colour, dashes = COLOURS[number % len(COLOURS)], DASHES[number // len(COLOURS) % len(DASHES)]
+            trained, held = history.get(name, []), history.get(f"val_{name}")
+            if held is not None:
+                ax.plot(range(1, len(trained) + 1), trained, ".", color=colour, markersize=4, alpha=0.6)
+            points = [(i + 1, v) for i, v in enumerate(trained if held is None else held) if v == v]
+            run = label(run, 60) + (" (training)" if held is None else "")
+            ax.plot([p[0] for p in points], [p[1] for p in points], dashes, color=colour, linewidth=1.8, label=run)
+        _epochs(ax, name)
+        if name == "learning_rate":
+            ax.set_yscale("log")
+    for ax in axes[len(shown) :]:
+        ax.set_visible(False)
+    lines = [line for line in axes[0].lines if line.get_linestyle() != "None"]
+    if len(lines) < len(axes[0].lines):
+        lines += axes[0].plot([], [], ".", color=GREY, markersize=4, label="training")
+    figure.legend(handles=lines, loc="outside lower center", ncols=min(len(lines), 1 + columns), frameon=False)
     return _bytes(figure, format)
 
 
