@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from trainer.declare import Declared, describe, explained, problems_of, snake_case
+from trainer.block import describe, problems_of
+from trainer.declare import Declared, explained
 from trainer.errors import Problem, RecipeError, nearest, path_text
 from trainer.initializers.base import Initializer
 from trainer.layers.base import Layer
-from trainer.options import number
+from trainer.naming import snake_case
+from trainer.options import Int, number
 from trainer.schedules.base import Schedule
 
 
@@ -126,3 +128,32 @@ def test_a_plugin_class_needs_no_keras() -> None:
         assert Layer.parse("Twice") == Twice()
     finally:
         del Layer.catalogue["Twice"]
+
+
+def test_keras_order_places_what_it_lists_and_its_dots_the_rest() -> None:
+    class Base(Layer, abstract=True):
+        seed: Int = 0
+        "A seed."
+        rate: Int = 0
+        "A rate."
+
+    class Listed(Base, keras=""):
+        """Listed."""
+
+        keras_order = "size ... seed name"
+
+        size: Int = 0
+        "A size."
+
+    class Plain(Base, keras=""):
+        """Plain."""
+
+        keras_order = "rate"
+
+    try:
+        common = [n for n in Layer.model_fields if n != "name"]
+        assert Listed.options() == ["size", "rate", "seed", "name", *common]
+        assert Plain.options() == ["rate", "seed", *Layer.model_fields]
+        assert list(Listed().spec()["Listed"]) == list(Listed.model_json_schema()["properties"]) == Listed.options()
+    finally:
+        del Layer.catalogue["Listed"], Layer.catalogue["Plain"]

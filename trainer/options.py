@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable
-from typing import Annotated, Any
+from collections.abc import Callable
+from typing import Annotated, Any, NoReturn
 
-from pydantic import BaseModel
-from pydantic_core import PydanticCustomError, core_schema
+from pydantic import BaseModel, ValidationError
+from pydantic_core import InitErrorDetails, PydanticCustomError, core_schema
+
+from trainer.errors import Path
 
 
 def shown(value: Any, limit: int = 60) -> str:
@@ -27,12 +29,6 @@ def shown(value: Any, limit: int = 60) -> str:
 
 def article(noun: str) -> str:
     return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
-
-
-def in_order(names: Iterable[str], order: str) -> list[str]:
-    """The names: first those that `order` lists, in its order, then the others as they stand."""
-    listed = order.split()
-    return sorted(names, key=lambda n: listed.index(n) if n in listed else len(listed))
 
 
 class Rule:
@@ -59,6 +55,12 @@ def complaint(message: str, hint: str = "", *, on_key: bool = False, code: str =
     return PydanticCustomError(
         "trainer", "{message}", {"message": message, "hint": hint, "on_key": on_key, "code": code}
     )
+
+
+def raise_all(errors: list[tuple[PydanticCustomError, Path]]) -> NoReturn:
+    """Raise several located errors from inside a validator; pydantic keeps them apart and prefixes their place."""
+    details = [InitErrorDetails(type=e, loc=loc, input=None) for e, loc in errors]
+    raise ValidationError.from_exception_data("recipe", details)
 
 
 def number(value: Any) -> float:
@@ -114,8 +116,17 @@ def _string(value: Any) -> str:
 _FRACTION = {"type": "string", "pattern": r"^-?[0-9.]+/[0-9.]+$"}
 
 
-def _number_schema(**bounds: float) -> dict[str, Any]:
+def number_schema(**bounds: float) -> dict[str, Any]:
+    """The JSON Schema of what `number` reads."""
     return {"anyOf": [{"type": "number", **bounds}, _FRACTION]}
+
+
+_BOUNDS = {"least": "minimum", "most": "maximum", "above": "exclusiveMinimum", "below": "exclusiveMaximum"}
+
+
+def within(expected: str, **bounds: float) -> Rule:
+    """A number that is no less than `least`, no more than `most`, more than `above`, less than `below`."""
+    return Rule(expected, _bounded(number, **bounds), number_schema(**{_BOUNDS[k]: v for k, v in bounds.items()}))
 
 
 Int = Annotated[int, Rule("an integer", integer, {"type": "integer"})]
@@ -123,22 +134,12 @@ PositiveInt = Annotated[int, Rule("an integer above 0", _bounded(integer, least=
 NonNegativeInt = Annotated[
     int, Rule("an integer of 0 or more", _bounded(integer, least=0), {"type": "integer", "minimum": 0})
 ]
-Float = Annotated[float, Rule("a number", number, _number_schema())]
-PositiveFloat = Annotated[
-    float, Rule("a number above 0", _bounded(number, above=0), _number_schema(exclusiveMinimum=0))
-]
-NonNegativeFloat = Annotated[float, Rule("a number of 0 or more", _bounded(number, least=0), _number_schema(minimum=0))]
-Fraction = Annotated[
-    float, Rule("a number from 0 to 1", _bounded(number, least=0, most=1), _number_schema(minimum=0, maximum=1))
-]
-ProperFraction = Annotated[
-    float,
-    Rule(
-        "a number from 0 to below 1",
-        _bounded(number, least=0, below=1),
-        _number_schema(minimum=0, exclusiveMaximum=1),
-    ),
-]
+Float = Annotated[float, within("a number")]
+PositiveFloat = Annotated[float, within("a number above 0", above=0)]
+NonNegativeFloat = Annotated[float, within("a number of 0 or more", least=0)]
+Fraction = Annotated[float, within("a number from 0 to 1", least=0, most=1)]
+ProperFraction = Annotated[float, within("a number from 0 to below 1", least=0, below=1)]
+PositiveFraction = Annotated[float, within("a number above 0, up to 1", above=0, most=1)]
 Bool = Annotated[bool, Rule("true or false", _boolean, {"type": "boolean"})]
 Str = Annotated[str, Rule("text", _string, {"type": "string"})]
 
@@ -156,6 +157,26 @@ Name = Annotated[
         _identifier,
         {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"},
     ),
+]
+
+
+def read_axes(value: Any) -> int | tuple[int, ...]:
+    """An axis, or several.
+
+    Raises:
+        TypeError, ValueError: something else than an integer or a list of at least one.
+    """
+    if isinstance(value, (list, tuple)):
+        if not value:
+            raise ValueError
+        return tuple(integer(v) for v in value)
+    return integer(value)
+
+
+_AXES = {"type": "array", "items": {"type": "integer"}, "minItems": 1}
+Axes = Annotated[
+    int | tuple[int, ...],
+    Rule("an axis or a list of axes", read_axes, {"anyOf": [{"type": "integer"}, _AXES]}),
 ]
 
 

@@ -48,3 +48,8 @@ def same_padding(n: int, window: int, stride: int, dilation: int = 1) -> tuple[i
 def text(shape: Shape) -> str:
     """`(None, 28, 28, 1)` as Keras prints it."""
     return "(" + ", ".join("None" if n is None else str(n) for n in shape) + ("," if len(shape) == 1 else "") + ")"
+
+
+def clash(a: Shape, b: Shape) -> bool:
+    """Whether two shapes can't be one: another number of axes, or two known sizes that differ."""
+    return len(a) != len(b) or any(x is not None and y is not None and x != y for x, y in zip(a, b, strict=True))

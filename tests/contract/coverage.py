@@ -19,7 +19,9 @@ from typing import Any
 
 import yaml
 
-from trainer.declare import Declared, describe, explained, plural
+from trainer.block import describe
+from trainer.declare import Declared, explained
+from trainer.naming import plural
 from trainer.recipe.explanation import listed
 from trainer.recipe.json_schema import KINDS
 

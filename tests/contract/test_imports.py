@@ -12,7 +12,8 @@ import pytest
 ROOT = Path(__file__).parents[2] / "trainer"
 ORDER = [
     {"errors", "lazy", "shapes", "streams", "wording", "__init__"},
-    {"options"},
+    {"options", "naming"},
+    {"block"},
     {"declare"},
     {"initializers", "regularizers", "constraints", "activations", "schedules"},
     {"layers", "losses", "metrics", "optimizers", "callbacks", "sources"},

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from trainer.declare import problems_of
+from trainer.block import problems_of
 from trainer.layers.base import Layer
 
 NEEDED: dict[str, dict[str, Any]] = {

@@ -9,7 +9,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from trainer.declare import problems_of
+from trainer.block import problems_of
 from trainer.layers.base import Layer, Plan
 from trainer.layers.image_base import RandomImageLayer
 from trainer.layers.image_sampling import inside

@@ -10,12 +10,13 @@ import numpy as np
 import torch
 
 from tests.parity.census import held
-from tests.parity.harness import close
+from tests.parity.harness import as_numpy, close
 from tests.parity.optimizers import twin as optimizer_twin
 from trainer.declare import Declared
+from trainer.layers.graph import Graph
 from trainer.recipe.load import Loaded
 from trainer.runs.keras_config import model_config
-from trainer.train.build import Built, build, real_outline
+from trainer.train.build import Built, build, real_outlines
 from trainer.train.devices import settings_kept
 from trainer.train.feed import Feed
 from trainer.train.loop import Training
@@ -29,7 +30,7 @@ def ours(made: Loaded, options: Options | None = None) -> tuple[Built, Training]
     recipe = made.recipe
     table = open_table(recipe, None, options or Options())
     sets = divide(recipe, table)
-    built = build(recipe, real_outline(recipe, table), sets.train, torch.device("cpu"))
+    built = build(recipe, real_outlines(recipe, table)[0], sets.train, torch.device("cpu"))
     train = built.training_feed(sets.train)
     validation = built.feed(sets.validation) if sets.validation is not None else None
     training = Training(
@@ -46,28 +47,44 @@ def ours(made: Loaded, options: Options | None = None) -> tuple[Built, Training]
     return built, training
 
 
+def model_of(graph: Graph) -> Any:
+    """The same model in real Keras, read from the config that we write."""
+    described = model_config(graph)
+    kind = keras.Sequential if described["class_name"] == "Sequential" else keras.Model
+    return kind.from_config(described["config"])
+
+
 def twin(built: Built) -> Any:
     """The same model in real Keras, with our first weights and compile settings."""
-    asked = built.recipe.compile
-    for part in (*built.graph.layers.values(), asked.optimizer, built.loss, *asked.metrics, *asked.weighted_metrics):
+    goals = list(built.objective.goals.values())
+    parts = [part for goal in goals for part in (goal.loss, *goal.metrics, *goal.weighted_metrics)]
+    for part in (*built.graph.layers.values(), built.recipe.compile.optimizer, *parts):
         if isinstance(part, Declared):
             held(part, "trained")
-    model = keras.Sequential.from_config(model_config(built.graph)["config"])
+    model = model_of(built.graph)
     for name in built.graph.layers:
-        rows = [t.detach().numpy() for _, _, t, _ in built.network.cell(name).rows()]
+        rows = [as_numpy(t) for _, _, t, _ in built.network.cell(name).rows()]
         layer = model.get_layer(name)
         for variable, value in zip((*layer.trainable_weights, *layer.non_trainable_weights), rows, strict=False):
             variable.assign(value)
         if not built.graph.layers[name].trainable:
             # Read from a config, some of Keras's wrappers leave what they hold trainable.
             layer.trainable = False
-    optimizer = optimizer_twin(built.optimizer)
+    asked = built.recipe.compile.goals(list(built.graph.outputs)).values()
     metrics, weighted = (
-        [m if isinstance(m, str) else keras.metrics.deserialize(m.to_keras()) for m in part]
-        for part in (asked.metrics, asked.weighted_metrics)
+        [[m if isinstance(m, str) else keras.metrics.deserialize(m.to_keras()) for m in part] for part in each]
+        for each in ([goal.metrics for goal in asked], [goal.weighted_metrics for goal in asked])
     )
-    loss = keras.saving.deserialize_keras_object(built.loss.to_keras())
-    model.compile(optimizer, loss, asked.loss_weights, metrics, weighted)
+    losses = [keras.saving.deserialize_keras_object(goal.loss.to_keras()) for goal in goals]
+    weights = None if all(goal.weight == 1.0 for goal in goals) else [goal.weight for goal in goals]
+    several = len(goals) > 1
+    model.compile(
+        optimizer_twin(built.optimizer),
+        losses if several else losses[0],
+        weights if several or weights is None else weights[0],
+        metrics if several else metrics[0],
+        weighted if several else weighted[0],
+    )
     return model
 
 
@@ -104,24 +121,31 @@ def hold_history(made: Loaded, tolerance: float = 1e-5, weights: float = 1e-4, o
     for (_, path, tensor, _), value in zip(built.network.rows(), model_weights(model), strict=True):
         close(tensor, value, f"{path} after training", weights)
     built.network.eval()
-    made = as_array(built.network.run(torch.from_numpy(x))[0].detach())
-    close(made, np.asarray(model.predict(x, verbose=0), made.dtype), "predictions after training", weights)
+    outputs = built.network.run(*(torch.from_numpy(one) for one in (x if isinstance(x, list) else [x]))).outputs
+    found = model.predict(x, verbose=0)
+    for made_here, there in zip(outputs, found if isinstance(found, list) else [found], strict=True):
+        mine = as_array(made_here.detach())
+        close(mine, np.asarray(there, mine.dtype), "predictions after training", weights)
 
 
-def arrays(feed: Feed, *, weighed: bool) -> tuple[np.ndarray, ...]:
-    """Input, target and, when rows are weighed, their weights."""
-    pair = feed.x.rows(slice(None)).numpy(), feed.y.rows(slice(None)).numpy()
-    if not weighed or feed.weight is None:
+def arrays(feed: Feed, *, weighed: bool) -> tuple[Any, ...]:
+    """Inputs, targets and, when rows are weighed, their weights: lists where there are several."""
+    xs, ys = ([slot.rows(slice(None)).numpy() for slot in slots] for slots in (feed.xs, feed.ys))
+    pair = tuple(values if len(values) > 1 else values[0] for values in (xs, ys))
+    if not weighed or all(w is None for w in feed.weights):
         return pair
     # Keras can't spread a weight a row over the values of longer rows.
-    weight = feed.weight.numpy()
-    return (*pair, weight[:, None] if weight.ndim == 1 and pair[1].ndim > 2 else weight)
+    weights = [
+        None if w is None else w.numpy()[:, None] if w.ndim == 1 and y.ndim > 2 else w.numpy()
+        for w, y in zip(feed.weights, ys, strict=True)
+    ]
+    return (*pair, weights if len(weights) > 1 else weights[0])
 
 
 def model_weights(model: Any) -> list[np.ndarray]:
     """Weights layer by layer, those that train first, as our rows are ordered."""
     return [
-        np.asarray(v)
+        as_numpy(v.value)
         for layer in model.layers
         for v in (*layer.trainable_weights, *layer.non_trainable_weights)
         if "seed_generator" not in v.path

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from tests.parity.census import held
+from trainer.layers import arrays
 from trainer.layers.base import Layer, Plan
 from trainer.model.network import Cell, Clock
 
@@ -32,7 +33,7 @@ def close(ours: Any, theirs: Any, what: str, tolerance: float = TOLERANCE) -> No
 
 
 def as_numpy(value: Any) -> np.ndarray:
-    return value.detach().cpu().numpy() if isinstance(value, torch.Tensor) else np.asarray(value)
+    return arrays.as_numpy(value) if isinstance(value, torch.Tensor) else np.asarray(value)
 
 
 def cell_of(spec: Any, shape: tuple[int | None, ...], seed: int = 0) -> tuple[Cell, tuple[int | None, ...]]:

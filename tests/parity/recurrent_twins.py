@@ -15,7 +15,7 @@ from tests.parity.census import held
 from tests.parity.drawing import MASKS, mask_of
 from tests.parity.harness import TOLERANCE, close, random_weights
 from trainer.layers.base import Layer, Plan
-from trainer.model.graph import parameters
+from trainer.layers.graph import parameters
 from trainer.model.network import Cell, Clock
 
 Array = np.ndarray

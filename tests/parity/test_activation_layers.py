@@ -13,7 +13,7 @@ from tests.parity.configs import hold_config
 from tests.parity.drawing import normal
 from tests.parity.harness import cell_of, close, hold_layer, twin_of
 from tests.train.recipes import loaded
-from trainer.declare import problems_of
+from trainer.block import problems_of
 from trainer.errors import RecipeError
 from trainer.layers.base import Layer, Plan
 

@@ -12,7 +12,7 @@ import torch
 from tests.parity.census import held
 from tests.parity.harness import close
 from trainer.activations.base import Activation
-from trainer.declare import snake_case
+from trainer.naming import snake_case
 
 EDGES = [0.0, -0.0, *(s * v for v in (1e-30, 1e-6, 0.5, 1, 2, 3, 5.99, 6, 6.01, 20, 20.5, 80, 1e4) for s in (1, -1))]
 SPREAD = np.random.default_rng(5).normal(0, 3, (40, 28))

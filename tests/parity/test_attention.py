@@ -11,10 +11,10 @@ from pydantic import ValidationError
 
 from tests.parity.configs import hold_config
 from tests.parity.several import hold_several, several_of
-from trainer.declare import problems_of
+from trainer.block import problems_of
 from trainer.errors import RecipeError
 from trainer.layers.base import Layer, Plan
-from trainer.model.graph import chain
+from trainer.layers.graph import chain
 
 SCORING = ["Attention", "AdditiveAttention"]
 HEADS = ["MultiHeadAttention", "GroupQueryAttention"]

@@ -15,7 +15,7 @@ from tests.parity.census import held
 from tests.parity.configs import hold_config
 from tests.parity.drawing import normal
 from tests.parity.harness import cell_of, close, random_weights
-from trainer.declare import problems_of
+from trainer.block import problems_of
 from trainer.initializers.base import Initializer
 from trainer.initializers.window_functions import WINDOWS, window_values
 from trainer.layers.base import Layer, Plan

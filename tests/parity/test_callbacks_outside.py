@@ -203,7 +203,7 @@ def test_swap_ema_weights(optimizer: str, swap_on_epoch: bool) -> None:
     built, training = averaged(optimizer, swap_on_epoch)
     model, noted = twin(built), []
     feeds = (training.train, training.validation)
-    rows = [(f.x.rows(slice(None)).numpy(), f.y.rows(slice(None)).numpy()) for f in feeds if f]
+    rows = [(f.xs[0].rows(slice(None)).numpy(), f.ys[0].rows(slice(None)).numpy()) for f in feeds if f]
     theirs = model.fit(
         *rows[0],
         epochs=5,

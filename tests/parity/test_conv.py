@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from tests.parity.configs import hold_config
 from tests.parity.drawing import placed, sizes
 from tests.parity.harness import cell_of, close, hold_layer
-from trainer.declare import problems_of
+from trainer.block import problems_of
 from trainer.layers.base import Layer, Plan
 
 ACTIVATIONS = ["linear", "relu", "tanh", "softmax", "gelu", "sigmoid"]

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from tests.parity.drawing import normal, placed, sizes
 from tests.parity.harness import cell_of, close, twin_of
 from tests.parity.recurrent_twins import RecurrentTwins, drawn_mask, hold_nested_config, states_for
-from trainer.declare import problems_of
+from trainer.block import problems_of
 from trainer.layers.base import Layer, Plan
 from trainer.layers.conv_lstm import ConvLSTM
 

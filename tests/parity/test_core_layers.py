@@ -13,8 +13,9 @@ from pydantic import ValidationError
 from tests.parity.configs import hold_config
 from tests.parity.harness import cell_of, hold_layer
 from trainer.activations.base import Activation
-from trainer.declare import problems_of, snake_case
+from trainer.block import problems_of
 from trainer.layers.base import Layer, Plan
+from trainer.naming import snake_case
 
 FUNCTIONS = sorted({snake_case(c.__name__) for c in Activation.spellings().values()} - {"glu"})
 FORMATS = ("channels_last", "channels_first")

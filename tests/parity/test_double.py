@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
 from typing import Any
 
-import keras
 import numpy as np
 import pytest
 import torch
 import yaml
-from keras.src.backend.common import dtypes
 
-from tests.parity.census import held
-from tests.parity.harness import cell_of, close, random_weights
+from tests.parity.double import equal_weights, twin_in_double, variables
+from tests.parity.harness import cell_of, close
 from tests.runs.test_keras_opens import ZOO
-from trainer.layers.base import Layer
-from trainer.model.network import Cell
 
 SINGLE = {"Normalization", "Rescaling"}
 """What they make is float32, whatever comes."""
@@ -29,33 +24,7 @@ CASES = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def keras_in_double(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """On torch, Keras brings what it calculates to float32, and results back to float64, unless it is kept from it."""
-    monkeypatch.setitem(dtypes.BIT64_TO_BIT32_DTYPE, "float64", "float64")
-    keras.config.set_floatx("float64")
-    keras.config.set_dtype_policy("float64")
-    yield
-    keras.config.set_floatx("float32")
-    keras.config.set_dtype_policy("float32")
-
-
-def twin_in_double(layer: Layer, shape: tuple[int | None, ...]) -> Any:
-    twin = keras.layers.deserialize(layer.to_keras())
-    twin.build(shape)
-    held(layer, shape, "double")
-    return twin
-
-
-def variables(twin: Any) -> list[Any]:
-    found = (*twin.trainable_weights, *twin.non_trainable_weights)
-    return [v for v in found if "seed_generator" not in v.path]
-
-
-def equal_weights(cell: Cell, twin: Any) -> None:
-    for (_, _, tensor, _), value, variable in zip(cell.rows(), random_weights(cell), variables(twin), strict=True):
-        tensor.data.copy_(torch.from_numpy(value))
-        variable.assign(value.astype("float64"))
+pytestmark = pytest.mark.usefixtures("keras_in_double")
 
 
 @pytest.mark.parametrize(("shape", "text"), CASES)

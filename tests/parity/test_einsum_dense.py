@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from tests.parity.configs import hold_config
 from tests.parity.harness import cell_of, hold_layer, twin_of
-from trainer.declare import problems_of
+from trainer.block import problems_of
 from trainer.initializers.variance import Scaling
 from trainer.layers.base import Layer, Plan
 

@@ -15,7 +15,7 @@ from tests.parity.drawing import named
 from tests.parity.harness import cell_of, close, hold_layer
 from trainer.errors import DataError
 from trainer.layers.base import Layer, Plan
-from trainer.model.graph import chain
+from trainer.layers.graph import chain
 from trainer.model.network import Network
 
 EMBEDDINGS = range(70)
@@ -159,7 +159,7 @@ def test_the_mask_goes_on_where_keras_lets_it(spec: Any, goes_on: bool, maker: s
     layers = [Layer.parse(first), Layer.parse(spec)]
     network = Network(chain(layers, {"x": (None, *x.shape[1:])})).eval()
     given = torch.from_numpy(x.astype("float32") if maker == "Masking" else x)
-    mask = network.run(given).mask
+    mask = network.run(given).masks[0]
     twins = [keras.layers.deserialize(layer.to_keras()) for layer in layers]
     out = twins[1](twins[0](given))
     theirs = getattr(out, "_keras_mask", None)

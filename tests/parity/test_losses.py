@@ -12,10 +12,10 @@ import torch
 
 from tests.parity.census import held
 from tests.parity.harness import close
-from trainer.declare import snake_case
 from trainer.errors import DataError
 from trainer.losses.base import Loss
 from trainer.losses.crossentropy import check_classes
+from trainer.naming import snake_case
 
 REDUCTIONS = ["sum_over_batch_size", "sum", "mean", "mean_with_sample_weight", "none", None]
 LOGITS = [False, True]

@@ -13,7 +13,7 @@ from tests.parity.configs import hold_config
 from tests.parity.several import hold_several, several_of
 from trainer.errors import RecipeError
 from trainer.layers.base import Layer, Plan
-from trainer.model.graph import chain
+from trainer.layers.graph import chain
 
 ELEMENTWISE = ["Add", "Subtract", "Average", "Multiply", "Maximum", "Minimum"]
 

@@ -19,9 +19,10 @@ from trainer.errors import FileError, RecipeError
 from trainer.initializers.constant import Zeros
 from trainer.layers.base import WeightSpec
 from trainer.optimizers.base import Optimizer
+from trainer.optimizers.blocks import SMALL
 from trainer.optimizers.muon import Muon
 from trainer.optimizers.powers import BLOCK, adam_correction, nesterov_momenta, power
-from trainer.optimizers.updater import SMALL, Updater
+from trainer.optimizers.updater import Updater
 from trainer.optimizers.updaters import Updaters, updater_of
 
 # Keras's Nadam warns of its own use of numpy.
@@ -457,9 +458,9 @@ def test_weights_are_views_of_one_tensor() -> None:
     updater.weight.fill_(2.0)
     assert all((p == 2).all() for p in updater.parameters)
     assert [tuple(p.shape) for p in updater.parameters] == SHAPES
-    mixed = [(WeightSpec("w", (2,), Zeros()), torch.zeros(2, dtype=t)) for t in (torch.float32, torch.float64)]
-    with pytest.raises(ValueError, match="one number type"):
-        Updater(Optimizer.parse("sgd"), mixed)
+    apart = [(WeightSpec("w", (2,), Zeros()), torch.zeros(2, device=d)) for d in ("cpu", "meta")]
+    with pytest.raises(ValueError, match="on one device, found cpu, meta"):
+        Updater(Optimizer.parse("sgd"), apart)
 
 
 def test_names_and_catalogue() -> None:

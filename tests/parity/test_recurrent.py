@@ -13,11 +13,12 @@ from pydantic import ValidationError
 from tests.parity.configs import hold_config
 from tests.parity.drawing import MASKS, mask_of, named
 from tests.parity.harness import cell_of, close, hold_layer, twin_of
-from trainer.declare import problems_of
+from trainer.block import problems_of
 from trainer.layers.base import Layer, Plan
+from trainer.layers.graph import chain, parameters
 from trainer.layers.recurrent import Recurrent
-from trainer.layers.recurrent_kernels import has_onednn, is_fused, whole_sequence
-from trainer.model.graph import chain, parameters
+from trainer.layers.recurrent_fused import has_onednn
+from trainer.layers.recurrent_kernels import is_fused, whole_sequence
 from trainer.model.network import Cell, Network
 from trainer.optimizers.base import Optimizer
 from trainer.optimizers.updater import Updater

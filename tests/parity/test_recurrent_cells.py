@@ -16,10 +16,10 @@ from tests.parity.drawing import named, normal
 from tests.parity.harness import cell_of, close
 from tests.parity.recurrent_twins import RecurrentTwins, drawn_mask, hold_nested_config, states_for
 from tests.parity.several import several_of
-from trainer.declare import problems_of
+from trainer.block import problems_of
 from trainer.layers import recurrent_steps
 from trainer.layers.base import Layer, Plan
-from trainer.layers.recurrent_kernels import has_onednn
+from trainer.layers.recurrent_fused import has_onednn
 
 CELLS = ["SimpleRNNCell", "LSTMCell", "GRUCell"]
 CARRIED = {"SimpleRNNCell": 1, "LSTMCell": 2, "GRUCell": 1}

@@ -14,7 +14,7 @@ from tests.parity.harness import cell_of, close
 from tests.parity.recurrent_twins import RecurrentTwins, drawn_mask, hold_nested_config, states_for
 from trainer.errors import RecipeError
 from trainer.layers.base import Layer, Plan
-from trainer.model.graph import chain
+from trainer.layers.graph import chain
 from trainer.model.network import Network
 
 NAMES = ["SimpleRNN", "LSTM", "GRU"]

@@ -14,11 +14,11 @@ from pydantic import ValidationError
 from tests.parity.drawing import normal
 from tests.parity.harness import cell_of, close, hold_layer
 from tests.parity.recurrent_twins import RecurrentTwins, drawn_mask, hold_nested_config, states_for
-from trainer.declare import problems_of
+from trainer.block import problems_of
 from trainer.errors import RecipeError
 from trainer.layers import recurrent_steps
 from trainer.layers.base import Layer, Plan
-from trainer.model.graph import chain
+from trainer.layers.graph import chain
 from trainer.model.network import Network
 
 MODES = ["sum", "mul", "ave", "concat", None]

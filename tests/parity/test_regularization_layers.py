@@ -13,9 +13,9 @@ from pydantic import ValidationError
 from tests.parity.configs import hold_config
 from tests.parity.drawing import normal
 from tests.parity.harness import cell_of, close, hold_layer
-from trainer.declare import problems_of
+from trainer.block import problems_of
 from trainer.layers.base import Layer, Plan
-from trainer.model.graph import chain
+from trainer.layers.graph import chain
 from trainer.model.network import Network
 
 FORMATS = ["channels_last", "channels_first"]

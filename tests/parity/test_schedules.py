@@ -11,6 +11,7 @@ import pytest
 from pydantic import ValidationError
 
 from tests.parity.census import held
+from trainer.errors import RecipeError
 from trainer.schedules.base import Schedule
 
 STEPS = [*range(1000), 1023, 1024, 1500, 4095, 10_000, 123_457]
@@ -131,3 +132,12 @@ def test_every_schedule_of_keras() -> None:
             field = c.model_fields[option]
             assert field.is_required() == (parameter.default is inspect.Parameter.empty)
             assert field.is_required() or field.default == parameter.default
+
+
+def test_rounds_that_get_shorter_come_to_an_end() -> None:
+    """Keras's rate is not a number from there on."""
+    rounds = {"initial_learning_rate": 0.1, "first_decay_steps": 10, "t_mul": 0.5}
+    schedule = Schedule.parse({"CosineDecayRestarts": rounds})
+    assert schedule.rate(19) > 0
+    with pytest.raises(RecipeError, match=r"t_mul 0\.5 has rates for 20 steps, found step 20"):
+        schedule.rate(20)

@@ -15,7 +15,7 @@ from tests.train.recipes import loaded
 from trainer.losses.base import Loss
 from trainer.model.network import Network
 from trainer.train.feed import Batch
-from trainer.train.scoring import judge
+from trainer.train.scoring import Goal, Objective, judge
 
 REDUCTIONS = ("sum_over_batch_size", "sum", "mean_with_sample_weight", "none")
 CASES = [
@@ -95,12 +95,12 @@ def test_a_sure_and_wrong_network_still_learns(units: int, inside: str, behind: 
         next(network.parameters()).data[:, 1] *= 2
     x = torch.full((4, 30), 100.0)
     y = torch.zeros(4, dtype=torch.long) if units == 2 else torch.zeros(4, 1)
-    judged = judge(network, Loss.parse(loss), Batch(x, y, None))
+    judged = judge(network, Objective({"y": Goal(Loss.parse(loss))}), Batch((x,), (y,), (None,)))
     assert judged.made.output.max() == 1.0
     assert judged.value.item() == pytest.approx(-np.log(1e-7), rel=2e-2)
     (gradient, _) = judged.gradients(list(network.parameters()))
     assert gradient is not None
     assert gradient.abs().max().item() == pytest.approx(100.0)
-    weighed = judge(network, Loss.parse(loss), Batch(x, y, torch.ones(4)))
+    weighed = judge(network, Objective({"y": Goal(Loss.parse(loss))}), Batch((x,), (y,), (torch.ones(4),)))
     (again, _) = weighed.gradients(list(network.parameters()))
     torch.testing.assert_close(again, gradient)

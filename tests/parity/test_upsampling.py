@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from tests.parity.configs import hold_config
 from tests.parity.drawing import normal, placed, sizes
 from tests.parity.harness import cell_of, close, hold_layer
-from trainer.declare import problems_of
+from trainer.block import problems_of
 from trainer.layers.base import Layer, Plan
 
 FORMATS = ("channels_last", "channels_first")

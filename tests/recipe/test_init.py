@@ -11,9 +11,17 @@ from hypothesis import strategies as st
 
 from trainer.errors import DataError, FileError, TrainerError
 from trainer.recipe.beginning import for_csv, for_digits, problem
+from trainer.recipe.dataset import Feature
 from trainer.recipe.load import Loaded, load_recipe
+from trainer.recipe.outline import Known
 from trainer.sources.base import Places
 from trainer.train.job import Options, fit
+
+
+def read(known: dict[str, Known]) -> Feature:
+    """What the only input, or the only target, reads."""
+    (only,) = known.values()
+    return only.feature
 
 
 def begun(folder: Path, table: str | bytes, target: str | None = None, name: str = "first.yaml") -> Loaded:
@@ -24,10 +32,10 @@ def begun(folder: Path, table: str | bytes, target: str | None = None, name: str
     path.write_text(for_csv(file, path, target), encoding="utf-8")
     loaded = load_recipe(path)
     columns = loaded.recipe.dataset.source.open(Places(folder)).train.columns
-    assert loaded.outline.input.columns is not None
-    assert loaded.outline.target.columns is not None
-    assert set(loaded.outline.input.columns) | set(loaded.outline.target.columns) <= set(columns)
-    assert all(columns[c].dtype.kind in "if" for c in loaded.outline.input.columns)
+    assert read(loaded.outline.inputs).columns is not None
+    assert read(loaded.outline.targets).columns is not None
+    assert set(read(loaded.outline.inputs).columns) | set(read(loaded.outline.targets).columns) <= set(columns)
+    assert all(columns[c].dtype.kind in "if" for c in read(loaded.outline.inputs).columns)
     return loaded
 
 
@@ -97,7 +105,7 @@ TABLES = {
 def test_tables(tmp_path: Path, kind: str) -> None:
     table, target, inputs, targets = TABLES[kind]
     loaded = begun(tmp_path, table, target)
-    assert (loaded.outline.input.columns, loaded.outline.target.columns) == (inputs, targets)
+    assert (read(loaded.outline.inputs).columns, read(loaded.outline.targets).columns) == (inputs, targets)
 
 
 def test_what_is_not_read_is_said(tmp_path: Path) -> None:

@@ -241,3 +241,17 @@ def test_what_extends_another_need_not_be_whole(text: str) -> None:
 )
 def test_what_extends_another_is_still_held(text: str) -> None:
     assert schema_says(text)
+
+
+@pytest.mark.parametrize(
+    ("line", "instead"),
+    [
+        ("Adam: {learning_rate: 0.01}", "Lion: {beta_1: 9/10}"),
+        ("Adam: {learning_rate: 0.01}", "Ftrl: {learning_rate_power: -1/2}"),
+        ("- Dropout: {rate: 0.3}", "- Discretization: {bin_boundaries: [1/3, 2/3]}"),
+        ("{Rescaling: {scale: 1/16}}", "{RandomContrast: {factor: [1/4, 1/2], value_range: [0, 1/2]}}"),
+    ],
+)
+def test_fractions_are_numbers_in_lists_too(line: str, instead: str) -> None:
+    assert line in GOOD
+    assert schema_says(GOOD.replace(line, instead)) == []

@@ -20,7 +20,7 @@ import pytest
 from trainer.activations.elementwise import Linear
 from trainer.errors import FileError
 from trainer.layers.dense import Dense
-from trainer.model.graph import chain
+from trainer.layers.graph import chain
 from trainer.model.network import Network
 from trainer.runs import hdf5
 from trainer.runs.hdf5 import opened

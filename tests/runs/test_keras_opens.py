@@ -16,7 +16,7 @@ import torch
 
 from tests.parity.harness import close
 from tests.runs.zoo import OTHERS, PIPELINES, UNSAVED
-from tests.train.recipes import trained
+from tests.train.recipes import output, trained
 from trainer.errors import FileError
 from trainer.layers.base import Layer
 from trainer.recipe.load import load_recipe
@@ -65,11 +65,11 @@ class Opened:
 
     @property
     def x(self) -> np.ndarray:
-        return self.feed.x.rows(slice(None)).numpy()
+        return self.feed.xs[0].rows(slice(None)).numpy()
 
     @property
     def y(self) -> np.ndarray:
-        return self.feed.y.rows(slice(None)).numpy()
+        return self.feed.ys[0].rows(slice(None)).numpy()
 
 
 def opened(outcome: Outcome, data: Path | None = None) -> Opened:
@@ -82,7 +82,7 @@ def hold(made: Opened, tmp_path: Path) -> None:
     """Everything that both sides must agree on, then training there, then Keras's own file back here."""
     hold_layers(made)
     hold_weights(made.outcome.directory / "model.h5", made.keras)
-    ours = predict(made.run.built.network, made.feed.x)
+    ours = predict(made.run.built.network, made.feed.xs)[0]
     close(ours, made.keras.predict(made.x, batch_size=BATCH, verbose=0), "predictions")
     hold_figures(made)
     saved = tmp_path / "by_keras.h5"
@@ -314,7 +314,7 @@ def test_pipelines(shape: tuple[int, ...], layer: str, tmp_path: Path) -> None:
     np.savez(tmp_path / "rows.npz", x=x, y=random.normal(3, 1, 70).astype("float32"))
     made = opened(trained(tmp_path, HOUSE.format(path=tmp_path / "rows.npz", layer=layer)))
     hold_weights(made.outcome.directory / "model.h5", made.keras)
-    close(predict(made.run.built.network, made.feed.x), made.keras.predict(made.x, verbose=0), "predictions")
+    close(predict(made.run.built.network, made.feed.xs)[0], made.keras.predict(made.x, verbose=0), "predictions")
     hold_figures(made)
     saved = tmp_path / "by_keras.h5"
     made.keras.save(saved)
@@ -332,7 +332,7 @@ def test_opens_what_keras_can_not_save_again(name: str, tmp_path: Path) -> None:
     made = opened(trained(tmp_path, HOUSE.format(path=tmp_path / "rows.npz", layer=layer)))
     hold_layers(made)
     hold_weights(made.outcome.directory / "model.h5", made.keras)
-    close(predict(made.run.built.network, made.feed.x), made.keras.predict(made.x, verbose=0), "predictions")
+    close(predict(made.run.built.network, made.feed.xs)[0], made.keras.predict(made.x, verbose=0), "predictions")
     with pytest.raises(TypeError, match="cannot pickle 'module' object"):
         made.keras.save(tmp_path / "by_keras.h5")
 
@@ -348,10 +348,10 @@ def test_stateful_layers(layer: str, tmp_path: Path) -> None:
     text = HOUSE.format(path=tmp_path / "rows.npz", layer=layer).replace("epochs: 1", "epochs: 1, shuffle: false")
     made = opened(trained(tmp_path, text))
     assert made.keras.input_shape == (32, *SERIES)
-    ours = predict(made.run.built.network, made.feed.x)
+    ours = predict(made.run.built.network, made.feed.xs)[0]
     close(ours, made.keras.predict(made.x, batch_size=BATCH, verbose=0), "predictions")
     again = made.keras.predict(made.x, batch_size=BATCH, verbose=0)
-    close(predict(made.run.built.network, made.feed.x), again, "predictions that go on")
+    close(predict(made.run.built.network, made.feed.xs)[0], again, "predictions that go on")
     assert not np.allclose(ours, again)
 
 
@@ -369,7 +369,7 @@ def test_adapted_layers_keep_what_they_learned(tmp_path: Path) -> None:
     text = HOUSE.format(path=tmp_path / "rows.npz", layer="Dense: {units: 3}")
     made = opened(trained(tmp_path, text.replace("inputs: {x: {}}", "inputs: {x: {preprocess: [Normalization]}}")))
     np.testing.assert_allclose(made.x, (x - x.mean(0)) / x.std(0), atol=1e-5)
-    close(made.run.predict(x), made.keras.predict(made.x, verbose=0), "raw rows")
+    close(output(made.run, x), made.keras.predict(made.x, verbose=0), "raw rows")
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "rmsprop", "adam"])

@@ -21,7 +21,7 @@ from tests.parity.optimizers import WRAPPERS
 from tests.train.recipes import DIGITS, trained
 from trainer.errors import RunError
 from trainer.layers.base import Layer
-from trainer.model.graph import chain
+from trainer.layers.graph import chain
 from trainer.model.network import Network
 from trainer.optimizers.base import Optimizer
 from trainer.optimizers.updater import Updater

@@ -14,7 +14,7 @@ from trainer.recipe.load import load_recipe
 from trainer.sources.base import Places
 from trainer.sources.columns import Table
 from trainer.sources.csv_files import Csv
-from trainer.train.build import real_outline
+from trainer.train.build import real_outlines
 from trainer.train.job import Options, fit
 
 
@@ -185,7 +185,7 @@ def test_an_unknown_column_names_the_nearest(tmp_path: Path, column: str, hint: 
     loaded = load_recipe(tmp_path / "r.yaml")
     found = loaded.recipe.dataset.source.open(Places(tmp_path))
     with pytest.raises(RecipeError, match=f'no column "{column}"') as caught:
-        real_outline(loaded.recipe, found)
+        real_outlines(loaded.recipe, found)[0]
     assert hint in str(caught.value)
 
 

@@ -13,7 +13,7 @@ from trainer.recipe.load import Loaded
 from trainer.sources.base import Places
 from trainer.sources.columns import Rows
 from trainer.sources.split import folds
-from trainer.train.build import Built, build, real_outline
+from trainer.train.build import Built, build, real_outlines
 from trainer.train.rows import divide
 
 RECIPE = """
@@ -31,7 +31,7 @@ fit: {epochs: 1, batch_size: 16}
 
 
 def built(recipe: Loaded, rows: Rows, table: Any) -> Built:
-    return build(recipe.recipe, real_outline(recipe.recipe, table), rows, device("cpu"))
+    return build(recipe.recipe, real_outlines(recipe.recipe, table)[0], rows, device("cpu"))
 
 
 def learned(made: Built) -> list[np.ndarray]:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+import numpy as np
 
 from trainer.recipe.document import Document
 from trainer.recipe.load import Loaded, recipe_of
 from trainer.runs.directory import RunDirectory
 from trainer.train.job import Options, Outcome, fit
+from trainer.train.use import OpenRun
+
+Item = TypeVar("Item")
 
 DIGITS = """
 name: digits
@@ -43,3 +49,14 @@ def trained(tmp_path: Path, text: str = DIGITS, *sets: str, **options: Any) -> O
 
 def directory_of(outcome: Outcome) -> RunDirectory:
     return RunDirectory(outcome.directory)
+
+
+def only(of: Mapping[str, Item]) -> Item:
+    """The one entry of a mapping by name."""
+    (item,) = of.values()
+    return item
+
+
+def output(run: OpenRun, column: Any) -> np.ndarray:
+    """What the only output of a run's model gives for raw rows of its only input."""
+    return only(run.predict([column]))

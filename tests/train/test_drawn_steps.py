@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from tests.train.recipes import loaded, trained
+from tests.train.recipes import loaded, output, trained
 from trainer.errors import RecipeError
 from trainer.runs.directory import RunDirectory
 from trainer.runs.model_file import read_model
-from trainer.train.build import Built, build, real_outline
+from trainer.train.build import Built, build, real_outlines
 from trainer.train.job import Options
 from trainer.train.rows import divide
 from trainer.train.terms import open_table
@@ -45,13 +45,13 @@ def built(steps: str) -> tuple[Built, Any]:
     found = loaded(recipe(steps)).recipe
     table = open_table(found, None, Options())
     rows = divide(found, table).train
-    return build(found, real_outline(found, table), rows, torch.device("cpu")), rows
+    return build(found, real_outlines(found, table)[0], rows, torch.device("cpu")), rows
 
 
 def test_they_act_on_each_batch_in_training_alone() -> None:
     made, rows = built(STEPS)
-    x = made.feed(rows).x.rows(slice(0, 50))
-    y = made.feed(rows).y.rows(slice(0, 50))
+    x = made.feed(rows).xs[0].rows(slice(0, 50))
+    y = made.feed(rows).ys[0].rows(slice(0, 50))
     assert x.shape == (50, 8, 8, 1)
     network = made.network
     plain = network.eval()(x)
@@ -66,9 +66,9 @@ def test_they_act_on_each_batch_in_training_alone() -> None:
 
 def test_steps_behind_a_random_one_follow_it_on_each_batch() -> None:
     made, rows = built("{RandomCrop: {height: 6, width: 4}}, {Reshape: {target_shape: [24]}}")
-    assert made.x.shape == (None, 8, 8, 1)
+    assert next(iter(made.inputs.values())).shape == (None, 8, 8, 1)
     assert made.graph.shapes[0] == (None, 24)
-    x = made.feed(rows).x.rows(slice(0, 5))
+    x = made.feed(rows).xs[0].rows(slice(0, 5))
     assert made.network.train()(x).shape == (5, 10)
     assert made.network.eval()(x).shape == (5, 10)
 
@@ -82,8 +82,8 @@ def test_a_run_trains_with_them_and_is_used_without(tmp_path: Path) -> None:
     assert list(read_model(directory.path / "model.h5").weights) == ["flatten", "dense"]
     opened = OpenRun(directory, Options())
     column = np.asarray(opened.rows("test").columns["image"])
-    predicted = opened.predict(column, None)
-    np.testing.assert_array_equal(predicted, opened.predict(column, None))
+    predicted = output(opened, column)
+    np.testing.assert_array_equal(predicted, output(opened, column))
     share = float((predicted.argmax(1) == np.asarray(opened.rows("test").columns["label"])).mean())
     assert share == pytest.approx(outcome.figures["test.accuracy"])
 
@@ -108,7 +108,7 @@ def test_targets_are_not_drawn() -> None:
         "targets: {label: {preprocess: [", "targets: {label: {preprocess: [RandomFlip, "
     )
     with pytest.raises(RecipeError, match=r"targets.label.preprocess\[0\].RandomFlip.*changes inputs by chance"):
-        real_outline(loaded(text).recipe, open_table(loaded(text).recipe, None, Options()))
+        real_outlines(loaded(text).recipe, open_table(loaded(text).recipe, None, Options()))
 
 
 def test_mixed_class_numbers_are_refused() -> None:

@@ -11,7 +11,7 @@ from trainer.errors import DataError
 from trainer.recipe.dataset import Feature
 from trainer.sources.columns import Ragged, Rows
 from trainer.train import feed
-from trainer.train.build import Built, build, real_outline
+from trainer.train.build import Built, build, real_outlines
 from trainer.train.feed import Feed
 from trainer.train.rows import divide
 from trainer.train.terms import Options, open_table
@@ -32,7 +32,7 @@ def built(text: str = TEXT, *sets: str) -> tuple[Built, Rows]:
     made = loaded(text, *sets).recipe
     table = open_table(made, None, Options())
     train = divide(made, table).train
-    return build(made, real_outline(made, table), train, torch.device("cpu")), train
+    return build(made, real_outlines(made, table)[0], train, torch.device("cpu")), train
 
 
 @pytest.fixture(params=["resident", "cut from the column"])
@@ -42,20 +42,20 @@ def fed(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Feed
         monkeypatch.setattr(feed, "RESIDENT_BYTES", 0)
     made, train = built()
     found = made.training_feed(train)
-    assert (found.x.resident is not None) == (request.param == "resident")
+    assert (found.xs[0].resident is not None) == (request.param == "resident")
     return found
 
 
 @pytest.mark.parametrize("drawn", [False, True])
 def test_batches_hold_every_row_once_in_order(fed: Feed, drawn: bool) -> None:
     order = np.random.default_rng(0).permutation(103) if drawn else None
-    rows = fed.x.rows(np.arange(103) if order is None else order)
+    rows = fed.xs[0].rows(np.arange(103) if order is None else order)
     batches = list(fed.batches(10, order))
-    assert [len(b.x) for b in batches] == [10] * 10 + [3]
-    assert torch.equal(torch.cat([b.x for b in batches]), rows)
-    labels = fed.y.rows(np.arange(103) if order is None else order)
-    assert torch.equal(torch.cat([b.y for b in batches]), labels)
-    weights = torch.cat([b.weight for b in batches if b.weight is not None])
+    assert [b.size for b in batches] == [10] * 10 + [3]
+    assert torch.equal(torch.cat([b.xs[0] for b in batches]), rows)
+    labels = fed.ys[0].rows(np.arange(103) if order is None else order)
+    assert torch.equal(torch.cat([b.ys[0] for b in batches]), labels)
+    weights = torch.cat([w for b in batches for w in b.weights if w is not None])
     assert torch.equal(weights, torch.where(labels == 0, 3.0, 1.0))
 
 
@@ -65,22 +65,22 @@ def test_batches_from_the_middle_are_those_of_the_whole(fed: Feed, start: int, s
     whole, part = list(fed.batches(10, order)), list(fed.batches(10, order, start, stop))
     assert len(part) == stop - start
     for a, b in zip(whole[start:stop], part, strict=True):
-        assert torch.equal(a.x, b.x)
-        assert torch.equal(a.y, b.y)
+        assert torch.equal(a.xs[0], b.xs[0])
+        assert torch.equal(a.ys[0], b.ys[0])
 
 
 def test_kept_and_cut_rows_are_the_same_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     made, train = built()
-    kept = made.training_feed(train).x.rows(slice(None))
+    kept = made.training_feed(train).xs[0].rows(slice(None))
     monkeypatch.setattr(feed, "RESIDENT_BYTES", 0)
-    assert torch.equal(made.training_feed(train).x.rows(slice(None)), kept)
+    assert torch.equal(made.training_feed(train).xs[0].rows(slice(None)), kept)
 
 
 def test_preprocessing_is_fitted_to_the_training_rows_alone() -> None:
     made, train = built(TEXT, "fit.validation_split=0.5", "dataset.limit=40")
     assert len(train) == 20
     x = np.asarray(train.columns["image"]).reshape(20, 64)
-    state = made.x.state()
+    state = next(iter(made.inputs.values())).state()
     np.testing.assert_allclose(state["1/mean"].ravel(), x.mean(0), rtol=1e-5)
 
 
@@ -89,12 +89,11 @@ def test_integers_reach_a_layer_that_reads_them_and_become_numbers_for_others() 
         TEXT.replace("[{Reshape: {target_shape: [64]}}, Normalization]", "[{Reshape: {target_shape: [64]}}]")
     )
     pixels = np.arange(128, dtype="uint8").reshape(2, 8, 8)
-    layers = made.recipe.model.layers
-    assert feed.input_dtype(layers) == torch.float32
+    assert feed.input_dtypes(made.outline, [()]) == [torch.float32]
     embedding = loaded(TEXT.replace("layers: [", "layers: [{Embedding: {input_dim: 9, output_dim: 2}}, Flatten, "))
-    assert feed.input_dtype(embedding.recipe.model.layers) is None
+    assert feed.input_dtypes(embedding.outline, [()]) == [None]
     for dtype, expected in ((None, torch.int64), (torch.float32, torch.float32)):
-        rows = feed.Slot(made.x, pixels, dtype, torch.device("cpu")).rows(slice(None))
+        rows = feed.Slot(made.inputs["image"], pixels, dtype, torch.device("cpu")).rows(slice(None))
         assert rows.dtype == expected
         assert rows.reshape(-1).tolist() == list(range(128))
 
@@ -109,5 +108,5 @@ def test_lists_of_unequal_length_need_an_encoding() -> None:
     text = TEXT.replace("[{Reshape: {target_shape: [64]}}, Normalization]", "[]")
     made, _ = built(text.replace("layers: [", "layers: [Flatten, "))
     with pytest.raises(DataError, match="rows have unequal lengths") as caught:
-        feed.Slot(made.x, Ragged.of([[1], [2, 3]]), None, torch.device("cpu")).rows(slice(0, 2))
+        feed.Slot(made.inputs["image"], Ragged.of([[1], [2, 3]]), None, torch.device("cpu")).rows(slice(0, 2))
     assert "PadSequences" in str(caught.value)

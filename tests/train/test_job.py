@@ -10,15 +10,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.train.recipes import DIGITS, directory_of, loaded, trained
+from tests.train.recipes import DIGITS, directory_of, loaded, only, output, trained
 from trainer.errors import DataError, EnvironmentFault, RecipeError, RunError, TrainerError
 from trainer.recipe.load import load_recipe
 from trainer.runs.directory import RunDirectory, list_runs
+from trainer.runs.saved import model_path, model_source
 from trainer.train.job import Options, Outcome, fit, resume
 from trainer.train.loop import Training
 from trainer.train.predictions import Asked, columns_of
+from trainer.train.reading import read_inputs
 from trainer.train.reproduce import reproduce_one
-from trainer.train.use import OpenRun, model_path, model_source, read_input
+from trainer.train.use import OpenRun
 
 TABLE = """
 name: table
@@ -172,9 +174,9 @@ def test_training_figures_keep_the_rows_own_weights(tmp_path: Path) -> None:
     (tmp_path / "table.yaml").write_text(text + "expect: {train.loss: {min: 0}}\n")
     outcome = fit(load_recipe(tmp_path / "table.yaml"), options(tmp_path), b"", tmp_path)
     opened = OpenRun(directory_of(outcome), options(tmp_path))
-    output = opened.predict(np.stack([np.asarray(opened.sets.train.columns[c], "float32") for c in "ab"], 1))[:, 0]
+    found = output(opened, np.stack([np.asarray(opened.sets.train.columns[c], "float32") for c in "ab"], 1))[:, 0]
     truth, weight = (np.asarray(opened.sets.train.columns[c], "float32") for c in "yw")
-    assert outcome.figures["train.loss"] == pytest.approx(np.mean((output - truth) ** 2 * weight), rel=1e-5)
+    assert outcome.figures["train.loss"] == pytest.approx(np.mean((found - truth) ** 2 * weight), rel=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -251,30 +253,30 @@ def test_several_flags_are_no_classes(tmp_path: Path) -> None:
     (tmp_path / "r.yaml").write_text(FLAGS)
     outcome = fit(load_recipe(tmp_path / "r.yaml"), options(tmp_path), b"", tmp_path)
     opened = OpenRun(directory_of(outcome), options(tmp_path))
-    outputs = opened.predict(random.normal(size=(4, 2)))
+    outputs = opened.predict([random.normal(size=(4, 2))])
     for asked in (Asked(classes=True), Asked(top_k=2)):
         with pytest.raises(RecipeError, match="on its own"):
             columns_of(opened, outputs, asked)
     made = np.stack(list(columns_of(opened, outputs, Asked(temperature=2.0)).values()), 1)
-    np.testing.assert_allclose(made, 1 / (1 + np.exp(-np.log(outputs / (1 - outputs)) / 2)), rtol=1e-5)
+    np.testing.assert_allclose(made, 1 / (1 + np.exp(-np.log(only(outputs) / (1 - only(outputs))) / 2)), rtol=1e-5)
 
 
 def test_a_row_with_a_bad_cell_is_no_heading(tmp_path: Path) -> None:
     opened = OpenRun(directory_of(fitted(tmp_path)), options(tmp_path))
     with pytest.raises(DataError, match=r"rows:1: expected a number in column 1"):
-        read_input(opened, "rows", b"NA,2\n1,2\n")
+        read_inputs(opened, "rows", b"NA,2\n1,2\n")
     with pytest.raises(DataError, match='the header has no column "a"'):
-        read_input(opened, "rows", b"x,b\n1,2\n")
-    assert np.asarray(read_input(opened, "rows", b"1,2\n3,4\n")).tolist() == [[1.0, 2.0], [3.0, 4.0]]
-    assert np.asarray(read_input(opened, "rows", b"b,a\n1,2\n")).tolist() == [[2.0, 1.0]]
+        read_inputs(opened, "rows", b"x,b\n1,2\n")
+    assert read_inputs(opened, "rows", b"1,2\n3,4\n")[0].tolist() == [[1.0, 2.0], [3.0, 4.0]]
+    assert read_inputs(opened, "rows", b"b,a\n1,2\n")[0].tolist() == [[2.0, 1.0]]
 
 
 def test_a_line_that_counts_columns_is_no_row(tmp_path: Path) -> None:
     opened = OpenRun(directory_of(trained(tmp_path, DIGITS)), options(tmp_path))
     rows = "\n".join(",".join(map(str, range(n, n + 64))) for n in (0, 1))
     with pytest.raises(DataError, match="seems to be a header"):
-        read_input(opened, "rows", rows.encode())
-    assert len(read_input(opened, "rows", rows.split("\n")[1].encode())) == 1
+        read_inputs(opened, "rows", rows.encode())
+    assert len(read_inputs(opened, "rows", rows.split("\n")[1].encode())[0]) == 1
 
 
 def test_a_run_that_went_on_after_its_stop_is_not_reproduced(tmp_path: Path) -> None:
@@ -359,7 +361,7 @@ def test_rows_to_predict_must_be_numbers_and_some(tmp_path: Path) -> None:
         (b"1,nan\n", "rows: expected finite numbers, found nan in row 0"),
     ):
         with pytest.raises(DataError, match=words):
-            read_input(opened, "rows", rows)
+            read_inputs(opened, "rows", rows)
 
 
 def test_idx_files_are_predicted(tmp_path: Path) -> None:
@@ -367,9 +369,9 @@ def test_idx_files_are_predicted(tmp_path: Path) -> None:
     path = tmp_path / "five-ubyte.gz"
     path.write_bytes(gzip.compress(b"\x00\x00\x08\x03" + np.array([5, 8, 8], ">u4").tobytes() + pixels.tobytes()))
     opened = OpenRun(directory_of(trained(tmp_path, DIGITS, "fit.epochs=1")), Options(runs=tmp_path, device="cpu"))
-    column = read_input(opened, str(path), path.read_bytes())
-    np.testing.assert_array_equal(np.asarray(column), pixels)
-    assert opened.predict(column).shape == (5, 10)
+    column = read_inputs(opened, str(path), path.read_bytes())
+    np.testing.assert_array_equal(column[0], pixels)
+    assert only(opened.predict(column)).shape == (5, 10)
 
 
 def test_the_newest_run_with_a_model_is_used(tmp_path: Path) -> None:

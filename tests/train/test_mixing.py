@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from tests.train.recipes import directory_of, loaded, trained
+from tests.train.recipes import directory_of, loaded, output, trained
 from trainer.errors import RecipeError
 from trainer.layers.base import Layer
+from trainer.layers.graph import chain
 from trainer.losses.base import Loss
-from trainer.model.graph import chain
 from trainer.model.network import Network
 from trainer.train.feed import Batch
-from trainer.train.scoring import judge
+from trainer.train.scoring import Goal, Objective, judge
 from trainer.train.terms import Options
 from trainer.train.use import OpenRun
 
@@ -42,6 +42,9 @@ fit: {{epochs: 10, batch_size: 32, validation_split: 0.25}}
 IN_PIPELINE = "[{Pipeline: {layers: [{MixUp: {alpha: 1.0}}, CutMix]}}, Flatten, {Dense: {units: 10}}]"
 
 
+MSE = Objective({"y": Goal(Loss.parse("mse"))})
+
+
 def mixing_network(*specs: Any) -> Network:
     layers = [Layer.parse(spec) for spec in (*specs, "Flatten")]
     return Network(chain(layers, {"x": (None, 4, 4, 1)}), seed=1)
@@ -50,7 +53,8 @@ def mixing_network(*specs: Any) -> Network:
 def batch_of(rows: int) -> Batch:
     """Pictures of one value each, which is the target and the weight too."""
     values = torch.arange(1.0, rows + 1)
-    return Batch(values.view(-1, 1, 1, 1).expand(rows, 4, 4, 1), values.view(-1, 1).repeat(1, 16), values.clone())
+    pictures = values.view(-1, 1, 1, 1).expand(rows, 4, 4, 1)
+    return Batch((pictures,), (values.view(-1, 1).repeat(1, 16),), (values.clone(),))
 
 
 @pytest.mark.parametrize(
@@ -60,27 +64,28 @@ def batch_of(rows: int) -> Batch:
 )
 def test_targets_and_weights_follow_in_training(specs: list[Any]) -> None:
     network, batch = mixing_network(*specs), batch_of(12)
-    judged = judge(network.train(), Loss.parse("mse"), batch)
-    torch.testing.assert_close(judged.batch.y, judged.made.output)
-    assert judged.batch.weight is not None
-    torch.testing.assert_close(judged.batch.weight, judged.made.output[:, 0])
-    assert not torch.equal(judged.batch.y, batch.y)
+    judged = judge(network.train(), MSE, batch)
+    ((y,), (weight,)) = judged.batch.ys, judged.batch.weights
+    torch.testing.assert_close(y, judged.made.output)
+    assert weight is not None
+    torch.testing.assert_close(weight, judged.made.output[:, 0])
+    assert not torch.equal(y, batch.ys[0])
     assert float(judged.value) < 1e-9
     assert network.clock.mixings is None
 
 
 def test_rows_stay_in_inference() -> None:
     network, batch = mixing_network("MixUp", "CutMix"), batch_of(12)
-    judged = judge(network.eval(), Loss.parse("mse"), batch)
+    judged = judge(network.eval(), MSE, batch)
     assert judged.batch is batch
-    assert torch.equal(judged.made.output, batch.y)
+    assert torch.equal(judged.made.output, batch.ys[0])
 
 
 def test_each_step_mixes_anew_and_again_alike() -> None:
     network, batch, made = mixing_network("CutMix").train(), batch_of(12), []
     for step in (0, 1, 0):
         network.clock.step = step
-        made.append(judge(network, Loss.parse("mse"), batch).batch.y)
+        made.append(judge(network, MSE, batch).batch.ys[0])
     assert torch.equal(made[0], made[2])
     assert not torch.equal(made[0], made[1])
 
@@ -101,7 +106,7 @@ def test_evaluation_does_not_depend_on_the_batch(tmp_path: Path) -> None:
     outcome = trained(tmp_path, RECIPE, "fit.epochs=1")
     run = OpenRun(directory_of(outcome), Options(runs=tmp_path, device="cpu"))
     x = np.random.default_rng(1).random((7, 64)).astype("float32") * 16
-    whole, alone = run.predict(x), np.concatenate([run.predict(x[i : i + 1]) for i in range(7)])
+    whole, alone = output(run, x), np.concatenate([output(run, x[i : i + 1]) for i in range(7)])
     np.testing.assert_allclose(whole, alone, atol=1e-6)
 
 

@@ -8,17 +8,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.train.recipes import loaded, trained
+from tests.train.recipes import loaded, only, trained
 from trainer.errors import DataError, RecipeError
 from trainer.recipe.load import load_recipe
 from trainer.runs.directory import RunDirectory
-from trainer.train.build import Built, build, real_outline
+from trainer.train.build import Built, build, real_outlines
 from trainer.train.job import fit, resume
-from trainer.train.pipeline import read_column
 from trainer.train.predictions import Asked, columns_of
+from trainer.train.reading import read_inputs
 from trainer.train.rows import divide
 from trainer.train.terms import Options, open_table
-from trainer.train.use import OpenRun, read_input
+from trainer.train.use import OpenRun
 
 COLOURS = ["red", "green", "blue"]
 RECIPE = """
@@ -52,7 +52,7 @@ def rows(tmp_path: Path) -> Path:
 def built(text: str, *sets: str) -> Built:
     recipe = loaded(text, *sets).recipe
     table = open_table(recipe, None, Options())
-    return build(recipe, real_outline(recipe, table), divide(recipe, table).train, cpu())
+    return build(recipe, real_outlines(recipe, table)[0], divide(recipe, table).train, cpu())
 
 
 def cpu() -> Any:
@@ -70,7 +70,7 @@ def test_a_run_learns_from_texts_and_names_its_classes(rows: Path, tmp_path: Pat
     assert outcome.figures["test.accuracy"] == 1.0
     run = opened(outcome.directory)
     assert run.class_names(3) == ["sweet", "sour", "salty"]
-    found = read_input(run, "more.csv", b"shape,colour\nround,blue\nsquare,red\noval,green\n")
+    found = read_inputs(run, "more.csv", b"shape,colour\nround,blue\nsquare,red\noval,green\n")
     classes = columns_of(run, run.predict(found), Asked(classes=True))
     assert classes["class"].tolist() == ["salty", "sweet", "sour"]
     assert list(columns_of(run, run.predict(found), Asked())) == ["sweet", "sour", "salty"]
@@ -86,7 +86,7 @@ def test_a_run_learns_from_texts_and_names_its_classes(rows: Path, tmp_path: Pat
 )
 def test_raw_rows_in_every_form(rows: Path, tmp_path: Path, name: str, text: bytes) -> None:
     run = opened(trained(tmp_path, RECIPE.format(path=rows)).directory)
-    assert read_input(run, name, text).tolist() == [["blue", "round"], ["red", "square"]]
+    assert read_inputs(run, name, text)[0].tolist() == [["blue", "round"], ["red", "square"]]
 
 
 @pytest.mark.parametrize(
@@ -104,17 +104,17 @@ def test_raw_rows_in_every_form(rows: Path, tmp_path: Path, name: str, text: byt
 def test_raw_rows_that_do_not_fit(rows: Path, tmp_path: Path, text: bytes, said: str) -> None:
     run = opened(trained(tmp_path, RECIPE.format(path=rows)).directory)
     with pytest.raises(DataError, match=said):
-        read_input(run, "rows.csv", text)
+        read_inputs(run, "rows.csv", text)
 
 
 def test_fitted_to_the_training_rows_alone(rows: Path) -> None:
     with rows.open("a") as file:
         file.write("violet, round, sweet\n")
     made = built(RECIPE.format(path=rows))
-    assert made.x.cells[0].layer.vocabulary == tuple(
-        sorted(["red", "green", "blue", "round", "square"], key=made.x.cells[0].layer.vocabulary.index)
-    )
-    assert made.x.shape == (None, 6)
+    vocabulary: Any = only(made.inputs).cells[0].layer
+    words = ["red", "green", "blue", "round", "square"]
+    assert vocabulary.vocabulary == tuple(sorted(words, key=vocabulary.vocabulary.index))
+    assert only(made.inputs).shape == (None, 6)
 
 
 def test_a_run_goes_on_with_what_it_learned(rows: Path, tmp_path: Path) -> None:
@@ -122,7 +122,7 @@ def test_a_run_goes_on_with_what_it_learned(rows: Path, tmp_path: Path) -> None:
     half = trained(tmp_path, RECIPE.format(path=rows), "fit.epochs=3")
     rest = resume(RunDirectory(half.directory), Options(runs=tmp_path, device="cpu", epochs=6))
     assert rest.history == whole.history
-    a, b = opened(whole.directory).built.x.state(), opened(half.directory).built.x.state()
+    a, b = only(opened(whole.directory).built.inputs).state(), only(opened(half.directory).built.inputs).state()
     assert bytes(a["0/learned"]) == bytes(b["0/learned"])
 
 
@@ -176,11 +176,12 @@ def test_a_vocabulary_file_is_kept_with_the_run(rows: Path, tmp_path: Path) -> N
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(RECIPE.format(path=rows.name).replace("multi_hot}", "multi_hot, vocabulary: words.txt}"))
     found = load_recipe(recipe)
-    assert found.outline.input_shape == (None, 3)
+    assert only(found.outline.inputs).shape == (None, 3)
     outcome = fit(found, Options(runs=tmp_path / "runs", device="cpu"), recipe.read_bytes(), tmp_path)
     (tmp_path / "words.txt").unlink()
     run = opened(outcome.directory)
-    assert run.built.x.cells[0].layer.vocabulary == ("blue", "red")
+    layer: Any = only(run.built.inputs).cells[0].layer
+    assert layer.vocabulary == ("blue", "red")
     assert "vocabulary: words.txt" in (outcome.directory / "resolved.yaml").read_text(encoding="utf-8")
     for text, said in ((None, "No such file"), ("a\na\n", "more than once"), ("", "the file is empty")):
         if text is not None:
@@ -214,8 +215,8 @@ def test_sentences(tmp_path: Path) -> None:
     outcome = trained(tmp_path, text)
     assert outcome.figures["val.accuracy"] == 1.0
     run = opened(outcome.directory)
-    found = run.predict(read_input(run, "more.txt", b"A good film, good\nthe plot, was it bad? bad\n"))
-    assert (found.ravel() > 0.5).tolist() == [False, True]
+    found = run.predict(read_inputs(run, "more.txt", b"A good film, good\nthe plot, was it bad? bad\n"))
+    assert (only(found).ravel() > 0.5).tolist() == [False, True]
 
 
 ADULT = """
@@ -250,9 +251,9 @@ def test_the_census(columns: str, tmp_path: Path, data_folder: Path) -> None:
     run = OpenRun(RunDirectory(outcome.directory), Options(device="cpu", data=data_folder))
     assert run.class_names(2) == ["<=50K", ">50K"]
     if "Discretization" in columns:
-        found = read_column(run.rows("test"), run.built.outline.input)
+        found = run.built.columns(run.rows("test"))
     else:
         first = (data_folder / "adult-train.csv").read_bytes().split(b"\n")[:50]
-        found = read_input(run, "rows.csv", b"\n".join(first))
+        found = read_inputs(run, "rows.csv", b"\n".join(first))
     named = columns_of(run, run.predict(found), Asked(classes=True))
     assert set(named["class"].tolist()) <= {"<=50K", ">50K"}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from trainer.declare import Declared, snake_case
+from trainer.declare import Declared
+from trainer.naming import snake_case
 
 if TYPE_CHECKING:
     import torch

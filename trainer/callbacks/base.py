@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from trainer.declare import Declared
 from trainer.errors import RecipeError
@@ -80,7 +80,10 @@ class Callback(Declared, kind="callback", room="trainer.callbacks", keras="keras
     "Whether on_batch_end must be called (it costs a look at the loss every step)."
 
     def on_train_begin(self, my: SimpleNamespace, run: Run) -> None:
-        """Before the first epoch of a fresh run; not again on resume. Set every attribute of `my` here."""
+        """Before the first epoch of a fresh run, or of a phase; not again on resume. Set every attribute of `my` here.
+
+        A phase without callbacks of its own goes on with those of the one before: `my` is then as they left it.
+        """
 
     def on_epoch_begin(self, my: SimpleNamespace, run: Run, epoch: int) -> None:
         """Before an epoch, counted from 0."""
@@ -113,7 +116,7 @@ _LARGER = (
 )
 _SMALLER = (
     *("loss", "error", "mse", "mae", "mape", "msle", "rmse", "crossentropy", "hinge", "log_cosh", "logcosh"),
-    *("poisson", "kl_divergence", "kullback_leibler_divergence", "kld"),
+    *("poisson", "kl_divergence", "kullback_leibler_divergence", "kld", "error_rate"),
 )
 
 
@@ -123,7 +126,7 @@ def better(mode: str, monitor: str) -> int:
     A name may carry `val_`, an output's name before it (`digit_accuracy`) and a number behind it (`auc_1`).
 
     Raises:
-        RecipeError: `auto`, and the name is not that of a metric or loss of Keras.
+        RecipeError: `auto`, and the name is not that of a known metric or loss.
     """
     if mode != "auto":
         return 1 if mode == "max" else -1
@@ -136,6 +139,3 @@ def better(mode: str, monitor: str) -> int:
         hint="write mode: max or mode: min",
         code="mode",
     )
-
-
-__all__ = ["Any", "Callback", "Logs", "Run", "better"]

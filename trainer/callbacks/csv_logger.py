@@ -23,7 +23,7 @@ def _separator(value: Any) -> str:
 class CSVLogger(Callback):
     """Writes a line for every epoch: its number from 0, then every value by name, `NA` where there is none.
 
-    The names are those of the first epoch. https://keras.io/api/callbacks/csv_logger/
+    The names are those of the first epoch, in all phases. https://keras.io/api/callbacks/csv_logger/
 
     Raises:
         EnvironmentFault: the file can't be written.
@@ -40,6 +40,9 @@ class CSVLogger(Callback):
 
     def on_train_begin(self, my: SimpleNamespace, run: Run) -> None:
         path = run.directory / self.filename
+        if hasattr(my, "names"):
+            # A further phase: its lines follow, under the names of the first one.
+            return
         my.names = None
         # Lines beyond this size were written by epochs that a resumed run repeats.
         my.size = path.stat().st_size if self.append and path.is_file() else 0

@@ -10,8 +10,7 @@ from pydantic import model_validator
 from trainer.callbacks.base import Callback, Logs, Run, better
 from trainer.callbacks.files import RunPattern, filled
 from trainer.callbacks.watching import Mode, Verbose, improved, watched
-from trainer.declare import raise_all
-from trainer.options import Bool, Float, Rule, Str, complaint, integer, shown
+from trainer.options import Bool, Float, Rule, Str, complaint, integer, raise_all, shown
 
 
 def _frequency(value: Any) -> int | str:
@@ -70,7 +69,9 @@ class ModelCheckpoint(Callback):
 
     def on_train_begin(self, my: SimpleNamespace, run: Run) -> None:
         my.sign = better(self.mode, self.monitor) if self.save_best_only else 0
-        my.best, my.epoch, my.batches = self.initial_value_threshold, 0, 0
+        # As in Keras, the best value stays over several trainings.
+        my.best = getattr(my, "best", self.initial_value_threshold)
+        my.epoch, my.batches = 0, getattr(my, "batches", 0)
 
     def on_epoch_begin(self, my: SimpleNamespace, run: Run, epoch: int) -> None:
         my.epoch = epoch

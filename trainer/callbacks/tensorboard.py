@@ -60,6 +60,10 @@ class TensorBoard(Callback):
 
     def on_train_begin(self, my: SimpleNamespace, run: Run) -> None:
         event_files.require()
+        if hasattr(my, "sizes"):
+            # A further phase goes on in the same files.
+            my.before = 0
+            return
         my.sizes, my.batches, my.before = {"train": 0, "validation": 0}, 0, 0
         my.epoch_began = my.batch_began = time.time()
         if self.write_graph:

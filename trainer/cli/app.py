@@ -11,7 +11,7 @@ import typer
 from typer.exceptions import TyperException
 
 from trainer import __version__
-from trainer.cli import catalogue, drawing, fitting, inspecting, judging, using
+from trainer.cli import catalogue, drawing, fitting, generating, inspecting, judging, using
 from trainer.cli.common import envelope, session
 from trainer.errors import Problem, TrainerError, path_text
 from trainer.wording import clean
@@ -31,6 +31,7 @@ COMMANDS = {
     "reproduce": (judging.reproduce, "Train again: does the same come out?"),
     "evaluate": (using.evaluate, "Loss, metrics, a report per class."),
     "predict": (using.predict, "Predict for raw rows."),
+    "generate": (generating.generate, "Go on with a text."),
     "validate": (judging.validate, "Check recipes: every error at once."),
     "summary": (inspecting.summary, "The table of layers."),
     "weights": (inspecting.weights, "Weights per layer and their statistics."),

@@ -57,12 +57,16 @@ def fit(
     Example: trainer fit recipes/digits.yaml --set fit.epochs=5
     """
     from trainer.recipe.load import load_recipe
+    from trainer.runs.directory import finder
 
     if resume and (dry_run or epochs is not None):
         hint = "`trainer resume RUN --epochs N` extends a run"
         raise RecipeError(f"--resume can't stand beside {'--dry-run' if dry_run else '--epochs'}", hint=hint)
     changes = [*(sets or []), *([] if epochs is None else [f"fit.epochs={epochs}"])]
-    loaded = load_recipe(recipe, changes, allow_plugins=plugins)
+    loaded = load_recipe(recipe, changes, allow_plugins=plugins, find_run=finder(runs))
+    if epochs is not None and loaded.recipe.phases and all(phase.fit.epochs for phase in loaded.recipe.phases):
+        hint = f"--set phases[0].fit.epochs={epochs}"
+        raise RecipeError("--epochs changes nothing: each phase says its own epochs", hint=hint)
     from trainer.train.job import fit as train
     from trainer.train.job import go_on_or_fit
 
@@ -71,7 +75,9 @@ def fit(
         from trainer.train.trial import trial
 
         done = trial(loaded, chosen, recipe.parent)
-        say(f"one batch trained: loss {number(done['loss'])}, {done['parameters']} parameters, nothing kept")
+        losses = ", ".join(map(number, done.get("phases", [done["loss"]])))
+        each = "of each phase " if "phases" in done else ""
+        say(f"one batch {each}trained: loss {losses}, {done['parameters']} parameters, nothing kept")
         reply(done)
         return
     finish((go_on_or_fit if resume else train)(loaded, chosen, recipe.read_bytes(), recipe.parent))
@@ -142,7 +148,7 @@ def panel(outcome: Outcome) -> None:
             table.add_row(word, "  ".join(f"{k.split('.', 1)[1]} {number(v)}" for k, v in found.items()))
     if outcome.best_epoch is not None:
         row = outcome.epochs.index(outcome.best_epoch - 1)
-        best = {k: v[row] for k, v in outcome.history.items() if k.startswith("val_")}
+        best = {k: v[row] for k, v in outcome.history.items() if k.startswith("val_") and v[row] == v[row]}
         table.add_row(
             "best val_loss", f"epoch {outcome.best_epoch}  " + "  ".join(f"{k} {number(v)}" for k, v in best.items())
         )

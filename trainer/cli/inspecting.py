@@ -28,7 +28,7 @@ from trainer.errors import RecipeError, nearest
 from trainer.wording import clean, number
 
 if TYPE_CHECKING:
-    from trainer.model.graph import Graph
+    from trainer.layers.graph import Graph
     from trainer.recipe.load import Loaded
 
 
@@ -65,15 +65,18 @@ def table(made: Any) -> None:
 
     rows = Table("Layer (type)", "Output Shape", title=f"Model: {clean(made.name)}")
     rows.add_column("Param #", justify="right")
+    if not made.chain:
+        rows.add_column("Connected to")
     for line in made.lines:
-        rows.add_row(f"{clean(line.name)} ({line.kind})", line.shape, f"{line.parameters:,}")
+        reads = [] if made.chain else [clean(", ".join(line.connected)) or "-"]
+        rows.add_row(f"{clean(line.name)} ({line.kind})", line.shape, f"{line.parameters:,}", *reads)
     console().print(rows)
 
 
 def loaded_of(target: str, sets: list[str], runs: Path, plugins: bool) -> tuple[Loaded, Path]:
     """(the recipe of a file or a run, the folder that its paths count from)."""
     from trainer.recipe.load import load_recipe
-    from trainer.runs.directory import RunDirectory
+    from trainer.runs.directory import RunDirectory, finder
 
     path = Path(target)
     if not path.is_file() and not target.endswith((".yaml", ".yml")):
@@ -82,7 +85,7 @@ def loaded_of(target: str, sets: list[str], runs: Path, plugins: bool) -> tuple[
         directory = RunDirectory.find(runs, target)
         path = directory.path / "resolved.yaml"
         return load_recipe(path, sets, allow_plugins=plugins), source_folder(directory)
-    return load_recipe(path, sets, allow_plugins=plugins), path.parent
+    return load_recipe(path, sets, allow_plugins=plugins, find_run=finder(runs)), path.parent
 
 
 def graph_of(loaded: Loaded, folder: Path, data: Path | None) -> Graph:
@@ -90,14 +93,14 @@ def graph_of(loaded: Loaded, folder: Path, data: Path | None) -> Graph:
     if loaded.outline.graph is not None:
         return loaded.outline.graph
     say("the shapes depend on the data; opening them")
-    from trainer.train.build import build, real_outline
+    from trainer.train.build import build, real_outlines
     from trainer.train.devices import choose_device
     from trainer.train.rows import divide
     from trainer.train.terms import Options, open_table
 
     table = open_table(loaded.recipe, folder, Options(data=data))
     rows = divide(loaded.recipe, table).train
-    return build(loaded.recipe, real_outline(loaded.recipe, table), rows, choose_device("cpu")).graph
+    return build(loaded.recipe, real_outlines(loaded.recipe, table)[0], rows, choose_device("cpu")).graph
 
 
 def weights(
@@ -120,9 +123,9 @@ def weights(
 
     from trainer.runs.directory import RunDirectory
     from trainer.runs.model_file import read_model
+    from trainer.runs.saved import model_path
     from trainer.train.identity import source_folder
     from trainer.train.job import reloaded
-    from trainer.train.use import model_path
 
     directory = RunDirectory.find_usable(runs, run)
     chosen = options(runs, data, "none", "cpu", plugins=plugins)

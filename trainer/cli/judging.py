@@ -46,6 +46,7 @@ def validate(
         Format, typer.Option("--output-format", help="text, json, or GitHub annotations.")
     ] = Format.text,
     plugins: PluginsOption = True,
+    runs: RunsOption = Path("runs"),
     json: JsonOption = False,
     quiet: QuietOption = False,
     debug: DebugOption = False,
@@ -55,18 +56,19 @@ def validate(
     Example: trainer validate recipes/*.yaml
     """
     from trainer.recipe.load import load_recipe
+    from trainer.runs.directory import finder
 
     session.json = session.json or output_format is Format.json
     problems: list[Problem] = []
     sound = []
     for recipe in recipes:
         try:
-            loaded = load_recipe(recipe, sets or [], allow_plugins=plugins)
+            loaded = load_recipe(recipe, sets or [], allow_plugins=plugins, find_run=finder(runs))
         except RecipeError as error:
             problems += error.problems
             continue
         graph = loaded.outline.graph
-        shapes = "" if graph is None else f", output {graph.output_shape}"
+        shapes = "" if graph is None else f", output {', '.join(map(str, graph.output_shapes))}"
         sound.append({"recipe": str(recipe), "layers": len(loaded.recipe.model.layers)})
         count = len(loaded.recipe.model.layers)
         say(f"{recipe}: sound, {count} {'layer' if count == 1 else 'layers'}{shapes}")

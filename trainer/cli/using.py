@@ -70,39 +70,48 @@ def evaluate(
     chosen = options(runs, folder if file else data, "none", device, plugins=plugins)
     opened = OpenRun(RunDirectory.find_usable(runs, run), chosen, checkpoint)
     rows = other_rows(opened, file, split) if file else opened.rows(split)
-    figures, predicted, truth = measure(opened, rows)
+    figures, predicted, truths = measure(opened, rows)
     for name, value in figures.items():
         put(f"{clean(name)} {number(value)}")
     result: dict[str, Any] = {"run": str(opened.directory.path), "rows": len(rows), "figures": figures}
-    if opened.is_classifier() and not several_flags(opened, predicted.reshape(len(predicted), -1).shape[1]):
-        result |= classes(opened, predicted, truth, file.stem if file else split)
+    part = file.stem if file else split
+    several = len(predicted) > 1
+    for place, (output, made) in enumerate(predicted.items()):
+        if opened.is_classifier(place) and not several_flags(opened, made.reshape(len(made), -1).shape[1], place):
+            if several:
+                put(f"{clean(output)}:")
+            found = classes(opened, made, truths[place], f"{output}-{part}" if several else part, place)
+            result |= {output: found} if several else found
     reply(result)
 
 
-def measure(opened: OpenRun, rows: Any) -> tuple[dict[str, float], numpy.ndarray, numpy.ndarray]:
-    """(loss and metrics, outputs, targets) on rows."""
+def measure(opened: OpenRun, rows: Any) -> tuple[dict[str, float], dict[str, numpy.ndarray], list[numpy.ndarray]]:
+    """(loss and metrics, outputs by name, targets) on rows."""
     from trainer.train.scoring import evaluate as score
 
     built, fit = opened.built, opened.recipe.fit
     feed, kept = built.feed(rows), []
     size = fit.validation_batch_size or fit.batch_size
     figures = score(built.network, feed, built.objective, size, keep=kept)
-    return figures, np.concatenate(kept), feed.y.rows(slice(None)).cpu().numpy()
+    made = {n: np.concatenate(parts) for n, parts in zip(built.graph.outputs, zip(*kept, strict=True), strict=True)}
+    return figures, made, [y.rows(slice(None)).cpu().numpy() for y in feed.ys]
 
 
-def classes(opened: OpenRun, predicted: numpy.ndarray, truth: numpy.ndarray, split: str) -> dict[str, Any]:
-    """Report per class and confusion matrix, printed and drawn."""
+def classes(
+    opened: OpenRun, predicted: numpy.ndarray, truth: numpy.ndarray, part: str, place: int = 0
+) -> dict[str, Any]:
+    """Report per class and confusion matrix of an output, printed and drawn; `part` says of which rows."""
     from trainer.report.classes import class_report
     from trainer.train.predictions import choose, probabilities
     from trainer.train.rows import class_numbers
 
-    guessed, actual = choose(probabilities(opened, predicted)), class_numbers(truth)
     if predicted.ndim > 2:
         return {}
-    report = class_report(actual, guessed, opened.class_names(max(int(actual.max()), int(guessed.max())) + 1))
+    guessed, actual = choose(probabilities(opened, predicted, place)), class_numbers(truth)
+    report = class_report(actual, guessed, opened.class_names(max(int(actual.max()), int(guessed.max())) + 1, place))
     if not session.quiet and not session.json:
         show(report)
-    picture = draw(opened, report, split)
+    picture = draw(opened, report, part)
     if picture:
         from trainer.report.page import page
 
@@ -155,7 +164,7 @@ TopOption = Annotated[
 ]
 TemperatureOption = Annotated[float, typer.Option("--temperature", help="Sharpen (<1) or flatten (>1) probabilities.")]
 LayerOption = Annotated[
-    str | None, typer.Option("--layer", help="What this layer makes instead of the model's output.")
+    list[str] | None, typer.Option("--layer", help="What this layer makes instead of the model's output; repeatable.")
 ]
 OutputOption = Annotated[
     Path | None, typer.Option("--output", "-o", help="File to write: .csv, .jsonl, .npz or .parquet.")
@@ -188,11 +197,12 @@ def predict(
     import numpy as np
 
     from trainer.runs.directory import RunDirectory
-    from trainer.train.feed import read_column
     from trainer.train.predictions import Asked, columns_of, write
-    from trainer.train.use import OpenRun, read_input
+    from trainer.train.reading import read_inputs
+    from trainer.train.use import OpenRun
 
-    asked = Asked(show_classes, proba, top_k, temperature, layer)
+    layers = layer or []
+    asked = Asked(show_classes, proba, top_k, temperature, layers)
     asked.check()
     if split is not None and inputs:
         raise RecipeError(f"predict takes either files of rows or --split {split}, not both")
@@ -204,15 +214,17 @@ def predict(
         RunDirectory.find_usable(runs, run), options(runs, data, "none", device, plugins=plugins), checkpoint
     )
     if split is not None:
-        found = [opened.predict(read_column(opened.rows(split), opened.built.outline.input), layer)]
+        found = [opened.predict(opened.built.columns(opened.rows(split)), layers)]
     else:
-        found = [opened.predict(read_input(opened, name, content(name)), layer) for name in inputs or []]
+        found = [opened.predict(read_inputs(opened, name, content(name)), layers) for name in inputs or []]
     whole = output is not None and output.suffix == ".npz"
-    table = columns_of(opened, np.concatenate(found), asked, whole=whole)
+    made = {name: np.concatenate([part[name] for part in found]) for name in found[0]}
+    table = columns_of(opened, made, asked, whole=whole)
     write(table, output, None if session.json else sys.stdout)
+    count = len(next(iter(made.values())))
     if output is not None:
-        say(f"{sum(map(len, found))} rows: {output}")
-    reply({"rows": sum(map(len, found)), "output": str(output) if output else None, "columns": as_lists(table, output)})
+        say(f"{count} rows: {output}")
+    reply({"rows": count, "output": str(output) if output else None, "columns": as_lists(table, output)})
 
 
 def as_lists(table: dict[str, Any], output: Path | None) -> Any:

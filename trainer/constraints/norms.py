@@ -6,32 +6,12 @@ kernel (rows, columns, inputs, filters) axes [0, 1, 2] are one filter.
 
 from __future__ import annotations
 
-from typing import Annotated, Any
-
 from trainer.constraints.base import Constraint
 from trainer.lazy import torch
-from trainer.options import Fraction, NonNegativeFloat, Rule, integer
+from trainer.options import Axes, Fraction, NonNegativeFloat
 
 EPSILON = 1e-7
 "Keras's `backend.epsilon()`: keeps a weight of zeros at zero."
-
-
-def _axes(value: Any) -> int | tuple[int, ...]:
-    if isinstance(value, (list, tuple)):
-        if not value:
-            raise ValueError
-        return tuple(integer(v) for v in value)
-    return integer(value)
-
-
-Axes = Annotated[
-    int | tuple[int, ...],
-    Rule(
-        "an axis or a list of axes",
-        _axes,
-        {"anyOf": [{"type": "integer"}, {"type": "array", "items": {"type": "integer"}, "minItems": 1}]},
-    ),
-]
 
 
 class NonNeg(Constraint):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from trainer.declare import Declared
-from trainer.options import Int, in_order
+from trainer.options import Int
 
 if TYPE_CHECKING:
     import numpy
@@ -26,16 +26,8 @@ class Initializer(Declared, kind="initializer", room="trainer.initializers", ker
 class Random(Initializer, abstract=True):
     """An initializer that draws; `seed` fixes its stream independently of the recipe's seed."""
 
-    keras_order: ClassVar[str] = ""
-    "Options in the order of Keras's arguments, as far as that is not the order of their declaration."
-
     seed: Int | None = None
     "Seed of this initializer alone; by default it follows from the recipe's seed, the layer and the weight."
-
-    @classmethod
-    def options(cls) -> list[str]:
-        """Option names in Keras's order."""
-        return in_order(super().options(), cls.keras_order)
 
 
 def fans(shape: tuple[int, ...]) -> tuple[int, int]:

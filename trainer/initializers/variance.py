@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, model_validator
 
-from trainer.declare import raise_all
 from trainer.initializers.base import Random, fans
 from trainer.initializers.random import truncated
-from trainer.options import PositiveFloat, complaint, ints
+from trainer.options import PositiveFloat, complaint, ints, raise_all
 from trainer.shapes import text
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
 from trainer.lazy import np
-from trainer.options import Rule, number
+from trainer.options import Rule, number, number_schema
 
 if TYPE_CHECKING:
     from numpy import ndarray
@@ -139,6 +139,6 @@ Window = Annotated[
     Rule(
         f"a window's name ({', '.join(names[0] for names in _NAMES)}), a list of numbers, one a sample, or null",
         _window,
-        {"anyOf": [{"type": ["string", "null"]}, {"type": "array", "items": {"type": "number"}}]},
+        {"anyOf": [{"type": ["string", "null"]}, {"type": "array", "items": number_schema()}]},
     ),
 ]

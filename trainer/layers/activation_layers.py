@@ -10,8 +10,9 @@ from trainer.constraints.base import Constraint
 from trainer.errors import RecipeError
 from trainer.initializers.base import Initializer
 from trainer.initializers.constant import Zeros
+from trainer.layers.axes import Axes, places
 from trainer.layers.base import Layer, Plan, Weights
-from trainer.layers.normalization import Axes, places
+from trainer.layers.sums import ask
 from trainer.lazy import F, torch
 from trainer.options import Float, NonNegativeFloat, ints
 from trainer.regularizers.base import Regularizer
@@ -93,13 +94,7 @@ class PReLU(Layer):
         sizes = tuple(1 if a in shared else n for a, n in enumerate(shape) if a)
         if None in sizes:
             raise ValueError(f"alpha needs known sizes, found {text(sizes)}; name the unknown axis in shared_axes")
-        plan.weight(
-            "alpha",
-            sizes,
-            self.alpha_initializer,
-            regularizer=self.alpha_regularizer,
-            constraint=self.alpha_constraint,
-        )
+        ask(plan, self, "alpha", sizes)
         return shape
 
     def forward(self, w: Weights, x: Tensor) -> Tensor:

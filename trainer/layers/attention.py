@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from trainer.errors import RecipeError
 from trainer.initializers.constant import Ones
@@ -12,7 +12,7 @@ from trainer.layers.base import Layer, Plan, Weights
 from trainer.layers.merging import all_shapes, several
 from trainer.layers.regularization import dropped
 from trainer.lazy import F, torch
-from trainer.options import Bool, Fraction, Int, in_order
+from trainer.options import Bool, Fraction, Int
 from trainer.shapes import Shape
 
 if TYPE_CHECKING:
@@ -31,17 +31,19 @@ def causal(queries: int, keys: int, x: Tensor) -> Tensor:
 class Attending(Layer, abstract=True):
     """What a layer that looks from a query at values by their keys has in common with its kin."""
 
-    not_keras: ClassVar[tuple[str, ...]] = ("inputs", "use_causal_mask")
+    not_keras = ("use_causal_mask",)
     use_causal_mask: Bool = False
     "Whether a step sees only itself and those before it (in Keras an argument of the call)."
 
     takes_mask = True
     reads_several = True
+    keras_order = "... name trainable dtype use_causal_mask"
 
-    @classmethod
-    def options(cls) -> list[str]:
-        """Option names, Keras's own first."""
-        return sorted(super().options(), key=lambda n: n == "use_causal_mask")
+    def arguments(self) -> tuple[str, ...]:
+        return ("query", "value", "key")
+
+    def keras_call(self, tensors: list[Any]) -> tuple[list[Any], dict[str, Any]]:
+        return [tensors], {"use_causal_mask": True} if self.use_causal_mask else {}
 
 
 class Scoring(Attending, abstract=True):
@@ -49,11 +51,7 @@ class Scoring(Attending, abstract=True):
 
     dropout: Fraction
     supports_masking = True
-
-    @classmethod
-    def options(cls) -> list[str]:
-        """Option names in Keras's order."""
-        return in_order(super().options(), "use_scale score_mode dropout seed")
+    keras_order = "use_scale score_mode dropout seed name trainable dtype use_causal_mask"
 
     def build(self, plan: Plan, shape: Any) -> Shape:
         shapes = several(shape, QUERY_VALUE_KEY, most=3)

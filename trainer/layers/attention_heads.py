@@ -11,7 +11,6 @@ from pydantic import model_validator
 from trainer.activations.base import Activation
 from trainer.activations.elementwise import Linear, Sigmoid
 from trainer.constraints.base import Constraint
-from trainer.declare import raise_all
 from trainer.errors import RecipeError
 from trainer.initializers.base import Initializer
 from trainer.initializers.constant import Zeros
@@ -20,18 +19,12 @@ from trainer.layers.attention import Attending, Masks, causal
 from trainer.layers.base import Plan, Weights
 from trainer.layers.einsum_dense import EinsumDense
 from trainer.lazy import F, torch
-from trainer.options import Bool, Fraction, Int, PositiveInt, complaint
+from trainer.options import Bool, Fraction, Int, PositiveInt, complaint, raise_all
 from trainer.regularizers.base import Regularizer
 from trainer.shapes import Shape, text
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-_KERAS_ORDER = (
-    "dropout use_bias output_shape attention_axes sliding_window flash_attention kernel_initializer bias_initializer "
-    "kernel_regularizer bias_regularizer activity_regularizer kernel_constraint bias_constraint use_gate seed "
-    "use_causal_mask name trainable"
-)
 
 
 def _letters(rank: int, summed: int, made: int) -> tuple[str, str]:
@@ -72,13 +65,17 @@ class Heads(Attending, abstract=True):
     seed: Int | None = None
     "Seed of the dropout alone; by default it follows from the recipe's seed and the layer."
 
-    supports_masking = True
+    def keras_call(self, tensors: list[Any]) -> tuple[list[Any], dict[str, Any]]:
+        causal = {"use_causal_mask": True} if self.use_causal_mask else {}
+        return tensors[:2], {**({"key": tensors[2]} if len(tensors) > 2 else {}), **causal}
 
-    @classmethod
-    def options(cls) -> list[str]:
-        """Option names in Keras's order: what only one of the layers has stands before or among those of all."""
-        order = _KERAS_ORDER.split()
-        return sorted(super().options(), key=lambda n: order.index(n) if n in order else -1)
+    supports_masking = True
+    # What only one of the layers has stands before or among the options of all.
+    keras_order = (
+        "... dropout use_bias output_shape attention_axes sliding_window flash_attention kernel_initializer "
+        "bias_initializer kernel_regularizer bias_regularizer activity_regularizer kernel_constraint bias_constraint "
+        "use_gate seed use_causal_mask"
+    )
 
     @model_validator(mode="after")
     def _flash_drops_nothing(self) -> Self:

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
-from pydantic import ValidationInfo, field_validator
+from pydantic import PrivateAttr, ValidationInfo, field_validator
 
 from trainer.layers.base import Layer, Plan, Weights, need_rank
 from trainer.lazy import torch
-from trainer.options import Bool, Float, NonNegativeFloat, PositiveFloat, PositiveInt, Rule, complaint, number
+from trainer.options import (
+    Bool,
+    Float,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    Rule,
+    complaint,
+    number,
+    number_schema,
+)
 from trainer.shapes import Shape
 
 if TYPE_CHECKING:
@@ -32,7 +42,7 @@ Taper = Annotated[
     Rule(
         '"hann", "hamming", a list of numbers, one a sample, or null',
         _taper,
-        {"anyOf": [{"enum": [*_NAMES, None]}, {"type": "array", "items": {"type": "number"}}]},
+        {"anyOf": [{"enum": [*_NAMES, None]}, {"type": "array", "items": number_schema()}]},
     ),
 ]
 
@@ -43,6 +53,8 @@ class MelSpectrogram(Layer):
     mel(f) = 1127 ln(1 + f / 700). Each band sums |transform|^mag_exp under a triangle that ends in the middles of its
     neighbours; in decibels it is 10 log10(max(band, min_power)) less that of ref_power. The sound is mirrored at its
     ends, so that a window stands at every sequence_stride samples.
+    In a model the loudest of all rows of a batch counts for top_db, as in Keras; under a feature's `preprocess` that of
+    each row by itself, which is what Keras makes of the row alone.
     https://keras.io/api/layers/preprocessing_layers/audio_preprocessing/mel_spectrogram/
 
     Shape: (batch, samples) -> (batch, num_mel_bins, frames)
@@ -67,7 +79,7 @@ class MelSpectrogram(Layer):
     power_to_db: Bool = True
     "Whether bands are given in decibels."
     top_db: NonNegativeFloat = 80.0
-    "Decibels below the loudest of all rows of the batch at which everything quieter is put."
+    "Decibels below the loudest at which everything quieter is put."
     mag_exp: PositiveFloat = 2.0
     "Power of the magnitude: 2 for energy, 1 for amplitude."
     min_power: PositiveFloat = 1e-10
@@ -75,7 +87,16 @@ class MelSpectrogram(Layer):
     ref_power: Float = 1.0
     "What counts as 0 decibels."
 
-    # Not for a feature's preprocess: by top_db rows depend on the others that they come with.
+    preprocessing = True
+    # By top_db.
+    across_rows = True
+
+    _alone: bool = PrivateAttr(default=False)
+
+    def by_rows(self) -> Self:
+        made = self.model_copy()
+        made._alone = True
+        return made
 
     @field_validator("sequence_length")
     @classmethod
@@ -133,7 +154,8 @@ class MelSpectrogram(Layer):
     def _decibels(self, mel: Tensor) -> Tensor:
         reference = 10 * math.log10(max(abs(self.ref_power), self.min_power))
         loud = 10 * mel.clamp_min(self.min_power).log10() - reference
-        return torch.maximum(loud, loud.max() - self.top_db)
+        loudest = loud.amax((1, 2), keepdim=True) if self._alone else loud.max()
+        return torch.maximum(loud, loudest - self.top_db)
 
 
 def _window(window: Any, length: int, like: Tensor) -> Tensor:

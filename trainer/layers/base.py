@@ -9,16 +9,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol, Self
 
 from pydantic import field_validator
 
 from trainer.activations.base import Activation
 from trainer.activations.vector import Glu
+from trainer.block import Block
 from trainer.constraints.base import Constraint
 from trainer.declare import Declared
+from trainer.errors import Path
 from trainer.initializers.base import Initializer
-from trainer.options import Bool, Name, complaint
+from trainer.options import Bool, Name, Rule, complaint
 from trainer.regularizers.base import Regularizer
 from trainer.shapes import Shape
 
@@ -31,7 +33,34 @@ if TYPE_CHECKING:
 
 Blend = Callable[["torch.Tensor"], "torch.Tensor"]
 
-DType = Literal["float32", "float64", "mixed_float16", "mixed_bfloat16"]
+DType = Literal["float32", "float64", "float16", "bfloat16", "mixed_float16", "mixed_bfloat16"]
+
+
+def _inputs(value: Any) -> Any:
+    """The names that a layer reads: a tuple, or a mapping from an argument's name to a tuple."""
+    if isinstance(value, dict):
+        if not value or not all(isinstance(k, str) for k in value):
+            raise ValueError
+        return {key: _names(v) for key, v in value.items()}
+    return _names(value)
+
+
+def _names(value: Any) -> tuple[str, ...]:
+    names = tuple(value) if isinstance(value, (list, tuple)) else (value,)
+    if not names or not all(isinstance(n, str) and n for n in names):
+        raise ValueError
+    return names
+
+
+_NAMES = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}
+Inputs = Annotated[
+    Any,
+    Rule(
+        "the name of a layer or of an input of the model, or a list of them",
+        _inputs,
+        {"anyOf": [*_NAMES["anyOf"], {"type": "object", "additionalProperties": _NAMES, "minProperties": 1}]},
+    ),
+]
 
 MOST_NUMBERS = 2**38
 "Numbers in a weight, 1 TiB in float32: more is a slip."
@@ -149,16 +178,31 @@ class Layer(Declared, kind="layer", room="trainer.layers", keras="keras.layers")
     "Whether the layer takes a list of inputs."
     computes_in_full: ClassVar[bool] = False
     "Whether a mixed number type is that of input and output alone, and the layer computes in float32."
+    across_rows: ClassVar[bool] = False
+    "Whether what a row becomes depends on the rows that it comes with (beyond statistics that are weights)."
     reads_ragged: ClassVar[bool] = False
     "Whether the layer takes rows of unequal length (`forward_ragged`)."
+    wires: ClassVar[bool] = False
+    "Whether the layer is a model in itself, whose layers say what they read."
+    is_input: ClassVar[bool] = False
+    "Whether the layer stands for an input of the model (`whole_shape` is what it must be)."
+    call_options: ClassVar[type[Block] | None] = None
+    "What a later call may say beside its inputs; `build`, `forward` and `compute_mask` take it as keywords."
+    types_its_output: ClassVar[bool] = False
+    "Whether the layer itself sees to the number type of what it makes."
+    called_only: ClassVar[bool] = False
+    "Whether the layer can only be called in a model, not be held by another layer."
 
     name: Name | None = None
     "Name of the layer; by default the class name in snake case with a running number."
     trainable: Bool = True
     "Whether training moves the layer's weights."
     dtype: DType | None = None
-    """Number type; by default the model's. A mixed one computes in half precision on weights kept in float32; float
-    inputs are cast to it, and the output has it."""
+    """Number type of weights and computation; by default the model's. A mixed one computes in half precision on weights
+    kept in float32. Float inputs are cast to the type of the computation, and the output has it."""
+    inputs: Inputs | None = None
+    """What the layer reads: the name of another layer or of an input of the model, or a list of them; by default what
+    the line above makes. Where a layer makes several tensors, `lstm/1` is one of them, counted from 0."""
 
     @field_validator("activation", "recurrent_activation", check_fields=False)
     @classmethod
@@ -179,13 +223,46 @@ class Layer(Declared, kind="layer", room="trainer.layers", keras="keras.layers")
     def types(self) -> set[DType | None]:
         """The number types that the layer, and the layers that it holds, say."""
         found: set[DType | None] = {self.dtype}
-        for layer in (layer for n in type(self).model_fields for layer in _held(getattr(self, n))):
+        for layer in self.held():
             found |= layer.types()
         return found
+
+    def by_rows(self) -> Self:
+        """The layer as it acts under a feature's `preprocess`: on each row by itself."""
+        return self
+
+    def held(self) -> list[Layer]:
+        """The layers that this one holds in its options."""
+        return [layer for n in type(self).model_fields for layer in _held(getattr(self, n))]
+
+    def arguments(self) -> tuple[str, ...]:
+        """Names of the inputs of a layer that gives them some, in the order of its list of inputs."""
+        return ()
+
+    def output_names(self) -> tuple[str, ...]:
+        """Names of the tensors of a layer that makes several and gives them names."""
+        return ()
+
+    def keras_call(self, tensors: list[Any]) -> tuple[list[Any], dict[str, Any]]:
+        """(positional arguments, keyword arguments) with which Keras calls the layer on these tensors."""
+        return [tensors if self.reads_several else tensors[0]], {}
+
+    def whole_shape(self) -> Shape | None:
+        """For layers that say `is_input`: the shape with the batch; None where it is left open."""
+        raise NotImplementedError
+
+    def wiring(self, at: Path = ("model",)) -> Any:
+        """For layers that say `wires`: who reads what inside; paths of mistakes go on from `at`."""
+        raise NotImplementedError
+
+    def part(self, which: int | str) -> int:
+        """Which of the tensors that the layer makes is meant by a number, or by one of `output_names`."""
+        return self.output_names().index(which) if isinstance(which, str) else which
 
     def keras_config(self) -> dict[str, Any]:
         """Keras's, with the number type as its policy; without, when the layer says none."""
         config = super().keras_config()
+        config.pop("inputs", None)
         dtype = config.pop("dtype", None)
         return config if dtype is None else {**config, "dtype": policy(dtype)}
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field, field_validator
 
-from trainer.layers.base import Layer, Plan, Weights
-from trainer.layers.spatial import AXES, FORMATS, DataFormat, Margins, for_each_axis, joined, split_axes
+from trainer.layers.base import Plan, Weights
+from trainer.layers.spatial import AXES, EitherFormat, Margins, Spatial, for_each_axis, joined, split_axes
 from trainer.lazy import F
 from trainer.options import Rule, ints
 from trainer.shapes import Shape
@@ -40,10 +40,9 @@ def _default(value: Any) -> Any:
     return Field(default=value, validate_default=True)
 
 
-class Borders(Layer, abstract=True):
+class Borders(Spatial, abstract=True):
     """A layer that moves the ends of its spatial axes and leaves batch and channels alone."""
 
-    rank: ClassVar[int] = 0
     margins: ClassVar[str] = ""
     "The option that says by how much: (before, after) of the one axis, or of each."
 
@@ -58,19 +57,14 @@ class Borders(Layer, abstract=True):
         found = getattr(self, self.margins)
         return (found,) if self.rank == 1 else found
 
-    @property
-    def channels_at(self) -> str:
-        """The data format; Cropping1D, as in Keras, has no option for it."""
-        return getattr(self, "data_format", FORMATS[0])
-
     def moved(self, shape: Shape, sign: int) -> Shape:
         """The output's shape, each axis longer (sign 1) or shorter (sign -1) by its ends."""
-        spatial, channels = split_axes(shape, self.rank, self.channels_at)
+        spatial, channels = split_axes(shape, self.rank, self.channels_at())
         made = tuple(None if n is None else n + sign * sum(e) for n, e in zip(spatial, self.ends, strict=True))
-        return joined(shape[0], made, channels, self.channels_at)
+        return joined(shape[0], made, channels, self.channels_at())
 
 
-class ZeroPadding(Borders, abstract=True):
+class ZeroPadding(EitherFormat, Borders, abstract=True):
     """Zeros before and after."""
 
     margins = "padding"
@@ -80,7 +74,7 @@ class ZeroPadding(Borders, abstract=True):
 
     def forward(self, w: Weights, x: Tensor) -> Tensor:
         zeros = [n for pair in reversed(self.ends) for n in pair]
-        return F.pad(x, zeros if self.channels_at == "channels_first" else [0, 0, *zeros])
+        return F.pad(x, zeros if self.channels_at() == "channels_first" else [0, 0, *zeros])
 
 
 class ZeroPadding1D(ZeroPadding):
@@ -95,8 +89,6 @@ class ZeroPadding1D(ZeroPadding):
 
     padding: Margins = _default(1)
     "Zeros at each end, or [before, after]."
-    data_format: DataFormat = "channels_last"
-    "Where the channels stand: channels_last or channels_first."
 
 
 class ZeroPadding2D(ZeroPadding):
@@ -111,8 +103,6 @@ class ZeroPadding2D(ZeroPadding):
 
     padding: Pairs = _default((1, 1))
     "Zeros at every end, or for height and width an integer or [before, after]."
-    data_format: DataFormat = "channels_last"
-    "Where the channels stand: channels_last or channels_first."
 
 
 class ZeroPadding3D(ZeroPadding):
@@ -127,8 +117,6 @@ class ZeroPadding3D(ZeroPadding):
 
     padding: Pairs = _default(((1, 1), (1, 1), (1, 1)))
     "Zeros at every end, or for depth, height and width an integer or [before, after]."
-    data_format: DataFormat = "channels_last"
-    "Where the channels stand: channels_last or channels_first."
 
 
 class Cropping(Borders, abstract=True):
@@ -137,14 +125,14 @@ class Cropping(Borders, abstract=True):
     margins = "cropping"
 
     def build(self, plan: Plan, shape: Shape) -> Shape:
-        spatial, _ = split_axes(shape, self.rank, self.channels_at)
+        spatial, _ = split_axes(shape, self.rank, self.channels_at())
         for axis, n, ends in zip(AXES[self.rank], spatial, self.ends, strict=True):
             if n is not None and sum(ends) >= n:
                 raise ValueError(f"cropping {list(ends)} leaves nothing of the {axis} of {n}")
         return self.moved(shape, -1)
 
     def forward(self, w: Weights, x: Tensor) -> Tensor:
-        first = 2 if self.channels_at == "channels_first" else 1
+        first = 2 if self.channels_at() == "channels_first" else 1
         for axis, (before, after) in enumerate(self.ends, first):
             x = x.narrow(axis, before, x.shape[axis] - before - after)
         return x
@@ -164,7 +152,7 @@ class Cropping1D(Cropping):
     "Steps taken from each end, or [before, after]."
 
 
-class Cropping2D(Cropping):
+class Cropping2D(EitherFormat, Cropping):
     """The middle of each picture.
 
     https://keras.io/api/layers/reshaping_layers/cropping2d/
@@ -176,11 +164,9 @@ class Cropping2D(Cropping):
 
     cropping: Pairs = _default(((0, 0), (0, 0)))
     "Entries taken from every end, or for height and width an integer or [before, after]."
-    data_format: DataFormat = "channels_last"
-    "Where the channels stand: channels_last or channels_first."
 
 
-class Cropping3D(Cropping):
+class Cropping3D(EitherFormat, Cropping):
     """The middle of each volume.
 
     https://keras.io/api/layers/reshaping_layers/cropping3d/
@@ -192,5 +178,3 @@ class Cropping3D(Cropping):
 
     cropping: Pairs = _default(((1, 1), (1, 1), (1, 1)))
     "Entries taken from every end, or for depth, height and width an integer or [before, after]."
-    data_format: DataFormat = "channels_last"
-    "Where the channels stand: channels_last or channels_first."

@@ -6,24 +6,18 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import field_validator
 
-from trainer.activations.base import Activation
-from trainer.activations.elementwise import Linear
-from trainer.constraints.base import Constraint
-from trainer.initializers.base import Initializer
-from trainer.initializers.constant import Zeros
-from trainer.initializers.variance import GlorotUniform
 from trainer.layers.base import Plan, Weights
-from trainer.layers.spatial import DataFormat, Sizes, one_for_all, split_axes
-from trainer.layers.windows import Windowed
-from trainer.options import Bool, PositiveInt, complaint
-from trainer.regularizers.base import Regularizer
+from trainer.layers.spatial import split_axes
+from trainer.layers.sums import Kerneled, ask
+from trainer.layers.windows import Convolving
+from trainer.options import PositiveInt, complaint
 from trainer.shapes import Shape
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-class Conv(Windowed, abstract=True):
+class Conv(Convolving, Kerneled, abstract=True):
     """A window that slides along `rank` axes: activation(sum over window and channels of x * kernel + bias).
 
     As everywhere in deep learning it is a cross-correlation: the kernel is not turned round.
@@ -31,36 +25,10 @@ class Conv(Windowed, abstract=True):
 
     filters: PositiveInt
     "Channels of the output."
-    kernel_size: Sizes
-    "Size of the window along each axis."
-    strides: Sizes = one_for_all(1)
-    "Steps of the window along each axis."
     padding: Literal["valid", "same", "causal"] = "valid"
     "valid: whole windows only; same: zeros at the ends, so that stride 1 keeps the size; causal (Conv1D): no future."
-    data_format: DataFormat = "channels_last"
-    "Where the channels stand: channels_last or channels_first."
-    dilation_rate: Sizes = one_for_all(1)
-    "Distance between the taps of the window along each axis."
     groups: PositiveInt = 1
     "Groups of channels that are convolved apart from each other."
-    activation: Activation = Linear()
-    "Function applied to the sum."
-    use_bias: Bool = True
-    "Whether a bias is added."
-    kernel_initializer: Initializer = GlorotUniform()
-    "First values of the kernel."
-    bias_initializer: Initializer = Zeros()
-    "First values of the bias."
-    kernel_regularizer: Regularizer | None = None
-    "Penalty on the kernel."
-    bias_regularizer: Regularizer | None = None
-    "Penalty on the bias."
-    activity_regularizer: Regularizer | None = None
-    "Penalty on the output."
-    kernel_constraint: Constraint | None = None
-    "Projection of the kernel after each update."
-    bias_constraint: Constraint | None = None
-    "Projection of the bias after each update."
 
     @field_validator("padding")
     @classmethod
@@ -71,21 +39,8 @@ class Conv(Windowed, abstract=True):
 
     def build(self, plan: Plan, shape: Shape) -> Shape:
         _, channels = split_axes(shape, self.rank, self.data_format)
-        plan.weight(
-            "kernel",
-            (*self.kernel_size, self._group_channels(channels), self.filters),
-            self.kernel_initializer,
-            regularizer=self.kernel_regularizer,
-            constraint=self.kernel_constraint,
-        )
-        plan.weight(
-            "bias",
-            (self.filters,),
-            self.bias_initializer,
-            regularizer=self.bias_regularizer,
-            constraint=self.bias_constraint,
-            when=self.use_bias,
-        )
+        ask(plan, self, "kernel", (*self.kernel_size, self._group_channels(channels), self.filters))
+        ask(plan, self, "bias", (self.filters,), when=self.use_bias)
         return self.slid(shape, self.filters)
 
     def _group_channels(self, channels: int | None) -> int:

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from trainer.activations.base import Activation
-from trainer.activations.elementwise import Linear
 from trainer.constraints.base import Constraint
 from trainer.initializers.base import Initializer
-from trainer.initializers.constant import Zeros
 from trainer.initializers.variance import GlorotUniform
 from trainer.layers.base import Plan, Weights
-from trainer.layers.spatial import DataFormat, Sizes, from_planes, one_for_all, split_axes, to_planes
-from trainer.layers.windows import Windowed, torch_kernel
+from trainer.layers.spatial import from_planes, split_axes, to_planes
+from trainer.layers.sums import ask
+from trainer.layers.windows import Convolving, torch_kernel
 from trainer.lazy import F
-from trainer.options import Bool, PositiveInt
+from trainer.options import PositiveInt
 from trainer.regularizers.base import Regularizer
 from trainer.shapes import Shape
 
@@ -22,11 +20,13 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-class Depthwise(Windowed, abstract=True):
+class Depthwise(Convolving, abstract=True):
     """A window over each channel by itself: filter c * depth_multiplier + i sees channel c alone."""
 
-    if TYPE_CHECKING:
-        depth_multiplier: int
+    padding: Literal["valid", "same"] = "valid"
+    "valid: whole windows only; same: zeros at the ends, so that stride 1 keeps the size."
+    depth_multiplier: PositiveInt = 1
+    "Filters for each channel."
 
     def channels(self, shape: Shape) -> int:
         """Channels of the input.
@@ -48,55 +48,21 @@ class Depthwise(Windowed, abstract=True):
 class DepthwiseConv(Depthwise, abstract=True):
     """activation(sum over the window of one channel * kernel + bias)."""
 
-    kernel_size: Sizes
-    "Size of the window along each axis."
-    strides: Sizes = one_for_all(1)
-    "Steps of the window along each axis."
-    padding: Literal["valid", "same"] = "valid"
-    "valid: whole windows only; same: zeros at the ends, so that stride 1 keeps the size."
-    depth_multiplier: PositiveInt = 1
-    "Filters for each channel."
-    data_format: DataFormat = "channels_last"
-    "Where the channels stand: channels_last or channels_first."
-    dilation_rate: Sizes = one_for_all(1)
-    "Distance between the taps of the window along each axis."
-    activation: Activation = Linear()
-    "Function applied to the sum."
-    use_bias: Bool = True
-    "Whether a bias is added."
     depthwise_initializer: Initializer = GlorotUniform()
     "First values of the kernel."
-    bias_initializer: Initializer = Zeros()
-    "First values of the bias."
     depthwise_regularizer: Regularizer | None = None
     "Penalty on the kernel."
-    bias_regularizer: Regularizer | None = None
-    "Penalty on the bias."
-    activity_regularizer: Regularizer | None = None
-    "Penalty on the output."
     depthwise_constraint: Constraint | None = None
     "Projection of the kernel after each update."
-    bias_constraint: Constraint | None = None
-    "Projection of the bias after each update."
+
+    keras_order = Convolving.keras_order.replace("padding", "padding depth_multiplier")
 
     def build(self, plan: Plan, shape: Shape) -> Shape:
         channels = self.channels(shape)
-        plan.weight(
-            "kernel",
-            (*self.kernel_size, channels, self.depth_multiplier),
-            self.depthwise_initializer,
-            regularizer=self.depthwise_regularizer,
-            constraint=self.depthwise_constraint,
-        )
-        plan.weight(
-            "bias",
-            (channels * self.depth_multiplier,),
-            self.bias_initializer,
-            regularizer=self.bias_regularizer,
-            constraint=self.bias_constraint,
-            when=self.use_bias,
-        )
-        return self.slid(shape, channels * self.depth_multiplier)
+        filters = channels * self.depth_multiplier
+        ask(plan, self, "depthwise", (*self.kernel_size, channels, self.depth_multiplier), name="kernel")
+        ask(plan, self, "bias", (filters,), when=self.use_bias)
+        return self.slid(shape, filters)
 
     def forward(self, w: Weights, x: Tensor) -> Tensor:
         return self.activation(self.slide_apart(x, w.kernel, w.bias))
@@ -132,67 +98,27 @@ class SeparableConv(Depthwise, abstract=True):
 
     filters: PositiveInt
     "Channels of the output."
-    kernel_size: Sizes
-    "Size of the window along each axis."
-    strides: Sizes = one_for_all(1)
-    "Steps of the window along each axis."
-    padding: Literal["valid", "same"] = "valid"
-    "valid: whole windows only; same: zeros at the ends, so that stride 1 keeps the size."
-    data_format: DataFormat = "channels_last"
-    "Where the channels stand: channels_last or channels_first."
-    dilation_rate: Sizes = one_for_all(1)
-    "Distance between the taps of the window along each axis."
     depth_multiplier: PositiveInt = 1
     "Depthwise filters for each channel."
-    activation: Activation = Linear()
-    "Function applied to the sum."
-    use_bias: Bool = True
-    "Whether a bias is added."
     depthwise_initializer: Initializer = GlorotUniform()
     "First values of the depthwise kernel."
     pointwise_initializer: Initializer = GlorotUniform()
     "First values of the pointwise kernel."
-    bias_initializer: Initializer = Zeros()
-    "First values of the bias."
     depthwise_regularizer: Regularizer | None = None
     "Penalty on the depthwise kernel."
     pointwise_regularizer: Regularizer | None = None
     "Penalty on the pointwise kernel."
-    bias_regularizer: Regularizer | None = None
-    "Penalty on the bias."
-    activity_regularizer: Regularizer | None = None
-    "Penalty on the output."
     depthwise_constraint: Constraint | None = None
     "Projection of the depthwise kernel after each update."
     pointwise_constraint: Constraint | None = None
     "Projection of the pointwise kernel after each update."
-    bias_constraint: Constraint | None = None
-    "Projection of the bias after each update."
 
     def build(self, plan: Plan, shape: Shape) -> Shape:
         channels = self.channels(shape)
-        plan.weight(
-            "depthwise_kernel",
-            (*self.kernel_size, channels, self.depth_multiplier),
-            self.depthwise_initializer,
-            regularizer=self.depthwise_regularizer,
-            constraint=self.depthwise_constraint,
-        )
-        plan.weight(
-            "pointwise_kernel",
-            (*(1,) * self.rank, channels * self.depth_multiplier, self.filters),
-            self.pointwise_initializer,
-            regularizer=self.pointwise_regularizer,
-            constraint=self.pointwise_constraint,
-        )
-        plan.weight(
-            "bias",
-            (self.filters,),
-            self.bias_initializer,
-            regularizer=self.bias_regularizer,
-            constraint=self.bias_constraint,
-            when=self.use_bias,
-        )
+        apart, ones = channels * self.depth_multiplier, (1,) * self.rank
+        ask(plan, self, "depthwise", (*self.kernel_size, channels, self.depth_multiplier), name="depthwise_kernel")
+        ask(plan, self, "pointwise", (*ones, apart, self.filters), name="pointwise_kernel")
+        ask(plan, self, "bias", (self.filters,), when=self.use_bias)
         return self.slid(shape, self.filters)
 
     def forward(self, w: Weights, x: Tensor) -> Tensor:

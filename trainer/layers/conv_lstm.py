@@ -19,7 +19,7 @@ from trainer.layers.recurrent_steps import (
     dropout_of_a_call,
     go_through,
 )
-from trainer.layers.spatial import AXES, DataFormat, Sizes, flat, from_planes, one_for_all, split_axes, to_planes
+from trainer.layers.spatial import AXES, Sizes, flat, from_planes, one_for_all, split_axes, to_planes
 from trainer.layers.windows import Windowed, torch_kernel
 from trainer.lazy import F, torch
 from trainer.options import Bool, PositiveInt
@@ -45,8 +45,6 @@ class ConvLSTM(Gates, Windowed, Sequenced, abstract=True):
     "Steps of the window over the input along each axis."
     padding: Literal["valid", "same"] = "valid"
     "valid: whole windows only; same: zeros at the ends of the input, so that stride 1 keeps the size."
-    data_format: DataFormat = "channels_last"
-    "Where the channels stand: channels_last or channels_first."
     dilation_rate: Sizes = one_for_all(1)
     "Distance between the taps of the window over the input along each axis."
     recurrent_activation: Activation = Sigmoid()
@@ -58,7 +56,6 @@ class ConvLSTM(Gates, Windowed, Sequenced, abstract=True):
 
     gates = 4
     carried = 2
-    activates_last = False
 
     def plan_step(self, plan: Plan, shape: Shape) -> tuple[Shape, list[Shape]]:
         if len(shape) != self.rank + 3:

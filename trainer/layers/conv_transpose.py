@@ -6,16 +6,8 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import field_validator, model_validator
 
-from trainer.activations.base import Activation
-from trainer.activations.elementwise import Linear
-from trainer.constraints.base import Constraint
-from trainer.declare import raise_all
-from trainer.initializers.base import Initializer
-from trainer.initializers.constant import Zeros
-from trainer.initializers.variance import GlorotUniform
 from trainer.layers.base import Plan, Weights
 from trainer.layers.spatial import (
-    DataFormat,
     Margins,
     Sizes,
     flat,
@@ -26,10 +18,10 @@ from trainer.layers.spatial import (
     split_axes,
     to_planes,
 )
-from trainer.layers.windows import Windowed, torch_kernel
+from trainer.layers.sums import Kerneled, ask
+from trainer.layers.windows import Convolving, torch_kernel
 from trainer.lazy import F, torch
-from trainer.options import Bool, PositiveInt, complaint
-from trainer.regularizers.base import Regularizer
+from trainer.options import PositiveInt, complaint, raise_all
 from trainer.shapes import Shape
 
 if TYPE_CHECKING:
@@ -49,7 +41,7 @@ def crops(window: int, stride: int, padding: str, extra: int | None) -> tuple[in
     return window - 1 - before, window - 1 - (kept - before)
 
 
-class ConvTranspose(Windowed, abstract=True):
+class ConvTranspose(Convolving, Kerneled, abstract=True):
     """Each entry spreads a kernel over the output, `strides` apart; activation(sum of what they spread + bias).
 
     It is the gradient of a convolution with respect to its input, used as a layer (Zeiler et al. 2010,
@@ -58,36 +50,14 @@ class ConvTranspose(Windowed, abstract=True):
 
     filters: PositiveInt
     "Channels of the output."
-    kernel_size: Sizes
-    "Size of the window along each axis."
     strides: Sizes = one_for_all(1)
     "How far apart neighbours spread their windows, along each axis; the output grows by as much."
     padding: Literal["valid", "same"] = "valid"
     "valid: all that the windows reach; same: cut at the ends to strides times the input's size."
     output_padding: Margins | None = None
     "Entries added at the end of each axis, below strides; by default as many as `padding` promises."
-    data_format: DataFormat = "channels_last"
-    "Where the channels stand: channels_last or channels_first."
-    dilation_rate: Sizes = one_for_all(1)
-    "Distance between the taps of the window along each axis."
-    activation: Activation = Linear()
-    "Function applied to the sum."
-    use_bias: Bool = True
-    "Whether a bias is added."
-    kernel_initializer: Initializer = GlorotUniform()
-    "First values of the kernel."
-    bias_initializer: Initializer = Zeros()
-    "First values of the bias."
-    kernel_regularizer: Regularizer | None = None
-    "Penalty on the kernel."
-    bias_regularizer: Regularizer | None = None
-    "Penalty on the bias."
-    activity_regularizer: Regularizer | None = None
-    "Penalty on the output."
-    kernel_constraint: Constraint | None = None
-    "Projection of the kernel after each update."
-    bias_constraint: Constraint | None = None
-    "Projection of the bias after each update."
+
+    keras_order = Convolving.keras_order.replace("padding", "padding output_padding")
 
     @field_validator("output_padding", mode="before")
     @classmethod
@@ -117,21 +87,8 @@ class ConvTranspose(Windowed, abstract=True):
         self.strides_or_dilation()
         if channels is None:
             raise ValueError("the number of channels of the input must be known")
-        plan.weight(
-            "kernel",
-            (*self.kernel_size, self.filters, channels),
-            self.kernel_initializer,
-            regularizer=self.kernel_regularizer,
-            constraint=self.kernel_constraint,
-        )
-        plan.weight(
-            "bias",
-            (self.filters,),
-            self.bias_initializer,
-            regularizer=self.bias_regularizer,
-            constraint=self.bias_constraint,
-            when=self.use_bias,
-        )
+        ask(plan, self, "kernel", (*self.kernel_size, self.filters, channels))
+        ask(plan, self, "bias", (self.filters,), when=self.use_bias)
         axes = zip(spatial, self.strides, self._spans(), self.ends(), strict=True)
         made = tuple(None if n is None else (n - 1) * step + span - sum(ends) for n, step, span, ends in axes)
         if 0 in made:
@@ -189,11 +146,5 @@ class Conv3DTranspose(ConvTranspose):
 
     aliases = ("Convolution3DTranspose",)
     rank = 3
-
-    @classmethod
-    def options(cls) -> list[str]:
-        """As in Keras, whose 3D class alone has data_format before output_padding."""
-        names = super().options()
-        at = names.index("output_padding")
-        names[at : at + 2] = reversed(names[at : at + 2])
-        return names
+    # In Keras this class alone has data_format before output_padding.
+    keras_order = Convolving.keras_order.replace("data_format", "data_format output_padding")

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import model_validator
 
-from trainer.declare import raise_all
 from trainer.errors import DataError
 from trainer.layers.base import Plan, Weights
 from trainer.layers.categories import encode, encoded_shape
 from trainer.layers.host import Dense, Learner
+from trainer.layers.preprocessing import not_finite
 from trainer.lazy import np, torch
-from trainer.options import PositiveFloat, PositiveInt, Rule, complaint, in_order, number
+from trainer.options import PositiveFloat, PositiveInt, Rule, complaint, number, number_schema, raise_all
 from trainer.shapes import Shape
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ Boundaries = Annotated[
     Rule(
         "a list of numbers, none below the one before it",
         _rising,
-        {"type": "array", "items": {"type": "number"}, "minItems": 1},
+        {"type": "array", "items": number_schema(), "minItems": 1},
     ),
 ]
 
@@ -63,12 +63,8 @@ class Discretization(Learner):
     "Keras's switch for sparse tensors."
 
     learns = ("bin_boundaries",)
-    not_keras = ("inputs", "trainable")
-
-    @classmethod
-    def options(cls) -> list[str]:
-        """Option names in Keras's order, where the number type stands before the name."""
-        return in_order(super().options(), "bin_boundaries num_bins epsilon output_mode sparse dtype name")
+    keras_order = "... dtype name"
+    not_keras = ("trainable",)
 
     @model_validator(mode="after")
     def _one_of(self) -> Self:
@@ -93,15 +89,29 @@ class Discretization(Learner):
         bins = torch.bucketize(x.float(), boundaries, right=True)
         return encode(bins, self.output_mode, len(self.bin_boundaries) + 1)
 
+    def in_bins(self, names: Sequence[str]) -> tuple[str, ...]:
+        """What each bin stands for, from what the numbers 0, 1, … that are put into bins do: `red / blue`."""
+        places = np.searchsorted(np.asarray(self.bin_boundaries), np.arange(len(names)), side="right").tolist()
+        bins: list[list[str]] = [[] for _ in range(len(self.bin_boundaries or ()) + 1)]
+        for place, name in zip(places, names, strict=True):
+            bins[place].append(name)
+        return tuple(" / ".join(found) or str(place) for place, found in enumerate(bins))
+
     def learned(self, batches: Iterable[ndarray]) -> Self:
         """The layer with boundaries that share these rows out evenly.
 
         Raises:
-            DataError: there are no rows, or too few for a single boundary.
+            DataError: there are no rows, or one holds NaN or an infinity.
         """
         assert self.num_bins is not None
-        values = [np.asarray(b, "float32").reshape(-1) for b in batches]
-        every = np.sort(np.concatenate(values)) if values else np.zeros(0, "float32")
+        values, rows = [np.zeros(0, "float32")], 0
+        for batch in batches:
+            here = np.asarray(batch, "float32")
+            if not np.isfinite(here).all():
+                raise not_finite(here, rows, "put into bins")
+            values.append(here.reshape(-1))
+            rows += len(here)
+        every = np.sort(np.concatenate(values))
         if not every.size:
             raise DataError("Discretization found no rows to take boundaries from")
         found = _compressed(_compressed(_summary(every, self.epsilon), self.epsilon), 1 / self.num_bins)[0, :-1]

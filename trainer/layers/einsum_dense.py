@@ -5,16 +5,12 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
-from trainer.activations.base import Activation
-from trainer.activations.elementwise import Linear
-from trainer.constraints.base import Constraint
 from trainer.initializers.base import Initializer
-from trainer.initializers.constant import Zeros
-from trainer.initializers.variance import GlorotUniform, Scaling
-from trainer.layers.base import Layer, Plan, Weights
+from trainer.initializers.variance import Scaling
+from trainer.layers.base import Plan, Weights
+from trainer.layers.sums import Kerneled, Summing, ask
 from trainer.lazy import torch
 from trainer.options import Rule, integer
-from trainer.regularizers.base import Regularizer
 from trainer.shapes import Shape, text
 
 if TYPE_CHECKING:
@@ -92,7 +88,7 @@ Sizes = Annotated[
 ]
 
 
-class EinsumDense(Layer):
+class EinsumDense(Kerneled, Summing):
     """Fully connected along any axes: activation(einsum(equation, x, kernel) + bias).
 
     The equation names axes: those of the input, those of the kernel, and those of the output (`abc,cd->abd` is Dense
@@ -105,26 +101,8 @@ class EinsumDense(Layer):
     "Axes of the input, of the kernel and of the output; `...` stands for any axes on one side."
     output_shape: Sizes
     "Sizes of the output's axes without the batch and those that `...` stands for; null where it need not be known."
-    activation: Activation = Linear()
-    "Function applied to the sum."
     bias_axes: Letters | None = None
     "Letters of the output's axes along which the bias differs; no bias when null."
-    kernel_initializer: Initializer = GlorotUniform()
-    "First values of the kernel."
-    bias_initializer: Initializer = Zeros()
-    "First values of the bias."
-    kernel_regularizer: Regularizer | None = None
-    "Penalty on the kernel."
-    bias_regularizer: Regularizer | None = None
-    "Penalty on the bias."
-    activity_regularizer: Regularizer | None = None
-    "Penalty on the output."
-    kernel_constraint: Constraint | None = None
-    "Projection of the kernel after each update."
-    bias_constraint: Constraint | None = None
-    "Projection of the bias after each update."
-
-    activates_last = True
 
     def build(self, plan: Plan, shape: Shape) -> Shape:
         spec = parsed(self.equation)
@@ -134,21 +112,8 @@ class EinsumDense(Layer):
             letter = spec.kernel[kernel.index(None)]
             where = "output_shape" if letter in spec.output else "the input"
             raise ValueError(f"the kernel's axis {letter} of {self.equation} needs a size in {where}")
-        plan.weight(
-            "kernel",
-            kernel,
-            self._first(spec),
-            regularizer=self.kernel_regularizer,
-            constraint=self.kernel_constraint,
-        )
-        plan.weight(
-            "bias",
-            self._bias_shape(spec, sizes, len(dotted)),
-            self.bias_initializer,
-            regularizer=self.bias_regularizer,
-            constraint=self.bias_constraint,
-            when=self.bias_axes is not None,
-        )
+        ask(plan, self, "kernel", kernel, initializer=self._first(spec))
+        ask(plan, self, "bias", self._bias_shape(spec, sizes, len(dotted)), when=self.bias_axes is not None)
         named = tuple(sizes[letter] for letter in spec.output)
         return (*dotted, *named) if spec.dots == "left" else (*named, *dotted)
 

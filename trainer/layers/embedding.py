@@ -1,16 +1,18 @@
-"""Embedding."""
+"""Embedding and ReversibleEmbedding."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
+from trainer.block import Block
 from trainer.constraints.base import Constraint
 from trainer.errors import DataError
 from trainer.initializers.base import Initializer
 from trainer.initializers.random import RandomUniform
-from trainer.layers.base import Layer, Plan, Weights
+from trainer.layers.base import DType, Layer, Plan, Weights
+from trainer.layers.sums import ask
 from trainer.lazy import F, torch
-from trainer.options import Bool, PositiveInt
+from trainer.options import Bool, PositiveFloat, PositiveInt
 from trainer.regularizers.base import Regularizer
 from trainer.shapes import Shape
 
@@ -18,13 +20,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-class Embedding(Layer):
-    """A vector for each integer: row `id` of a trained table.
-
-    https://keras.io/api/layers/core_layers/embedding/
-
-    Shape: (batch, ...) -> (batch, ..., output_dim)
-    """
+class Table(Layer, abstract=True):
+    """Has a vector for each integer."""
 
     input_dim: PositiveInt
     "Size of the vocabulary; ids go from 0 to one less."
@@ -43,18 +40,9 @@ class Embedding(Layer):
 
     reads_integers = True
 
-    def build(self, plan: Plan, shape: Shape) -> Shape:
-        plan.weight(
-            "embeddings",
-            (self.input_dim, self.output_dim),
-            self.embeddings_initializer,
-            regularizer=self.embeddings_regularizer,
-            constraint=self.embeddings_constraint,
-        )
-        return (*shape, self.output_dim)
+    def _rows(self, w: Weights, x: Tensor) -> Tensor:
+        """The vectors of ids.
 
-    def forward(self, w: Weights, x: Tensor) -> Tensor:
-        """
         Raises:
             DataError: an id below 0 or beyond the vocabulary (on a CPU; a GPU stops with torch's own assertion).
         """
@@ -68,13 +56,95 @@ class Embedding(Layer):
         place = ((ids < 0) | (ids >= self.input_dim)).nonzero()[0]
         found = int(ids[tuple(place)])
         where = f"row {int(place[0])} of the batch" + (f", position {int(place[1])}" if len(place) > 1 else "")
-        hint = f"input_dim: {found + 1} or more would take it" if found > 0 else "ids count from 0"
+        hint = f"input_dim: {int(ids.max()) + 1} or more would take it" if found > 0 else "ids count from 0"
+        name = type(self).__name__
         return DataError(
-            f"expected ids from 0 to {self.input_dim - 1} (Embedding.input_dim is {self.input_dim}), "
+            f"expected ids from 0 to {self.input_dim - 1} ({name}.input_dim is {self.input_dim}), "
             f"found {found} in {where}",
             hint=hint,
             code="vocabulary",
         )
 
+
+class Embedding(Table):
+    """A vector for each integer: row `id` of a trained table.
+
+    https://keras.io/api/layers/core_layers/embedding/
+
+    Shape: (batch, ...) -> (batch, ..., output_dim)
+    """
+
+    def build(self, plan: Plan, shape: Shape) -> Shape:
+        ask(plan, self, "embeddings", (self.input_dim, self.output_dim))
+        return (*shape, self.output_dim)
+
+    def forward(self, w: Weights, x: Tensor) -> Tensor:
+        return self._rows(w, x)
+
     def compute_mask(self, x: Tensor, mask: Tensor | None) -> Tensor | None:
         return x != 0 if self.mask_zero else None
+
+
+class Reversal(Block):
+    """What a later call of a ReversibleEmbedding may say."""
+
+    reverse: Bool = False
+    "Whether vectors are turned into scores of ids, instead of ids into vectors."
+
+
+class ReversibleEmbedding(Table):
+    """A vector for each integer and, called again with `reverse: true`, a score for each integer from a vector.
+
+    scores = x * transpose(embeddings), or x * reverse_embeddings when the weights are not tied; with logit_soft_cap c,
+    c * tanh(scores / c). A language model begins and ends with it:
+
+        - ReversibleEmbedding: {name: embed, input_dim: 8000, output_dim: 128}
+        - …
+        - embed: {reverse: true}
+
+    https://keras.io/api/layers/core_layers/reversible_embedding/, Press and Wolf 2016,
+    https://arxiv.org/abs/1608.05859
+
+    Shape: (batch, ...) -> (batch, ..., output_dim), and in reverse (batch, ..., output_dim) -> (batch, ..., input_dim)
+    """
+
+    tie_weights: Bool = True
+    "Whether the way back uses the same table; otherwise it has weights of its own."
+    reverse_dtype: Literal["float16", "bfloat16", "float32", "float64"] | None = None
+    "Number type in which scores are computed, and which they have; by default the layer's."
+    logit_soft_cap: PositiveFloat | None = None
+    "Scores stay between this number and its negative."
+
+    keras_order = (
+        "input_dim output_dim tie_weights embeddings_initializer embeddings_regularizer embeddings_constraint "
+        "mask_zero reverse_dtype logit_soft_cap ..."
+    )
+    call_options = Reversal
+    types_its_output = True
+
+    def types(self) -> set[DType | None]:
+        # Scores of another type are cast by the layers that read them, as by those after one of another type.
+        return super().types() | ({self.reverse_dtype} if self.reverse_dtype is not None else set())
+
+    def build(self, plan: Plan, shape: Shape, reverse: bool = False) -> Shape:
+        ask(plan, self, "embeddings", (self.input_dim, self.output_dim))
+        back = (self.output_dim, self.input_dim)
+        plan.weight("reverse_embeddings", back, self.embeddings_initializer, when=not self.tie_weights)
+        if not reverse:
+            return (*shape, self.output_dim)
+        if shape[-1] != self.output_dim:
+            raise ValueError(f"in reverse it reads vectors of output_dim, {self.output_dim}; found {shape[-1]}")
+        return (*shape[:-1], self.input_dim)
+
+    def forward(self, w: Weights, x: Tensor, reverse: bool = False) -> Tensor:
+        if not reverse:
+            return self._rows(w, x)
+        kernel = w.embeddings.T if self.tie_weights else w.reverse_embeddings
+        if self.reverse_dtype is not None:
+            kernel = kernel.to(getattr(torch, self.reverse_dtype))
+        scores = x.to(kernel.dtype) @ kernel
+        cap = self.logit_soft_cap
+        return scores if cap is None else torch.tanh(scores / cap) * cap
+
+    def compute_mask(self, x: Tensor, mask: Tensor | None, reverse: bool = False) -> Tensor | None:
+        return x != 0 if self.mask_zero and not reverse else None

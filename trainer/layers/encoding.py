@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Literal
 
 from trainer.errors import DataError
 from trainer.layers.base import Layer, Plan, Weights
@@ -34,7 +34,7 @@ class CategoryEncoding(Layer):
     preprocessing = True
     reads_integers = True
     reads_ragged = True
-    not_keras: ClassVar[tuple[str, ...]] = ("inputs", "sparse")
+    not_keras = ("sparse",)
 
     def build(self, plan: Plan, shape: Shape) -> Shape:
         if self.output_mode == "one_hot":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from trainer.errors import DataError
 from trainer.layers.base import Plan
@@ -104,7 +104,7 @@ class HashedCrossing(HostLayer):
     sparse: Dense = False
     "Keras's switch for sparse tensors."
 
-    not_keras: ClassVar[tuple[str, ...]] = ("inputs", "trainable")
+    not_keras = ("trainable",)
 
     def depth(self) -> int:
         return self.num_bins

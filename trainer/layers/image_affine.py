@@ -5,11 +5,20 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Annotated
 
-from trainer.layers.image_base import Drawn, Factor, RandomImageLayer, Share, Signed, between, factor, uniform
+from trainer.layers.image_base import (
+    AnyFormat,
+    Drawn,
+    Factor,
+    RandomImageLayer,
+    Share,
+    Signed,
+    between,
+    factor,
+    uniform,
+)
 from trainer.layers.image_sampling import FillMode, Interpolation, affine
-from trainer.layers.spatial import DataFormat
 from trainer.lazy import torch
-from trainer.options import Float, Int
+from trainer.options import Float
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
@@ -17,13 +26,17 @@ if TYPE_CHECKING:
 Zoom = Annotated[Factor, factor(-1, 1, above=True)]
 
 
-class Warp(RandomImageLayer, abstract=True):
+class Warp(AnyFormat, RandomImageLayer, abstract=True):
     """Reads the pixel at (x, y) of the output at (a0 x + a1 y + a2, b0 x + b1 y + b2) of the input."""
 
-    if TYPE_CHECKING:
-        fill_mode: str
-        interpolation: str
-        fill_value: float
+    fill_mode: FillMode = "reflect"
+    "What stands outside of the picture: it again, reflected or wrapped around, its nearest pixel, or fill_value."
+    interpolation: Interpolation = "bilinear"
+    "Whether a value between pixels is weighed from the four around it, or taken from the nearest."
+    fill_value: Float = 0.0
+    "What stands outside of the picture when fill_mode is constant."
+
+    keras_order = "... fill_mode interpolation seed fill_value data_format"
 
     def rows(self, drawn: Drawn, height: int, width: int) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         """(a0, a1, a2) and (b0, b1, b2), a value a picture each."""
@@ -44,16 +57,6 @@ class RandomRotation(Warp):
 
     factor: Signed
     "Angle as a share of a full turn, counter-clockwise: drawn from -f to f, or between the two given."
-    fill_mode: FillMode = "reflect"
-    "What stands outside of the picture: it again, reflected or wrapped around, its nearest pixel, or fill_value."
-    interpolation: Interpolation = "bilinear"
-    "Whether a value between pixels is weighed from the four around it, or taken from the nearest."
-    seed: Int | None = None
-    "Seed of this layer alone; by default it follows from the recipe's seed and the layer's name."
-    fill_value: Float = 0.0
-    "What stands outside of the picture when fill_mode is constant."
-    data_format: DataFormat = "channels_last"
-    "Whether the channels stand last or first after the batch."
 
     def draw(self, generator: Generator, shape: tuple[int, ...]) -> Drawn:
         low, high = between(self.factor)
@@ -78,16 +81,6 @@ class RandomTranslation(Warp):
     "Way down as a share of the height (negative: up): drawn from -f to f, or between the two given."
     width_factor: Signed
     "Way to the right as a share of the width (negative: left): drawn from -f to f, or between the two given."
-    fill_mode: FillMode = "reflect"
-    "What stands outside of the picture: it again, reflected or wrapped around, its nearest pixel, or fill_value."
-    interpolation: Interpolation = "bilinear"
-    "Whether a value between pixels is weighed from the four around it, or taken from the nearest."
-    seed: Int | None = None
-    "Seed of this layer alone; by default it follows from the recipe's seed and the layer's name."
-    fill_value: Float = 0.0
-    "What stands outside of the picture when fill_mode is constant."
-    data_format: DataFormat = "channels_last"
-    "Whether the channels stand last or first after the batch."
 
     def draw(self, generator: Generator, shape: tuple[int, ...]) -> Drawn:
         batch, height, width, _ = shape
@@ -113,16 +106,6 @@ class RandomZoom(Warp):
     "How much more of the height is seen (negative: less): drawn from -f to f, or between the two given."
     width_factor: Zoom | None = None
     "The same for the width; null: as much as the height, so that shapes keep their proportions."
-    fill_mode: FillMode = "reflect"
-    "What stands outside of the picture: it again, reflected or wrapped around, its nearest pixel, or fill_value."
-    interpolation: Interpolation = "bilinear"
-    "Whether a value between pixels is weighed from the four around it, or taken from the nearest."
-    seed: Int | None = None
-    "Seed of this layer alone; by default it follows from the recipe's seed and the layer's name."
-    fill_value: Float = 0.0
-    "What stands outside of the picture when fill_mode is constant."
-    data_format: DataFormat = "channels_last"
-    "Whether the channels stand last or first after the batch."
 
     def draw(self, generator: Generator, shape: tuple[int, ...]) -> Drawn:
         low, high = between(self.height_factor)
@@ -151,16 +134,8 @@ class RandomShear(Warp):
     "Slant sx: drawn from -f to f, or between the two given and then, at half of the pictures, negative with sy."
     y_factor: Share = 0.0
     "Slant sy: drawn from -f to f, or between the two given and then, at half of the pictures, negative with sx."
-    interpolation: Interpolation = "bilinear"
-    "Whether a value between pixels is weighed from the four around it, or taken from the nearest."
-    fill_mode: FillMode = "reflect"
-    "What stands outside of the picture: it again, reflected or wrapped around, its nearest pixel, or fill_value."
-    fill_value: Float = 0.0
-    "What stands outside of the picture when fill_mode is constant."
-    data_format: DataFormat = "channels_last"
-    "Whether the channels stand last or first after the batch."
-    seed: Int | None = None
-    "Seed of this layer alone; by default it follows from the recipe's seed and the layer's name."
+
+    keras_order = "... interpolation fill_mode fill_value data_format seed"
 
     def draw(self, generator: Generator, shape: tuple[int, ...]) -> Drawn:
         negative = torch.where(uniform(generator, (shape[0], 1), (0.0, 1.0)) > 0.5, -1.0, 1.0)

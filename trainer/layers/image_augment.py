@@ -7,16 +7,23 @@ from typing import TYPE_CHECKING, Any, cast
 
 from trainer.layers.base import Plan, Weights
 from trainer.layers.image_affine import RandomRotation, RandomShear, RandomTranslation
-from trainer.layers.image_base import Drawn, ImageLayer, RandomImageLayer, Share, ValueRange, between
+from trainer.layers.image_base import (
+    AnyFormat,
+    Clipped,
+    Drawn,
+    ImageLayer,
+    RandomImageLayer,
+    Share,
+    between,
+)
 from trainer.layers.image_color import RandomBrightness, RandomColorDegeneration, RandomContrast
 from trainer.layers.image_filters import RandomSharpness
 from trainer.layers.image_histogram import AutoContrast, Equalization
 from trainer.layers.image_mix import numbers
 from trainer.layers.image_sampling import Interpolation
 from trainer.layers.image_tones import MOST_BITS, RandomPosterization, Solarization
-from trainer.layers.spatial import DataFormat
 from trainer.lazy import torch
-from trainer.options import Bool, Int, PositiveFloat, PositiveInt
+from trainer.options import Bool, PositiveFloat, PositiveInt
 from trainer.shapes import Shape
 
 if TYPE_CHECKING:
@@ -27,13 +34,16 @@ COLORS = ("random_brightness", "random_color_degeneration", "random_contrast", "
 VALUES = ("random_posterization", "solarization", "auto_contrast", "equalization")
 
 
-class Augmenting(RandomImageLayer, abstract=True):
+class Augmenting(Clipped, AnyFormat, RandomImageLayer, abstract=True):
     """A layer that holds others under the names that Keras's has for them."""
 
+    interpolation: Interpolation = "bilinear"
+    "How shear, translation and rotation read between pixels."
+
     if TYPE_CHECKING:
-        value_range: tuple[float, float]
         factor: Any
-        interpolation: Any
+
+    keras_order = "value_range num_ops num_chains chain_depth factor alpha all_ops interpolation seed data_format"
 
     def names(self) -> tuple[str, ...]:
         """Names of the layers that may be drawn, in Keras's order."""
@@ -100,18 +110,10 @@ class RandAugment(Augmenting):
     Shape: (batch, height, width, 3) -> (batch, height, width, 3)
     """
 
-    value_range: ValueRange = (0.0, 255.0)
-    "Lowest and highest value that a pixel can have; what is beyond is cut off."
     num_ops: PositiveInt = 2
     "Number of layers that pictures go through."
     factor: Share = 0.5
     "How strong each is: its own factor, from 0 to f or between the two given."
-    interpolation: Interpolation = "bilinear"
-    "How shear, translation and rotation read between pixels."
-    seed: Int | None = None
-    "Seed of this layer alone; by default it follows from the recipe's seed and the layer's name."
-    data_format: DataFormat = "channels_last"
-    "Whether the channels stand last or first after the batch."
 
     def names(self) -> tuple[str, ...]:
         return (*GEOMETRIC, *COLORS, *VALUES)
@@ -142,8 +144,6 @@ class AugMix(Augmenting):
     Shape: (batch, height, width, channels) -> (batch, height, width, channels)
     """
 
-    value_range: ValueRange = (0.0, 255.0)
-    "Lowest and highest value that a pixel can have; what is beyond is cut off."
     num_chains: PositiveInt = 3
     "Number of versions of a picture that are mixed."
     chain_depth: PositiveInt = 3
@@ -154,12 +154,6 @@ class AugMix(Augmenting):
     "Parameter of both distributions: near 0, nearly all of one version; large, equal parts."
     all_ops: Bool = True
     "Whether brightness, colour degeneration, contrast and sharpness, which need 3 channels, are among the layers."
-    interpolation: Interpolation = "bilinear"
-    "How shear, translation and rotation read between pixels."
-    seed: Int | None = None
-    "Seed of this layer alone; by default it follows from the recipe's seed and the layer's name."
-    data_format: DataFormat = "channels_last"
-    "Whether the channels stand last or first after the batch."
 
     def names(self) -> tuple[str, ...]:
         return (*GEOMETRIC, *VALUES, *(COLORS if self.all_ops else ()))

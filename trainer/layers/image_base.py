@@ -11,10 +11,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-from trainer.layers.base import Layer, Plan, Weights
-from trainer.layers.spatial import joined, split_axes
+from trainer.layers.base import Plan, Weights
+from trainer.layers.drawing import Seeded, beside
+from trainer.layers.spatial import DataFormat, Spatial, joined, split_axes
 from trainer.lazy import torch
-from trainer.options import Rule, integer, number
+from trainer.options import Rule, integer, number, number_schema
 from trainer.shapes import Shape, text
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def factor(least: float, most: float, *, above: bool = False, whole: bool = Fals
         return found
 
     bound = {"exclusiveMinimum" if above else "minimum": least, "maximum": most}
-    schema = {"type": "integer" if whole else "number", **bound}
+    schema = {"type": "integer", **bound} if whole else number_schema(**bound)
     what = f"{'an integer' if whole else 'a number'} {'above' if above else 'from'} {least:g} "
     what += f"{'and up ' if above else ''}to {most:g}, or a list of two"
     pair = {"type": "array", "items": schema, "minItems": 2, "maxItems": 2}
@@ -61,7 +62,7 @@ Signed = Annotated[Factor, factor(-1, 1)]
 "Drawn from -f to f when it is one number."
 Share = Annotated[Factor, factor(0, 1)]
 "Drawn from 0 to f when it is one number."
-_RANGE = {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2}
+_RANGE = {"type": "array", "items": number_schema(), "minItems": 2, "maxItems": 2}
 ValueRange = Annotated[tuple[float, float], Rule("a list of two numbers, the lower one first", _value_range, _RANGE)]
 
 
@@ -100,19 +101,17 @@ BYTES = (0.0, 255.0)
 "The range in which tables of values and bits count."
 
 
-class ImageLayer(Layer, abstract=True):
+class ImageLayer(Spatial, abstract=True):
     """A layer on pictures; `change` says what it does to them."""
 
+    rank = 2
     computes_in_full = True
+    keras_order = "value_range ... data_format"
 
     channels: ClassVar[tuple[int, ...]] = ()
     "Numbers of channels that it can take; empty when any."
     keeps_integers: ClassVar[bool] = False
     "Whether integers stay integers, as Keras leaves them; otherwise they become float32."
-
-    def channels_at(self) -> str:
-        """Where the channels stand, as `data_format` says it."""
-        return getattr(self, "data_format", "channels_last")
 
     def sized(self, height: int | None, width: int | None) -> tuple[int | None, int | None]:
         """Height and width of the output.
@@ -123,7 +122,7 @@ class ImageLayer(Layer, abstract=True):
         return height, width
 
     def build(self, plan: Plan, shape: Shape) -> Shape:
-        (height, width), channels = split_axes(shape, 2, self.channels_at())
+        (height, width), channels = split_axes(shape, self.rank, self.channels_at())
         if self.channels and channels is not None and channels not in self.channels:
             allowed = " or ".join(map(str, self.channels))
             raise ValueError(f"expected pictures of {allowed} channels, found {channels} in input {text(shape)}")
@@ -141,14 +140,41 @@ class ImageLayer(Layer, abstract=True):
         return made.permute(0, 3, 1, 2) if first else made
 
 
-class RandomImageLayer(ImageLayer, abstract=True):
+class Ranged(ImageLayer, abstract=True):
+    """Must know which values pixels can have."""
+
+    value_range: ValueRange = (0.0, 255.0)
+    "Lowest and highest value that a pixel can have."
+
+
+class Clipped(ImageLayer, abstract=True):
+    """Cuts what it makes to the values that pixels can have."""
+
+    value_range: ValueRange = (0.0, 255.0)
+    "Lowest and highest value that a pixel can have; what is beyond is cut off."
+
+
+class AnyFormat(ImageLayer, abstract=True):
+    """Takes the channels at either place."""
+
+    data_format: DataFormat = "channels_last"
+    "Whether the channels stand last or first after the batch."
+
+    def channels_at(self) -> str:
+        return self.data_format
+
+
+SEED_BEFORE_FORMAT = "... value_range seed data_format"
+"`keras_order` of those random layers for which Keras has it so."
+
+
+class RandomImageLayer(Seeded, ImageLayer, abstract=True):
     """Changes pictures by numbers that are drawn anew for each batch in training, and lets them be otherwise."""
 
     preprocessing = True
     draws = True
 
-    if TYPE_CHECKING:
-        seed: int | None
+    keras_order = "... value_range data_format seed"
 
     def draw(self, generator: Generator, shape: tuple[int, ...]) -> Drawn:
         """What to do to each picture of a batch of that shape, (batch, height, width, channels)."""
@@ -166,10 +192,3 @@ class RandomImageLayer(ImageLayer, abstract=True):
         if not w.training:
             return self.unchanged(x)
         return self.apply(x, self.draw(beside(w.generator(self.seed), x), tuple(x.shape)))
-
-
-def beside(generator: Generator, x: Tensor) -> Generator:
-    """The same stream on the device of `x`: a layer without weights is not told where it runs."""
-    if generator.device == x.device:
-        return generator
-    return torch.Generator(x.device).manual_seed(generator.initial_seed())

@@ -6,18 +6,19 @@ from typing import TYPE_CHECKING
 
 from trainer.layers.base import Plan
 from trainer.layers.image_base import (
+    AnyFormat,
+    Clipped,
     Drawn,
     RandomImageLayer,
+    Ranged,
     Share,
     Signed,
-    ValueRange,
     between,
     rescaled,
     uniform,
 )
-from trainer.layers.spatial import DataFormat
 from trainer.lazy import torch
-from trainer.options import Fraction, Int
+from trainer.options import Fraction
 from trainer.shapes import Shape
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ EPSILON = 1e-7
 "Keras's backend epsilon."
 
 
-class RandomBrightness(RandomImageLayer):
+class RandomBrightness(Clipped, RandomImageLayer):
     """In training, x plus a number drawn for each picture, cut to the range of values; unchanged otherwise.
 
     https://keras.io/api/layers/preprocessing_layers/image_augmentation/random_brightness/
@@ -37,10 +38,6 @@ class RandomBrightness(RandomImageLayer):
 
     factor: Signed
     "What is added, as a share of the range of values: drawn from -f to f, or between the two given."
-    value_range: ValueRange = (0.0, 255.0)
-    "Lowest and highest value that a pixel can have; what is beyond is cut off."
-    seed: Int | None = None
-    "Seed of this layer alone; by default it follows from the recipe's seed and the layer's name."
 
     def draw(self, generator: Generator, shape: tuple[int, ...]) -> Drawn:
         low, high = self.value_range
@@ -50,7 +47,7 @@ class RandomBrightness(RandomImageLayer):
         return (x + drawn["rgb_delta"]).clamp(*self.value_range)
 
 
-class RandomContrast(RandomImageLayer):
+class RandomContrast(Clipped, RandomImageLayer):
     """In training, (x - mean) c + mean with the mean of each picture's channel; unchanged otherwise.
 
     https://keras.io/api/layers/preprocessing_layers/image_augmentation/random_contrast/
@@ -60,10 +57,6 @@ class RandomContrast(RandomImageLayer):
 
     factor: Share
     "c is drawn for each picture: from 1 to 1 + f (so one number never lowers contrast), or from 1 - low to 1 + high."
-    value_range: ValueRange = (0.0, 255.0)
-    "Lowest and highest value that a pixel can have; what is beyond is cut off."
-    seed: Int | None = None
-    "Seed of this layer alone; by default it follows from the recipe's seed and the layer's name."
 
     def draw(self, generator: Generator, shape: tuple[int, ...]) -> Drawn:
         low, high = between(self.factor, 0.0)
@@ -74,7 +67,7 @@ class RandomContrast(RandomImageLayer):
         return ((x - mean) * drawn["contrast_factor"] + mean).clamp(*self.value_range)
 
 
-class RandomSaturation(RandomImageLayer):
+class RandomSaturation(Ranged, AnyFormat, RandomImageLayer):
     """In training, saturation times u / (1 - u), with u drawn for each picture; unchanged otherwise.
 
     As in Keras, the product is cut to value_range, not to 1: colours can leave the range when u is near 1.
@@ -85,12 +78,6 @@ class RandomSaturation(RandomImageLayer):
 
     factor: Signed
     "u: drawn from -f to f, or between the two given; 0 or less is grey, 0.5 unchanged, 1 as strong as can be."
-    value_range: ValueRange = (0.0, 255.0)
-    "Lowest and highest value that a pixel can have."
-    data_format: DataFormat = "channels_last"
-    "Whether the channels stand last or first after the batch."
-    seed: Int | None = None
-    "Seed of this layer alone; by default it follows from the recipe's seed and the layer's name."
 
     channels = (3,)
 
@@ -103,7 +90,7 @@ class RandomSaturation(RandomImageLayer):
         return rgb(hue, (saturation * drawn["factor"].view(-1, 1, 1)).clamp(*self.value_range), value)
 
 
-class RandomHue(RandomImageLayer):
+class RandomHue(Clipped, AnyFormat, RandomImageLayer):
     """In training, colours turned along the colour wheel, as far for a whole picture; unchanged otherwise.
 
     https://keras.io/api/layers/preprocessing_layers/image_augmentation/random_hue/
@@ -113,12 +100,6 @@ class RandomHue(RandomImageLayer):
 
     factor: Share
     "How far, as a share of half a turn, either way: drawn from 0 to f, or between the two given."
-    value_range: ValueRange = (0.0, 255.0)
-    "Lowest and highest value that a pixel can have; what is beyond is cut off."
-    data_format: DataFormat = "channels_last"
-    "Whether the channels stand last or first after the batch."
-    seed: Int | None = None
-    "Seed of this layer alone; by default it follows from the recipe's seed and the layer's name."
 
     channels = (3,)
 
@@ -134,7 +115,7 @@ class RandomHue(RandomImageLayer):
         return rescaled(rgb(turned, saturation, value).clamp(0, 1), (0.0, 1.0), self.value_range)
 
 
-class RandomColorJitter(RandomImageLayer):
+class RandomColorJitter(Clipped, AnyFormat, RandomImageLayer):
     """In training, brightness, contrast, saturation and hue changed, in this order; unchanged otherwise.
 
     https://keras.io/api/layers/preprocessing_layers/image_augmentation/random_color_jitter/
@@ -142,8 +123,6 @@ class RandomColorJitter(RandomImageLayer):
     Shape: (batch, height, width, channels) -> (batch, height, width, channels)
     """
 
-    value_range: ValueRange = (0.0, 255.0)
-    "Lowest and highest value that a pixel can have; what is beyond is cut off."
     brightness_factor: Signed | None = None
     "The factor of RandomBrightness; null leaves it out."
     contrast_factor: Share | None = None
@@ -152,10 +131,8 @@ class RandomColorJitter(RandomImageLayer):
     "The factor of RandomSaturation, for 3 channels; null leaves it out."
     hue_factor: Share | None = None
     "The factor of RandomHue, for 3 channels; null leaves it out."
-    seed: Int | None = None
-    "Seed of this layer alone; by default it follows from the recipe's seed and the layer's name."
-    data_format: DataFormat = "channels_last"
-    "Whether the channels stand last or first after the batch."
+
+    keras_order = "value_range ... seed data_format"
 
     def parts(self) -> dict[str, RandomImageLayer]:
         """The layers that it joins, by what they change."""
@@ -184,7 +161,7 @@ class RandomColorJitter(RandomImageLayer):
         return x
 
 
-class RandomColorDegeneration(RandomImageLayer):
+class RandomColorDegeneration(Clipped, AnyFormat, RandomImageLayer):
     """In training, x + u (grey - x) with u drawn for each picture; unchanged otherwise.
 
     https://keras.io/api/layers/preprocessing_layers/image_augmentation/random_color_degeneration/
@@ -194,12 +171,6 @@ class RandomColorDegeneration(RandomImageLayer):
 
     factor: Signed
     "u: drawn from -f to f, or between the two given; 1 is grey, 0 unchanged, below 0 more colourful."
-    value_range: ValueRange = (0.0, 255.0)
-    "Lowest and highest value that a pixel can have; what is beyond is cut off."
-    data_format: DataFormat = "channels_last"
-    "Whether the channels stand last or first after the batch."
-    seed: Int | None = None
-    "Seed of this layer alone; by default it follows from the recipe's seed and the layer's name."
 
     channels = (3,)
 
@@ -210,7 +181,7 @@ class RandomColorDegeneration(RandomImageLayer):
         return (x + drawn["factor"] * (grey(x) - x)).clamp(*self.value_range)
 
 
-class RandomGrayscale(RandomImageLayer):
+class RandomGrayscale(AnyFormat, RandomImageLayer):
     """In training, some pictures turned grey, in as many channels; unchanged otherwise.
 
     https://keras.io/api/layers/preprocessing_layers/image_augmentation/random_grayscale/
@@ -220,10 +191,6 @@ class RandomGrayscale(RandomImageLayer):
 
     factor: Fraction = 0.5
     "Chance that a picture turns grey."
-    data_format: DataFormat = "channels_last"
-    "Whether the channels stand last or first after the batch."
-    seed: Int | None = None
-    "Seed of this layer alone; by default it follows from the recipe's seed and the layer's name."
 
     channels = (1, 3)
 

@@ -4,17 +4,27 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from trainer.layers.image_base import Drawn, RandomImageLayer, Share, ValueRange, between, by_chance, each, uniform
+from trainer.layers.image_base import (
+    SEED_BEFORE_FORMAT,
+    AnyFormat,
+    Clipped,
+    Drawn,
+    RandomImageLayer,
+    Share,
+    between,
+    by_chance,
+    each,
+    uniform,
+)
 from trainer.layers.image_sampling import Interpolation, grid, sampled
-from trainer.layers.spatial import DataFormat
 from trainer.lazy import F, torch
-from trainer.options import Float, Fraction, Int
+from trainer.options import Float, Fraction
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
 
 
-class RandomPerspective(RandomImageLayer):
+class RandomPerspective(AnyFormat, RandomImageLayer):
     """In training, pictures as if seen from aside: all corners but the upper left are moved; unchanged otherwise.
 
     https://keras.io/api/layers/preprocessing_layers/image_augmentation/random_perspective/
@@ -30,10 +40,8 @@ class RandomPerspective(RandomImageLayer):
     "Whether a value between pixels is weighed from the four around it, or taken from the nearest."
     fill_value: Float = 0.0
     "What stands outside of the picture."
-    seed: Int | None = None
-    "Seed of this layer alone; by default it follows from the recipe's seed and the layer's name."
-    data_format: DataFormat = "channels_last"
-    "Whether the channels stand last or first after the batch."
+
+    keras_order = SEED_BEFORE_FORMAT
 
     def sized(self, height: int | None, width: int | None) -> tuple[int | None, int | None]:
         if 1 in (height, width):
@@ -72,7 +80,7 @@ def homography(start: Tensor, end: Tensor) -> Tensor:
     return torch.linalg.solve(equations, start.flatten(1).unsqueeze(-1)).squeeze(-1)
 
 
-class RandomElasticTransform(RandomImageLayer):
+class RandomElasticTransform(Clipped, AnyFormat, RandomImageLayer):
     """In training, pictures bent as rubber: each pixel is read aside by smoothed noise; unchanged otherwise.
 
     In both directions the way is 0.1 s max(height, width) times normal noise of deviation d = 0.05 s min(height, width)
@@ -92,12 +100,8 @@ class RandomElasticTransform(RandomImageLayer):
     "What stands outside: the picture again, reflected, mirrored or wrapped around, its nearest pixel, or fill_value."
     fill_value: Float = 0.0
     "What stands outside of the picture when fill_mode is constant."
-    value_range: ValueRange = (0.0, 255.0)
-    "Lowest and highest value that a pixel can have; what is beyond is cut off."
-    seed: Int | None = None
-    "Seed of this layer alone; by default it follows from the recipe's seed and the layer's name."
-    data_format: DataFormat = "channels_last"
-    "Whether the channels stand last or first after the batch."
+
+    keras_order = SEED_BEFORE_FORMAT
 
     def draw(self, generator: Generator, shape: tuple[int, ...]) -> Drawn:
         chosen = by_chance(generator, shape[0], self.factor)

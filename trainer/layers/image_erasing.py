@@ -6,18 +6,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from trainer.layers.base import Plan
 from trainer.layers.image_base import (
+    SEED_BEFORE_FORMAT,
+    AnyFormat,
     Drawn,
     RandomImageLayer,
+    Ranged,
     Share,
-    ValueRange,
     between,
     by_chance,
     each,
     uniform,
 )
-from trainer.layers.spatial import DataFormat, split_axes
+from trainer.layers.spatial import split_axes
 from trainer.lazy import torch
-from trainer.options import Int, Rule, number
+from trainer.options import Rule, number, number_schema
 from trainer.shapes import Shape
 
 if TYPE_CHECKING:
@@ -32,14 +34,14 @@ def _fill(value: Any) -> float | tuple[float, ...]:
     return tuple(number(v) for v in value)
 
 
-_COLOUR = {"type": "array", "items": {"type": "number"}, "minItems": 3, "maxItems": 3}
+_COLOUR = {"type": "array", "items": number_schema(), "minItems": 3, "maxItems": 3}
 Fill = Annotated[
     float | tuple[float, ...],
-    Rule("a number, or a list of three for red, green and blue", _fill, {"anyOf": [{"type": "number"}, _COLOUR]}),
+    Rule("a number, or a list of three for red, green and blue", _fill, {"anyOf": [number_schema(), _COLOUR]}),
 ]
 
 
-class RandomErasing(RandomImageLayer):
+class RandomErasing(Ranged, AnyFormat, RandomImageLayer):
     """In training, a rectangle of some pictures replaced by noise or a colour; unchanged otherwise.
 
     The sides are sqrt(a) width and sqrt(b) height with shares a and b drawn for each picture; the place is uniform.
@@ -55,12 +57,8 @@ class RandomErasing(RandomImageLayer):
     "Shares a and b: drawn from 0 to s, or between the two given."
     fill_value: Fill | None = None
     "What stands in the rectangle; null: normal noise times the highest value, cut to value_range."
-    value_range: ValueRange = (0.0, 255.0)
-    "Lowest and highest value that a pixel can have."
-    seed: Int | None = None
-    "Seed of this layer alone; by default it follows from the recipe's seed and the layer's name."
-    data_format: DataFormat = "channels_last"
-    "Whether the channels stand last or first after the batch."
+
+    keras_order = SEED_BEFORE_FORMAT
 
     def build(self, plan: Plan, shape: Shape) -> Shape:
         _, channels = split_axes(shape, 2, self.data_format)

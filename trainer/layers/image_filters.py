@@ -5,19 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, Any
 
 from trainer.layers.image_base import (
+    AnyFormat,
+    Clipped,
     Drawn,
     RandomImageLayer,
     Share,
-    ValueRange,
     between,
     by_chance,
     each,
     uniform,
 )
 from trainer.layers.image_distorted import TINY, gaussian, smoothed
-from trainer.layers.spatial import DataFormat
 from trainer.lazy import F, torch
-from trainer.options import Int, Rule, integer
+from trainer.options import Rule, integer
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
@@ -41,7 +41,7 @@ OddSize = Annotated[
 ]
 
 
-class RandomSharpness(RandomImageLayer):
+class RandomSharpness(Clipped, AnyFormat, RandomImageLayer):
     """In training, x + (1 - 2 u) (smooth - x), with u drawn for each picture; unchanged otherwise.
 
     `smooth` weighs a pixel with 5/13 and the eight around it with 1/13 each; zeros stand outside of the picture.
@@ -52,12 +52,6 @@ class RandomSharpness(RandomImageLayer):
 
     factor: Share
     "u: drawn from 0 to f, or between the two given; 0 is smooth, 0.5 unchanged, 1 sharp."
-    value_range: ValueRange = (0.0, 255.0)
-    "Lowest and highest value that a pixel can have; what is beyond is cut off."
-    data_format: DataFormat = "channels_last"
-    "Whether the channels stand last or first after the batch."
-    seed: Int | None = None
-    "Seed of this layer alone; by default it follows from the recipe's seed and the layer's name."
 
     def draw(self, generator: Generator, shape: tuple[int, ...]) -> Drawn:
         return {"factor": uniform(generator, (shape[0],), between(self.factor, 0.0))}
@@ -71,7 +65,7 @@ class RandomSharpness(RandomImageLayer):
         return (x + (1 - 2 * each(drawn["factor"])) * (smooth - x)).clamp(*self.value_range)
 
 
-class RandomGaussianBlur(RandomImageLayer):
+class RandomGaussianBlur(Clipped, AnyFormat, RandomImageLayer):
     """In training, some pictures blurred by a Gaussian; unchanged otherwise. Zeros stand outside of the picture.
 
     The two deviations, across and down, are drawn for a whole batch.
@@ -86,12 +80,6 @@ class RandomGaussianBlur(RandomImageLayer):
     "Pixels of the kernel along each axis; Keras blurs with equal ones alone."
     sigma: Share = 1.0
     "Standard deviation of the Gaussian in pixels: drawn from 0 to s, or between the two given."
-    value_range: ValueRange = (0.0, 255.0)
-    "Lowest and highest value that a pixel can have; what is beyond is cut off."
-    data_format: DataFormat = "channels_last"
-    "Whether the channels stand last or first after the batch."
-    seed: Int | None = None
-    "Seed of this layer alone; by default it follows from the recipe's seed and the layer's name."
 
     def draw(self, generator: Generator, shape: tuple[int, ...]) -> Drawn:
         chosen = by_chance(generator, shape[0], self.factor)

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated
 
 from trainer.layers.base import Weights
-from trainer.layers.image_base import BYTES, ImageLayer, ValueRange, rescaled
+from trainer.layers.image_base import BYTES, AnyFormat, Ranged, rescaled
 from trainer.layers.image_sampling import inside
-from trainer.layers.spatial import DataFormat
 from trainer.lazy import torch
 from trainer.options import Float, PositiveInt, ints
 
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
 LEVELS = 256
 
 
-class AutoContrast(ImageLayer):
+class AutoContrast(Ranged):
     """Each channel of a picture stretched, so that its lowest and highest values are those of the range.
 
     A channel of one value stays as it is. It acts in training and otherwise.
@@ -25,9 +24,6 @@ class AutoContrast(ImageLayer):
 
     Shape: (batch, height, width, channels) -> (batch, height, width, channels)
     """
-
-    value_range: ValueRange = (0.0, 255.0)
-    "Lowest and highest value that a pixel can have."
 
     preprocessing = True
 
@@ -40,7 +36,7 @@ class AutoContrast(ImageLayer):
         return torch.where(flat, x, rescaled(stretched, BYTES, self.value_range))
 
 
-class Equalization(ImageLayer):
+class Equalization(Ranged, AnyFormat):
     """Each value of a picture's channel replaced by the share of values below it, so that all are equally frequent.
 
     Before the model and in prediction each picture is counted by itself: what Keras makes of a batch of one. In
@@ -51,14 +47,11 @@ class Equalization(ImageLayer):
     Shape: (batch, height, width, channels) -> (batch, height, width, channels)
     """
 
-    value_range: ValueRange = (0.0, 255.0)
-    "Lowest and highest value that a pixel can have."
     bins: PositiveInt = 256
     "Number of bins of the histogram."
-    data_format: DataFormat = "channels_last"
-    "Whether the channels stand last or first after the batch."
 
     preprocessing = True
+    across_rows = True
 
     def change(self, w: Weights, x: Tensor) -> Tensor:
         low, high = self.value_range
@@ -83,7 +76,7 @@ def _table(counts: Tensor) -> Tensor:
     return ((below - first) * 255 / most).round().clamp(0, 255)
 
 
-class ContrastLimitedAdaptiveHistogramEqualization(ImageLayer):
+class ContrastLimitedAdaptiveHistogramEqualization(Ranged, AnyFormat):
     """Histograms equalized tile by tile, with counts cut off at a limit; between tiles, their tables are blended.
 
     It acts in training and otherwise, on each channel by itself. Integers stay integers, cut off.
@@ -92,14 +85,10 @@ class ContrastLimitedAdaptiveHistogramEqualization(ImageLayer):
     Shape: (batch, height, width, channels) -> (batch, height, width, channels)
     """
 
-    value_range: ValueRange = (0.0, 255.0)
-    "Lowest and highest value that a pixel can have."
     clip_limit: Float = 4.0
     "Most values of a bin, as a multiple of the mean, rounded down; others are spread over all. 0 or less: no limit."
     tile_grid_size: Annotated[tuple[int, ...], ints(2)] = (8, 8)
     "Number of tiles along the height and along the width."
-    data_format: DataFormat = "channels_last"
-    "Whether the channels stand last or first after the batch."
 
     preprocessing = True
     keeps_integers = True

@@ -6,10 +6,19 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from trainer.layers.base import Weights
-from trainer.layers.image_base import Drawn, RandomImageLayer, Share, beside, between, each, uniform
-from trainer.layers.spatial import DataFormat
+from trainer.layers.drawing import beside
+from trainer.layers.image_base import (
+    SEED_BEFORE_FORMAT,
+    AnyFormat,
+    Drawn,
+    RandomImageLayer,
+    Share,
+    between,
+    each,
+    uniform,
+)
 from trainer.lazy import np, torch
-from trainer.options import Int, PositiveFloat
+from trainer.options import PositiveFloat
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
@@ -17,7 +26,7 @@ if TYPE_CHECKING:
 _LEAST_ALPHA = 1e-6
 
 
-class Mixing(RandomImageLayer, abstract=True):
+class Mixing(AnyFormat, RandomImageLayer, abstract=True):
     """Mixes each row of a batch with another in training; whoever trains mixes targets and sample weights as well.
 
     Its `drawn` has `permutation_order`, the other row of each, and `mix_weight`, how much of the first one stays.
@@ -54,10 +63,6 @@ class MixUp(Mixing):
 
     alpha: PositiveFloat = 0.2
     "Near 0, nearly all of one picture; 1, any share as likely as another; above, halves of both."
-    data_format: DataFormat = "channels_last"
-    "Whether the channels stand last or first after the batch."
-    seed: Int | None = None
-    "Seed of this layer alone; by default it follows from the recipe's seed and the layer's name."
 
     def draw(self, generator: Generator, shape: tuple[int, ...]) -> Drawn:
         return {
@@ -82,10 +87,8 @@ class CutMix(Mixing):
 
     factor: Share = 1.0
     "Both parameters of the Beta distribution: drawn for each batch from 0 to f, or between the two given."
-    seed: Int | None = None
-    "Seed of this layer alone; by default it follows from the recipe's seed and the layer's name."
-    data_format: DataFormat = "channels_last"
-    "Whether the channels stand last or first after the batch."
+
+    keras_order = SEED_BEFORE_FORMAT
 
     def draw(self, generator: Generator, shape: tuple[int, ...]) -> Drawn:
         batch, height, width, _ = shape

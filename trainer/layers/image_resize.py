@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from trainer.layers.base import Plan, Weights
-from trainer.layers.image_base import Drawn, ImageLayer, RandomImageLayer, uniform
-from trainer.layers.spatial import DataFormat
+from trainer.layers.image_base import SEED_BEFORE_FORMAT, AnyFormat, Drawn, RandomImageLayer, uniform
 from trainer.lazy import F, torch
-from trainer.options import Bool, Float, Int, PositiveInt
+from trainer.options import Bool, Float, PositiveInt
 from trainer.shapes import Shape
 
 if TYPE_CHECKING:
@@ -18,7 +17,19 @@ MODES = {"bilinear": "bilinear", "nearest": "nearest-exact", "bicubic": "bicubic
 "What torch calls Keras's interpolations."
 
 
-class Resizing(ImageLayer):
+class Sized(AnyFormat, abstract=True):
+    """Makes pictures of a size."""
+
+    height: PositiveInt
+    "Height of the output in pixels."
+    width: PositiveInt
+    "Width of the output in pixels."
+
+    def sized(self, height: int | None, width: int | None) -> tuple[int | None, int | None]:
+        return self.height, self.width
+
+
+class Resizing(Sized):
     """Pictures scaled to another size. Integers stay integers, rounded.
 
     https://keras.io/api/layers/preprocessing_layers/image_preprocessing/resizing/
@@ -26,10 +37,6 @@ class Resizing(ImageLayer):
     Shape: (batch, height, width, channels) -> (batch, new height, new width, channels)
     """
 
-    height: PositiveInt
-    "Height of the output in pixels."
-    width: PositiveInt
-    "Width of the output in pixels."
     interpolation: Literal["bilinear", "nearest", "bicubic"] = "bilinear"
     "How values between pixels are found."
     crop_to_aspect_ratio: Bool = False
@@ -42,8 +49,6 @@ class Resizing(ImageLayer):
     "What stands in the filled margins."
     antialias: Bool = False
     "Whether a smaller picture is averaged over the larger one; nearest has no such form."
-    data_format: DataFormat = "channels_last"
-    "Whether the channels stand last or first after the batch."
 
     preprocessing = True
     keeps_integers = True
@@ -52,9 +57,6 @@ class Resizing(ImageLayer):
         if self.crop_to_aspect_ratio and self.pad_to_aspect_ratio:
             raise ValueError("crop_to_aspect_ratio and pad_to_aspect_ratio can't both be true")
         return super().build(plan, shape)
-
-    def sized(self, height: int | None, width: int | None) -> tuple[int | None, int | None]:
-        return self.height, self.width
 
     def change(self, w: Weights, x: Tensor) -> Tensor:
         values = x if x.is_floating_point() else x.float()
@@ -105,7 +107,7 @@ def resized(x: Tensor, height: int, width: int, interpolation: str = "bilinear",
     return made.permute(0, 3, 2, 1) if turned else made.permute(0, 2, 3, 1)
 
 
-class CenterCrop(ImageLayer):
+class CenterCrop(Sized):
     """The middle of pictures; those that are too small are scaled up, then cut to the size.
 
     https://keras.io/api/layers/preprocessing_layers/image_preprocessing/center_crop/
@@ -113,17 +115,7 @@ class CenterCrop(ImageLayer):
     Shape: (batch, height, width, channels) -> (batch, new height, new width, channels)
     """
 
-    height: PositiveInt
-    "Height of the output in pixels."
-    width: PositiveInt
-    "Width of the output in pixels."
-    data_format: DataFormat = "channels_last"
-    "Whether the channels stand last or first after the batch."
-
     preprocessing = True
-
-    def sized(self, height: int | None, width: int | None) -> tuple[int | None, int | None]:
-        return self.height, self.width
 
     def change(self, w: Weights, x: Tensor) -> Tensor:
         more, wider = x.shape[1] - self.height, x.shape[2] - self.width
@@ -133,7 +125,7 @@ class CenterCrop(ImageLayer):
         return x[:, top : top + self.height, left : left + self.width]
 
 
-class RandomCrop(RandomImageLayer):
+class RandomCrop(Sized, RandomImageLayer):
     """In training, a window of pictures, at one place drawn for a batch; otherwise their middle, scaled to the size.
 
     The middle is the largest window with the proportions of the size. (Keras 3.15 documents that for prediction, but
@@ -144,17 +136,7 @@ class RandomCrop(RandomImageLayer):
     Shape: (batch, height, width, channels) -> (batch, new height, new width, channels)
     """
 
-    height: PositiveInt
-    "Height of the output in pixels."
-    width: PositiveInt
-    "Width of the output in pixels."
-    seed: Int | None = None
-    "Seed of this layer alone; by default it follows from the recipe's seed and the layer's name."
-    data_format: DataFormat = "channels_last"
-    "Whether the channels stand last or first after the batch."
-
-    def sized(self, height: int | None, width: int | None) -> tuple[int | None, int | None]:
-        return self.height, self.width
+    keras_order = SEED_BEFORE_FORMAT
 
     def draw(self, generator: Generator, shape: tuple[int, ...]) -> Drawn:
         more, wider = shape[1] - self.height, shape[2] - self.width
@@ -180,7 +162,7 @@ class RandomCrop(RandomImageLayer):
         return x if fits else resized(cut_to_proportions(x, self.height, self.width), self.height, self.width)
 
 
-class RandomFlip(RandomImageLayer):
+class RandomFlip(AnyFormat, RandomImageLayer):
     """In training, half of the pictures mirrored; unchanged otherwise.
 
     As in Keras, horizontal_and_vertical mirrors a picture in both directions or in none.
@@ -191,10 +173,8 @@ class RandomFlip(RandomImageLayer):
 
     mode: Literal["horizontal", "vertical", "horizontal_and_vertical"] = "horizontal_and_vertical"
     "Whether left and right, top and bottom, or both are exchanged."
-    seed: Int | None = None
-    "Seed of this layer alone; by default it follows from the recipe's seed and the layer's name."
-    data_format: DataFormat = "channels_last"
-    "Whether the channels stand last or first after the batch."
+
+    keras_order = SEED_BEFORE_FORMAT
 
     def draw(self, generator: Generator, shape: tuple[int, ...]) -> Drawn:
         return {"flips": uniform(generator, (shape[0], 1, 1, 1), (0.0, 1.0)) <= 0.5}

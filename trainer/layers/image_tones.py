@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Annotated
 
 from trainer.layers.image_base import (
     BYTES,
+    SEED_BEFORE_FORMAT,
+    AnyFormat,
     Drawn,
     RandomImageLayer,
+    Ranged,
     Share,
-    ValueRange,
     between,
     by_chance,
     each,
@@ -17,9 +19,7 @@ from trainer.layers.image_base import (
     rescaled,
     uniform,
 )
-from trainer.layers.spatial import DataFormat
 from trainer.lazy import torch
-from trainer.options import Int
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
@@ -28,7 +28,7 @@ MOST_BITS = 8
 Bits = Annotated[int | tuple[int, int], factor(1, MOST_BITS, whole=True)]
 
 
-class RandomInvert(RandomImageLayer):
+class RandomInvert(Ranged, AnyFormat, RandomImageLayer):
     """In training, some pictures as their negatives, high - x; unchanged otherwise.
 
     https://keras.io/api/layers/preprocessing_layers/image_augmentation/random_invert/
@@ -38,12 +38,8 @@ class RandomInvert(RandomImageLayer):
 
     factor: Share = 1.0
     "Chance that a picture is inverted, drawn for each: from 0 to f (so 1 inverts half), or between the two given."
-    value_range: ValueRange = (0.0, 255.0)
-    "Lowest and highest value that a pixel can have."
-    seed: Int | None = None
-    "Seed of this layer alone; by default it follows from the recipe's seed and the layer's name."
-    data_format: DataFormat = "channels_last"
-    "Whether the channels stand last or first after the batch."
+
+    keras_order = SEED_BEFORE_FORMAT
 
     def draw(self, generator: Generator, shape: tuple[int, ...]) -> Drawn:
         return {"apply_inversion": by_chance(generator, shape[0], self.factor)}
@@ -52,7 +48,7 @@ class RandomInvert(RandomImageLayer):
         return torch.where(each(drawn["apply_inversion"]), self.value_range[1] - x, x)
 
 
-class RandomPosterization(RandomImageLayer):
+class RandomPosterization(Ranged, AnyFormat, RandomImageLayer):
     """In training, values cut to a few bits of their eight, as many for a whole picture; unchanged otherwise.
 
     https://keras.io/api/layers/preprocessing_layers/image_augmentation/random_posterization/
@@ -62,12 +58,6 @@ class RandomPosterization(RandomImageLayer):
 
     factor: Bits
     "Bits to keep: drawn from 1 to below f, or from the one given to below the other; exactly f when both are equal."
-    value_range: ValueRange = (0.0, 255.0)
-    "Lowest and highest value that a pixel can have."
-    data_format: DataFormat = "channels_last"
-    "Whether the channels stand last or first after the batch."
-    seed: Int | None = None
-    "Seed of this layer alone; by default it follows from the recipe's seed and the layer's name."
 
     def draw(self, generator: Generator, shape: tuple[int, ...]) -> Drawn:
         low, high = (int(n) for n in between(self.factor, 1))
@@ -81,7 +71,7 @@ class RandomPosterization(RandomImageLayer):
         return rescaled(((whole >> shift) << shift).to(x.dtype), BYTES, self.value_range)
 
 
-class Solarization(RandomImageLayer):
+class Solarization(Ranged, RandomImageLayer):
     """In training, values (from 0 to 255) moved up by a, then those at or above t inverted; unchanged otherwise.
 
     y = x + a, cut to 0 to 255, where it is below t, and 255 minus it elsewhere; a and t are drawn for each picture.
@@ -95,10 +85,6 @@ class Solarization(RandomImageLayer):
     "a: drawn from 0 to 255 f, or from the lower to 255 times the upper of two."
     threshold_factor: Share = 0.0
     "t: drawn from 0 to 255 f, or from the lower to 255 times the upper of two; 0 inverts every value."
-    value_range: ValueRange = (0.0, 255.0)
-    "Lowest and highest value that a pixel can have."
-    seed: Int | None = None
-    "Seed of this layer alone; by default it follows from the recipe's seed and the layer's name."
 
     def draw(self, generator: Generator, shape: tuple[int, ...]) -> Drawn:
         drawn = {}

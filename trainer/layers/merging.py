@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from trainer.errors import RecipeError
 from trainer.layers.base import Layer, Plan, Weights
+from trainer.layers.misfit import Misfit
 from trainer.lazy import torch
 from trainer.shapes import Shape, text
 
@@ -27,7 +28,8 @@ def several(shape: Any, what: str, least: int = 2, most: int | None = None) -> l
     if len(shapes) < least or (most is not None and len(shapes) > most):
         wanted = f"exactly {least}" if most == least else f"at least {least}" if most is None else f"{least} or {most}"
         found = "one" if len(shapes) == 1 else str(len(shapes))
-        raise ValueError(f"expected a list of {wanted} inputs{what}, found {found}; in a chain every layer has one")
+        message = f"expected a list of {wanted} inputs{what}, found {found}"
+        raise Misfit(f"{message}; in a chain every layer has one", "say what it reads: `inputs: [left, right]`")
     return shapes
 
 

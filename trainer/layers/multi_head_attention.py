@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import model_validator
 
-from trainer.declare import raise_all
 from trainer.errors import RecipeError
 from trainer.layers.activation_layers import masked_softmax
 from trainer.layers.attention import QUERY_VALUE_KEY, Masks
@@ -15,7 +14,7 @@ from trainer.layers.base import Plan, Weights
 from trainer.layers.merging import all_shapes, several
 from trainer.layers.regularization import dropped
 from trainer.lazy import torch
-from trainer.options import PositiveInt, complaint, ints
+from trainer.options import PositiveInt, complaint, ints, raise_all
 from trainer.shapes import Shape, text
 
 if TYPE_CHECKING:

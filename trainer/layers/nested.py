@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from trainer.activations.base import Activation
-from trainer.declare import snake_case
 from trainer.layers.base import Layer
+from trainer.naming import snake_case
 
 AnyLayer = TypeVar("AnyLayer", bound=Layer)
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 from trainer.constraints.base import Constraint
 from trainer.errors import RecipeError
 from trainer.initializers.base import Initializer
 from trainer.initializers.constant import Ones, Zeros
+from trainer.layers.axes import place
 from trainer.layers.base import Layer, Plan, Weights
+from trainer.layers.sums import ask
 from trainer.lazy import np, torch
-from trainer.options import Bool, Float, Fraction, Int, PositiveFloat, Rule, integer, number
+from trainer.options import Bool, Float, Fraction, Int, PositiveFloat, Rule, number, number_schema
 from trainer.regularizers.base import Regularizer
 from trainer.shapes import Shape, text
 
@@ -21,30 +23,6 @@ if TYPE_CHECKING:
 
 _MASK_EPSILON = 1e-7
 "Keras's backend epsilon, which it adds to the number of unmasked entries."
-
-_KERAS_ORDER = (
-    "groups axis momentum epsilon center scale beta_initializer gamma_initializer moving_mean_initializer "
-    "moving_variance_initializer beta_regularizer gamma_regularizer beta_constraint gamma_constraint "
-    "renorm renorm_clipping renorm_momentum synchronized"
-)
-
-
-def read_axes(value: object) -> int | tuple[int, ...]:
-    """An axis, or several.
-
-    Raises:
-        TypeError, ValueError: something else than an integer or a list of at least one.
-    """
-    if isinstance(value, (list, tuple)):
-        if not value:
-            raise ValueError
-        return tuple(integer(v) for v in value)
-    return integer(value)
-
-
-_INTEGER = {"type": "integer"}
-AXES_SCHEMA = {"anyOf": [_INTEGER, {"type": "array", "items": _INTEGER}]}
-Axes = Annotated[int | tuple[int, ...], Rule("an integer or a list of integers", read_axes, AXES_SCHEMA)]
 
 
 _LIMITS = ("rmax", "rmin", "dmax")
@@ -60,7 +38,7 @@ def _clipping(value: Any) -> dict[str, float | None]:
     return limits
 
 
-_LIMIT = {"type": ["number", "null"]}
+_LIMIT = {"anyOf": [*number_schema()["anyOf"], {"type": "null"}]}
 Clipping = Annotated[
     dict[str, float | None],
     Rule(
@@ -75,6 +53,12 @@ class Normalizing(Layer, abstract=True):
     """A layer that brings values to mean 0 and variance 1, then scales and shifts them as training finds best."""
 
     computes_in_full = True
+    # What only one of the layers has stands among the options of all.
+    keras_order = (
+        "groups axis momentum epsilon center scale beta_initializer gamma_initializer moving_mean_initializer "
+        "moving_variance_initializer beta_regularizer gamma_regularizer beta_constraint gamma_constraint "
+        "renorm renorm_clipping renorm_momentum synchronized"
+    )
 
     center: Bool = True
     "Whether `beta` is added."
@@ -95,12 +79,6 @@ class Normalizing(Layer, abstract=True):
 
     supports_masking = True
 
-    @classmethod
-    def options(cls) -> list[str]:
-        """Option names in Keras's order: what only one of the layers has stands among those of all."""
-        order = _KERAS_ORDER.split()
-        return sorted(super().options(), key=lambda n: order.index(n) if n in order else len(order))
-
     def ask(self, plan: Plan, shape: tuple[int | None, ...]) -> None:
         """Ask for gamma and beta of `shape`.
 
@@ -110,14 +88,7 @@ class Normalizing(Layer, abstract=True):
         if None in shape:
             raise ValueError(f"the normalized axes must have known sizes, found {text(shape)}")
         for name, wanted in (("gamma", self.scale), ("beta", self.center)):
-            plan.weight(
-                name,
-                shape,
-                getattr(self, f"{name}_initializer"),
-                regularizer=getattr(self, f"{name}_regularizer"),
-                constraint=getattr(self, f"{name}_constraint"),
-                when=wanted,
-            )
+            ask(plan, self, name, shape, when=wanted)
 
 
 class BatchNormalization(Normalizing):
@@ -153,7 +124,7 @@ class BatchNormalization(Normalizing):
 
     takes_mask = True
     # Keras itself refuses it but on TensorFlow, and training has one device.
-    not_keras: ClassVar[tuple[str, ...]] = ("inputs", "synchronized")
+    not_keras = ("synchronized",)
 
     def build(self, plan: Plan, shape: Shape) -> Shape:
         size = (shape[place(self.axis, shape)],)
@@ -180,7 +151,8 @@ class BatchNormalization(Normalizing):
             )
         axis = self.axis % x.dim()
         if not (w.training and w.trainable):
-            return _batch_norm(x, axis, w.gamma, w.beta, w.moving_mean, w.moving_variance, self.epsilon)
+            mean, variance = w.moving_mean.to(x.dtype), w.moving_variance.to(x.dtype)
+            return _batch_norm(x, axis, w.gamma, w.beta, mean, variance, self.epsilon)
         if self.renorm:
             return self._renormed(w, x, *self._moments(x, axis, mask))
         if mask is not None:
@@ -215,7 +187,7 @@ class BatchNormalization(Normalizing):
         shape = mean.shape
         with torch.no_grad():
             stddev = torch.sqrt(variance + self.epsilon)
-            past = w.renorm_stddev.clamp(min=self.epsilon**0.5).reshape(shape)
+            past = w.renorm_stddev.to(x.dtype).clamp(min=self.epsilon**0.5).reshape(shape)
             limits = self.renorm_clipping or {}
             r = _within(stddev / past, limits.get("rmin"), limits.get("rmax"))
             most = limits.get("dmax")
@@ -233,13 +205,13 @@ class BatchNormalization(Normalizing):
                 (w.moving_mean, mean, self.momentum),
                 (w.moving_stddev, stddev, self.momentum),
             ):
-                moving.mul_(momentum).add_(now, alpha=1 - momentum)
-            w.moving_variance.copy_(torch.relu(w.moving_stddev.square() - self.epsilon))
+                _follow(moving, now, momentum)
+            w.moving_variance.copy_(torch.relu(w.moving_stddev.to(mean.dtype).square() - self.epsilon))
 
     def _move(self, w: Weights, mean: Tensor, variance: Tensor) -> None:
         with torch.no_grad():
-            w.moving_mean.mul_(self.momentum).add_(mean, alpha=1 - self.momentum)
-            w.moving_variance.mul_(self.momentum).add_(variance, alpha=1 - self.momentum)
+            _follow(w.moving_mean, mean, self.momentum)
+            _follow(w.moving_variance, variance, self.momentum)
 
 
 @dataclass(frozen=True)
@@ -256,34 +228,16 @@ class _Root:
         return np.sqrt(self.of.values(shape, random))
 
 
+def _follow(moving: Tensor, now: Tensor, momentum: float) -> None:
+    """moving * momentum + now * (1 - momentum), in place, rounded once where it is kept in half precision."""
+    kept = moving.to(now.dtype)
+    kept.mul_(momentum).add_(now, alpha=1 - momentum)
+    if kept is not moving:
+        moving.copy_(kept)
+
+
 def _within(x: Tensor, low: float | None, high: float | None) -> Tensor:
     return x if low is None and high is None else x.clamp(low, high)
-
-
-def place(axis: int, shape: Shape) -> int:
-    """The axis counted from 0.
-
-    Raises:
-        ValueError: there is no such axis, or it is the batch.
-    """
-    if not -len(shape) <= axis < len(shape):
-        raise ValueError(f"expected an axis of the input {text(shape)}, found {axis}")
-    if axis % len(shape) == 0:
-        raise ValueError("expected an axis of a sample, found the batch (axis 0)")
-    return axis % len(shape)
-
-
-def places(axis: int | tuple[int, ...], shape: Shape) -> list[int]:
-    """The axes counted from 0, in order.
-
-    Raises:
-        ValueError: there is no such axis, it is the batch, or it comes twice.
-    """
-    given = axis if isinstance(axis, tuple) else (axis,)
-    found = sorted(place(a, shape) for a in given)
-    if len(set(found)) < len(found):
-        raise ValueError(f"expected each axis once, found {list(given)} for input {text(shape)}")
-    return found
 
 
 def _batch_norm(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import field_validator
 
-from trainer.layers.base import Layer, Plan, Weights
+from trainer.layers.base import Plan, Weights
 from trainer.layers.spatial import (
-    DataFormat,
+    EitherFormat,
     Sizes,
     flat,
     for_each_axis,
@@ -26,10 +26,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-class Pooling(Layer, abstract=True):
+class Pooling(EitherFormat, abstract=True):
     """One value for each window, channel by channel."""
-
-    rank: ClassVar[int] = 0
 
     pool_size: Sizes
     "Size of the window along each axis."
@@ -37,8 +35,6 @@ class Pooling(Layer, abstract=True):
     "Steps of the window along each axis; by default pool_size, so that windows don't overlap."
     padding: Literal["valid", "same"] = "valid"
     "valid: only whole windows; same: windows may reach over the ends, so that stride 1 keeps the size."
-    data_format: DataFormat = "channels_last"
-    "Where the channels stand: channels_last or channels_first."
 
     @field_validator("pool_size", "strides", mode="before")
     @classmethod
@@ -184,15 +180,13 @@ class AveragePooling3D(AveragePooling):
     computes_in_full = True
 
 
-class GlobalPooling(Layer, abstract=True):
+class GlobalPooling(EitherFormat, abstract=True):
     """One value for each channel, from all steps, pixels or voxels."""
 
-    rank: ClassVar[int] = 0
-
-    data_format: DataFormat = "channels_last"
-    "Where the channels stand: channels_last or channels_first."
     keepdims: Bool = False
     "Whether the pooled axes stay, with size 1."
+
+    keras_order = "data_format keepdims"
 
     def build(self, plan: Plan, shape: Shape) -> Shape:
         _, channels = split_axes(shape, self.rank, self.data_format)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from pydantic import field_validator
 
-from trainer.layers.base import Layer, Plan, Weights
-from trainer.layers.spatial import DataFormat, Sizes, flat, for_each_axis, from_planes, joined, split_axes, to_planes
+from trainer.layers.base import Plan, Weights
+from trainer.layers.spatial import EitherFormat, Sizes, flat, for_each_axis, from_planes, joined, split_axes, to_planes
 from trainer.lazy import F
 from trainer.shapes import Shape
 
@@ -15,18 +15,14 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-class AdaptivePooling(Layer, abstract=True):
+class AdaptivePooling(EitherFormat, abstract=True):
     """One value for each of `output_size` windows: window i of m reaches from i * n // m to ceil((i + 1) * n / m).
 
     Windows overlap where m doesn't divide n, and repeat entries where m is above n.
     """
 
-    rank: ClassVar[int] = 0
-
     output_size: Sizes
     "Size of the output along each axis."
-    data_format: DataFormat = "channels_last"
-    "Where the channels stand: channels_last or channels_first."
 
     @field_validator("output_size", mode="before")
     @classmethod

@@ -177,7 +177,7 @@ class Normalization(Layer):
             here = values.mean(gone)
             many = values.size // here.size
             if not np.isfinite(here).all():
-                raise _not_finite(values, rows)
+                raise not_finite(values, rows, "normalize")
             moved, share = here - mean, many / (count + many)
             squares = squares + values.var(gone) * many + moved**2 * (count * share)
             mean, rows, count = mean + moved * share, rows + len(values), count + many
@@ -187,9 +187,10 @@ class Normalization(Layer):
         return {**{k: np.asarray(v, "float32") for k, v in found.items()}, "count": np.zeros((), "int32")}
 
 
-def _not_finite(values: ndarray, rows: int) -> DataError:
+def not_finite(values: ndarray, rows: int, what: str) -> DataError:
+    """What is wrong with a batch of numbers to `what`, the first of them in training row `rows`."""
     place = np.argwhere(~np.isfinite(values))[0]
     return DataError(
-        f"expected finite numbers to normalize, found {values[tuple(place)]} in training row {rows + place[0]}",
+        f"expected finite numbers to {what}, found {values[tuple(place)]} in training row {rows + place[0]}",
         hint="leave such rows out, or fill the gaps before training",
     )

@@ -177,6 +177,8 @@ class RNN(Sequenced):
     Shape: (batch, time, features) -> (batch, units), or (batch, time, units) with return_sequences
     """
 
+    keras_order = "cell"
+
     cell: Layer
     "The cell, or a list of cells that stand on top of each other."
 
@@ -189,11 +191,6 @@ class RNN(Sequenced):
     @classmethod
     def _is_cell(cls, value: Layer) -> Layer:
         return _need_cell(value)
-
-    @classmethod
-    def options(cls) -> list[str]:
-        """Option names in Keras's order, the cell first."""
-        return sorted(super().options(), key=lambda n: n != "cell")
 
     @property
     def activation(self) -> Activation | None:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from trainer.layers.recurrent_fused import gate_columns, gate_rows, gru
 from trainer.layers.recurrent_kernels import (
     Recurrence,
     Saved,
     empty_states,
     flat_over_time,
-    gate_columns,
-    gate_rows,
     input_gradient,
     project,
     sigmoid_slope,
@@ -104,7 +103,7 @@ def _gru_after_backward(saved: Saved, last: Tensor, arriving: Tensor | None, wan
     return d_x, gate_columns(d_kernel, _GRU), gate_columns(d_own, _GRU), d_bias
 
 
-GRU_AFTER = Recurrence(_gru_after_forward, _gru_after_backward)
+GRU_AFTER = Recurrence(_gru_after_forward, _gru_after_backward, gru)
 
 
 def _gru_before_forward(

@@ -4,19 +4,19 @@ Inside, tensors lie as (time, gates * units, batch). A gate of a step is then on
 of kernels into buffers that exist already, and in the backward pass all slopes that need no recurrence are computed for
 the whole sequence at once. At a masked step the gates are pushed to where the state stays as it is, to the bit.
 
-torch's own LSTM on oneDNN is faster still and takes the place where it can. The plain loop of the layers computes the
-same with autograd; the tests hold all of them together.
+torch's own kernels take the place where they are faster still: on a GPU, and for an LSTM on oneDNN. The plain loop of
+the layers computes the same with autograd; the tests hold all of them together.
 """
 
 from __future__ import annotations
 
 import functools
 import math
-import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from trainer.layers.recurrent_fused import Fused, gate_columns, gate_rows, has_kernel, lstm, rnn_relu, rnn_tanh
 from trainer.lazy import torch
 
 if TYPE_CHECKING:
@@ -35,20 +35,13 @@ class Recurrence:
 
     forward: Callable[..., tuple[Tensor, Saved]]
     backward: Callable[..., tuple[Tensor, Tensor, Tensor, Tensor | None]]
-    fused: Callable[..., tuple[Tensor, tuple[Tensor, ...]]] | None = None
+    fused: Fused | None = None
     "The layer as one kernel of torch's: (outputs of all steps, last states) of (x, start, the weights)."
 
 
 def is_fused(kind: Recurrence, x: Tensor, mask: Tensor | None) -> bool:
-    """Whether torch has the layer as one kernel here: oneDNN's, for float32 without a mask on x86 processors."""
-    here = mask is None and x.device.type == "cpu" and x.dtype == torch.float32 and x.numel() > 0
-    return here and kind.fused is not None and has_onednn()
-
-
-@functools.cache
-def has_onednn() -> bool:
-    """Whether this torch computes with oneDNN on this processor."""
-    return torch.backends.mkldnn.is_available() and platform.machine().lower() in ("x86_64", "amd64")
+    """Whether the layer goes through as one kernel of torch's, which knows no masks."""
+    return mask is None and x.numel() > 0 and has_kernel(kind.fused, x.device, x.dtype)
 
 
 def whole_sequence(
@@ -92,17 +85,6 @@ def _function() -> Any:
             return None, None, None, None if x is None else x.permute(2, 0, 1), *weights
 
     return WholeSequence
-
-
-def gate_rows(kernel: Tensor, order: Sequence[int]) -> Tensor:
-    """A Keras kernel (inputs, gates * units) as rows (gates * units, inputs), its gates in another order."""
-    return kernel.reshape(len(kernel), len(order), -1)[:, order].permute(1, 2, 0).reshape(-1, len(kernel))
-
-
-def gate_columns(rows: Tensor, order: Sequence[int]) -> Tensor:
-    """The way back from `gate_rows`."""
-    back = [order.index(gate) for gate in range(len(order))]
-    return rows.view(len(order), -1, rows.shape[1])[back].permute(2, 0, 1).reshape(rows.shape[1], -1)
 
 
 def project(x: Tensor, rows: Tensor, bias: Tensor | None) -> Tensor:
@@ -216,19 +198,7 @@ def _lstm_backward(saved: Saved, last: Tensor, arriving: Tensor | None, wants_x:
     return input_gradient(rows, delta, wants_x), gate_columns(d_kernel, _LSTM), gate_columns(d_own, _LSTM), d_bias
 
 
-def _lstm_fused(
-    x: Tensor, start: Sequence[Tensor] | None, kernel: Tensor, recurrent: Tensor, bias: Tensor | None
-) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """torch has the gates in Keras's order, and a second bias, which stays at zero."""
-    zeros = x.new_zeros(1, len(x), len(recurrent))
-    first = (zeros, zeros) if start is None else tuple(s.unsqueeze(0) for s in start)
-    biases = [] if bias is None else [bias, torch.zeros_like(bias)]
-    weights = [kernel.t(), recurrent.t(), *biases]
-    outputs, *last = torch.lstm(x, first, weights, bias is not None, 1, 0.0, True, False, True)
-    return outputs, tuple(s[0] for s in last)
-
-
-LSTM = Recurrence(_lstm_forward, _lstm_backward, _lstm_fused)
+LSTM = Recurrence(_lstm_forward, _lstm_backward, lstm)
 
 
 def _simple_forward(
@@ -273,5 +243,7 @@ def _simple_backward(relu: bool, saved: Saved, last: Tensor, arriving: Tensor | 
     return input_gradient(rows, delta, wants_x), d_kernel, d_own, None if bias is None else flat.sum(1)
 
 
-SIMPLE_TANH = Recurrence(functools.partial(_simple_forward, False), functools.partial(_simple_backward, False))
-SIMPLE_RELU = Recurrence(functools.partial(_simple_forward, True), functools.partial(_simple_backward, True))
+SIMPLE_TANH = Recurrence(
+    functools.partial(_simple_forward, False), functools.partial(_simple_backward, False), rnn_tanh
+)
+SIMPLE_RELU = Recurrence(functools.partial(_simple_forward, True), functools.partial(_simple_backward, True), rnn_relu)

@@ -53,6 +53,12 @@ class Sequenced(Layer, abstract=True):
         """How many tensors the state is."""
         raise NotImplementedError
 
+    def arguments(self) -> tuple[str, ...]:
+        return ("sequences", "initial_state")
+
+    def keras_call(self, tensors: list[Any]) -> tuple[list[Any], dict[str, Any]]:
+        return tensors[:1], {"initial_state": tensors[1:]} if len(tensors) > 1 else {}
+
     def build(self, plan: Plan, shape: Any) -> Any:
         sequence, given = first_and_rest(shape)
         output, states = self.plan_step(plan, sequence)

@@ -14,6 +14,7 @@ from trainer.initializers.random import Orthogonal
 from trainer.initializers.variance import GlorotUniform
 from trainer.layers.base import Layer, Plan, Weights
 from trainer.layers.recurrent_kernels import Recurrence, is_fused, whole_sequence
+from trainer.layers.sums import ask
 from trainer.lazy import torch
 from trainer.options import Bool, Int, PositiveInt, ProperFraction
 from trainer.regularizers.base import Regularizer
@@ -118,36 +119,15 @@ class Gates(Layer, abstract=True):
         "bias_constraint dropout recurrent_dropout seed return_sequences return_state go_backwards stateful unroll "
         "reset_after zero_output_for_mask"
     )
-    "Names of options in the order of Keras's arguments."
-
-    @classmethod
-    def options(cls) -> list[str]:
-        """Option names in Keras's order: what only one of the classes has stands among those of all."""
-        order = cls.keras_order.split()
-        return sorted(super().options(), key=lambda n: order.index(n) if n in order else len(order))
+    "What only one of the classes has stands among the options of all."
 
     def ask(
         self, plan: Plan, kernel: tuple[int | None, ...], recurrent: tuple[int, ...], bias: tuple[int, ...], group: str
     ) -> None:
         """Ask for both kernels and the bias."""
-        for name, part, shape in (("kernel", "kernel", kernel), ("recurrent_kernel", "recurrent", recurrent)):
-            plan.weight(
-                name,
-                shape,
-                getattr(self, f"{part}_initializer"),
-                regularizer=getattr(self, f"{part}_regularizer"),
-                constraint=getattr(self, f"{part}_constraint"),
-                group=group,
-            )
-        plan.weight(
-            "bias",
-            bias,
-            self.bias_start(),
-            regularizer=self.bias_regularizer,
-            constraint=self.bias_constraint,
-            group=group,
-            when=self.use_bias,
-        )
+        ask(plan, self, "kernel", kernel, group=group)
+        ask(plan, self, "recurrent", recurrent, name="recurrent_kernel", group=group)
+        ask(plan, self, "bias", bias, initializer=self.bias_start(), group=group, when=self.use_bias)
 
     def bias_start(self) -> Initializer:
         """What the bias starts from."""

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from pydantic import model_validator
 
 from trainer.activations.base import Activation
-from trainer.declare import raise_all
 from trainer.errors import RecipeError
 from trainer.layers.base import Layer, Plan, Weights
 from trainer.layers.conv_lstm import ConvLSTM
@@ -15,7 +14,7 @@ from trainer.layers.given_weights import Arrays, start_from
 from trainer.layers.nested import Wrapper, described, inner_name, named
 from trainer.layers.recurrent_sequences import Sequenced, first_and_rest
 from trainer.lazy import torch
-from trainer.options import complaint
+from trainer.options import complaint, raise_all
 from trainer.shapes import Shape, text
 
 if TYPE_CHECKING:
@@ -97,6 +96,12 @@ class Bidirectional(Wrapper):
             for place, layer in (("layer", forward), ("backward_layer", backward))
         }
         return {**super().keras_config(), **made}
+
+    def arguments(self) -> tuple[str, ...]:
+        return ("sequences", "initial_state")
+
+    def keras_call(self, tensors: list[Any]) -> tuple[list[Any], dict[str, Any]]:
+        return tensors[:1], {"initial_state": tensors[1:]} if len(tensors) > 1 else {}
 
     def build(self, plan: Plan, shape: Any) -> Any:
         sequence, given = first_and_rest(shape)
@@ -205,9 +210,14 @@ class TimeDistributed(Wrapper):
         In training, layers that keep statistics see one step after the other, as in Keras.
         """
         axis = getattr(self.layer, "axis", None)
-        if self.stateful or axis == 0 or (isinstance(axis, tuple) and 0 in axis):
+        if self.stateful or axis == 0 or (isinstance(axis, tuple) and 0 in axis) or _across_rows(self.layer):
             return False
         if not w.training:
             return True
         keeps = any(True for _ in w.inner.buffers())
         return not keeps and getattr(self.layer, "noise_shape", None) is None
+
+
+def _across_rows(layer: Layer) -> bool:
+    """Whether the layer, or one that it holds, looks at a batch as a whole or draws for it as a whole."""
+    return layer.across_rows or layer.draws or any(map(_across_rows, layer.held()))

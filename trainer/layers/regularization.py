@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 from trainer.layers.base import Layer, Plan, Weights
-from trainer.layers.spatial import DataFormat, split_axes
+from trainer.layers.drawing import Seeded, beside
+from trainer.layers.spatial import DataFormat, Spatial, split_axes
 from trainer.lazy import torch
-from trainer.options import Fraction, Int, NonNegativeFloat, ProperFraction, Rule, in_order, integer
+from trainer.options import Fraction, NonNegativeFloat, ProperFraction, Rule, integer
 from trainer.regularizers.base import Regularizer
 from trainer.regularizers.norms import L1L2
 from trainer.shapes import Shape, text
@@ -56,7 +57,7 @@ def kept(
     """`scale` where a draw stays and 0 where it falls, which is at `rate` of the entries; broadcasts to `x`."""
     sizes = [b if a is None else a for a, b in zip(noise or [None] * x.dim(), x.shape, strict=True)]
     # A uniform draw and a comparison in place take half the time of bernoulli_.
-    draws = torch.rand(sizes, device=x.device, generator=_beside(generator, x))
+    draws = torch.rand(sizes, device=x.device, generator=beside(generator, x))
     return draws.ge_(rate).mul_(scale).to(x.dtype)
 
 
@@ -65,19 +66,30 @@ def dropped(x: Tensor, rate: float, generator: Generator, noise: Sequence[int | 
     return x * kept(x, rate, generator, noise, 0.0 if rate == 1 else 1 / (1 - rate))
 
 
-def _beside(generator: Generator, x: Tensor) -> Generator:
-    """The same stream on the device of `x`: a layer without weights is not told where it runs."""
-    if generator.device == x.device:
-        return generator
-    return torch.Generator(x.device).manual_seed(generator.initial_seed())
-
-
 def _normal(x: Tensor, generator: Generator) -> Tensor:
     """Standard normal draws in the shape of `x`."""
-    return torch.randn(x.shape, device=x.device, dtype=x.dtype, generator=_beside(generator, x))
+    return torch.randn(x.shape, device=x.device, dtype=x.dtype, generator=beside(generator, x))
 
 
-class Dropout(Layer):
+class Noise(Seeded, abstract=True):
+    """Changes entries by chance in training, and none otherwise."""
+
+    supports_masking = True
+    keras_order = "rate noise_shape data_format ... seed"
+
+
+class ShapedNoise(Noise, abstract=True):
+    """Draws 0 or 1 for each entry, or for several at once."""
+
+    noise_shape: NoiseShape | None = None
+    "Shape of m, batch first: 1 where an axis shares its draws, null where it has the input's size."
+
+    def build(self, plan: Plan, shape: Shape) -> Shape:
+        fits(self.noise_shape, shape)
+        return shape
+
+
+class Dropout(ShapedNoise):
     """In training, x m / (1 - rate), where m is 0 with probability `rate` and 1 otherwise; x when not training.
 
     Srivastava et al., 2014 (https://jmlr.org/papers/v15/srivastava14a.html);
@@ -88,16 +100,6 @@ class Dropout(Layer):
 
     rate: Fraction
     "Share of the entries that are set to zero."
-    noise_shape: NoiseShape | None = None
-    "Shape of m, batch first: 1 where an axis shares its draws, null where it has the input's size."
-    seed: Int | None = None
-    "Seed of this layer alone; by default it follows from the recipe's seed and the layer's name."
-
-    supports_masking = True
-
-    def build(self, plan: Plan, shape: Shape) -> Shape:
-        fits(self.noise_shape, shape)
-        return shape
 
     def forward(self, w: Weights, x: Tensor) -> Tensor:
         if not w.training or self.rate == 0:
@@ -105,38 +107,34 @@ class Dropout(Layer):
         return dropped(x, self.rate, w.generator(self.seed), self.noise_shape)
 
 
-class SpatialDropping(Layer, abstract=True):
+class SpatialDropping(Noise, Spatial, abstract=True):
     """Drops whole channels of a sample, since neighbours in a series or picture say much the same."""
 
-    not_keras: ClassVar[tuple[str, ...]] = ("inputs", "trainable")
-    axes: ClassVar[int] = 0
-    "Number of spatial axes."
+    not_keras = ("trainable",)
+
     rate: Fraction
     "Share of the channels that are set to zero."
-    seed: Int | None = None
-    "Seed of this layer alone; by default it follows from the recipe's seed and the layer's name."
-
-    supports_masking = True
-
-    @classmethod
-    def options(cls) -> list[str]:
-        """Option names in Keras's order."""
-        return in_order(super().options(), "rate data_format seed name")
-
-    def channels_at(self) -> str:
-        """Where the channels stand, as `data_format` says it."""
-        return getattr(self, "data_format", "channels_last")
 
     def build(self, plan: Plan, shape: Shape) -> Shape:
-        split_axes(shape, self.axes, self.channels_at())
+        split_axes(shape, self.rank, self.channels_at())
         return shape
 
     def forward(self, w: Weights, x: Tensor) -> Tensor:
         if not w.training or self.rate == 0:
             return x
-        ones = (1,) * self.axes
+        ones = (1,) * self.rank
         noise = (None, None, *ones) if self.channels_at() == "channels_first" else (None, *ones, None)
         return dropped(x, self.rate, w.generator(self.seed), noise)
+
+
+class FormattedDropping(SpatialDropping, abstract=True):
+    """Takes the channels at either place."""
+
+    data_format: DataFormat = "channels_last"
+    "Whether the channels stand last or first after the batch."
+
+    def channels_at(self) -> str:
+        return self.data_format
 
 
 class SpatialDropout1D(SpatialDropping):
@@ -148,10 +146,10 @@ class SpatialDropout1D(SpatialDropping):
     Shape: (batch, length, channels) -> (batch, length, channels)
     """
 
-    axes = 1
+    rank = 1
 
 
-class SpatialDropout2D(SpatialDropping):
+class SpatialDropout2D(FormattedDropping):
     """In training, zeros in whole channels of a picture, the others divided by 1 - rate; x when not training.
 
     Tompson et al., 2015 (https://arxiv.org/abs/1411.4280);
@@ -160,13 +158,10 @@ class SpatialDropout2D(SpatialDropping):
     Shape: (batch, height, width, channels) -> (batch, height, width, channels)
     """
 
-    data_format: DataFormat = "channels_last"
-    "Whether the channels stand last or first after the batch."
-
-    axes = 2
+    rank = 2
 
 
-class SpatialDropout3D(SpatialDropping):
+class SpatialDropout3D(FormattedDropping):
     """In training, zeros in whole channels of a volume, the others divided by 1 - rate; x when not training.
 
     Tompson et al., 2015 (https://arxiv.org/abs/1411.4280);
@@ -175,17 +170,14 @@ class SpatialDropout3D(SpatialDropping):
     Shape: (batch, depth, height, width, channels) -> (batch, depth, height, width, channels)
     """
 
-    data_format: DataFormat = "channels_last"
-    "Whether the channels stand last or first after the batch."
-
-    axes = 3
+    rank = 3
 
 
 _SELU_FLOOR = -1.6732632423543772848170429916717 * 1.0507009873554804934193349852946
 "What selu tends to far below zero."
 
 
-class AlphaDropout(Layer):
+class AlphaDropout(ShapedNoise):
     """Dropout after `selu`: in training, entries fall to selu's lowest value, and mean and variance stay.
 
     a (x m + floor (1 - m)) + b, with floor = -1.758, a = ((1 - rate)(1 + rate floor^2))^(-1/2), b = -a floor rate, and
@@ -197,16 +189,6 @@ class AlphaDropout(Layer):
 
     rate: ProperFraction
     "Share of the entries that fall."
-    noise_shape: NoiseShape | None = None
-    "Shape of m, batch first: 1 where an axis shares its draws, null where it has the input's size."
-    seed: Int | None = None
-    "Seed of this layer alone; by default it follows from the recipe's seed and the layer's name."
-
-    supports_masking = True
-
-    def build(self, plan: Plan, shape: Shape) -> Shape:
-        fits(self.noise_shape, shape)
-        return shape
 
     def forward(self, w: Weights, x: Tensor) -> Tensor:
         if not w.training or self.rate == 0:
@@ -216,7 +198,7 @@ class AlphaDropout(Layer):
         return a * (x * m + _SELU_FLOOR * (1 - m)) - a * _SELU_FLOOR * self.rate
 
 
-class GaussianDropout(Layer):
+class GaussianDropout(Noise):
     """In training, x times a normal draw with mean 1 and variance rate / (1 - rate), dropout's own; x otherwise.
 
     Srivastava et al., 2014 (https://jmlr.org/papers/v15/srivastava14a.html);
@@ -227,10 +209,6 @@ class GaussianDropout(Layer):
 
     rate: ProperFraction
     "Share of the entries that dropout of the same variance would set to zero."
-    seed: Int | None = None
-    "Seed of this layer alone; by default it follows from the recipe's seed and the layer's name."
-
-    supports_masking = True
 
     def forward(self, w: Weights, x: Tensor) -> Tensor:
         if not w.training or self.rate == 0:
@@ -238,7 +216,7 @@ class GaussianDropout(Layer):
         return x * (1 + (self.rate / (1 - self.rate)) ** 0.5 * _normal(x, w.generator(self.seed)))
 
 
-class GaussianNoise(Layer):
+class GaussianNoise(Noise):
     """In training, x plus a normal draw with mean 0; x when not training.
 
     https://keras.io/api/layers/regularization_layers/gaussian_noise/
@@ -248,10 +226,6 @@ class GaussianNoise(Layer):
 
     stddev: Fraction
     "Standard deviation of the noise."
-    seed: Int | None = None
-    "Seed of this layer alone; by default it follows from the recipe's seed and the layer's name."
-
-    supports_masking = True
 
     def forward(self, w: Weights, x: Tensor) -> Tensor:
         if not w.training or self.stddev == 0:

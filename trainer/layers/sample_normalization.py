@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated
 
 from trainer.initializers.constant import Ones
+from trainer.layers.axes import SCHEMA, Axes, place, places
 from trainer.layers.base import Layer, Plan, Weights
-from trainer.layers.normalization import AXES_SCHEMA, Axes, Normalizing, place, places, read_axes, scaled
+from trainer.layers.normalization import Normalizing, scaled
 from trainer.lazy import F, torch
-from trainer.options import Int, PositiveFloat, Rule, integer
+from trainer.options import Int, PositiveFloat, Rule, integer, read_axes
 from trainer.shapes import Shape, text
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ WeightAxes = Annotated[
     Rule(
         "an integer, or a list of integers that all count from the first axis or all (below 0) from the last",
         _one_end,
-        AXES_SCHEMA,
+        SCHEMA,
     ),
 ]
 

@@ -8,10 +8,11 @@ axis is a plane of height 1, because torch has no channels-last form of its 1D k
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field
 
+from trainer.layers.base import Layer
 from trainer.options import Rule, complaint, ints, shown
 from trainer.shapes import Shape, text
 
@@ -36,6 +37,29 @@ DataFormat = Annotated[
 ]
 Sizes = Annotated[tuple[int, ...], ints()]
 Margins = Annotated[tuple[int, ...], ints(least=0)]
+
+
+class Spatial(Layer, abstract=True):
+    """A layer with spatial axes, behind which the channels stand unless an option says otherwise."""
+
+    rank: ClassVar[int] = 0
+    "Number of spatial axes."
+
+    def channels_at(self) -> str:
+        """Where the channels stand, as `data_format` says it."""
+        return FORMATS[0]
+
+
+class EitherFormat(Spatial, abstract=True):
+    """Takes the channels at either place."""
+
+    data_format: DataFormat = "channels_last"
+    "Where the channels stand: channels_last or channels_first."
+
+    keras_order = "... data_format"
+
+    def channels_at(self) -> str:
+        return self.data_format
 
 
 def one_for_all(value: int) -> Any:

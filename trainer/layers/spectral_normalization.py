@@ -6,10 +6,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from trainer.activations.base import Activation
-from trainer.declare import snake_case
 from trainer.initializers.random import TruncatedNormal
 from trainer.layers.base import Layer, Plan, Weights
 from trainer.lazy import torch
+from trainer.naming import snake_case
 from trainer.options import PositiveInt
 from trainer.regularizers.base import Regularizer
 from trainer.shapes import Shape

@@ -9,7 +9,7 @@ from pydantic import field_validator
 
 from trainer.layers.base import Layer, Plan, Weights
 from trainer.layers.spatial import (
-    DataFormat,
+    EitherFormat,
     Sizes,
     flat,
     for_each_axis,
@@ -97,7 +97,16 @@ class UpSampling1D(Layer):
         return repeated(x, (self.size,), "channels_last")
 
 
-class UpSampling2D(Layer):
+class UpSampling(EitherFormat, abstract=True):
+    """Spatial axes longer by whole factors, one for each."""
+
+    @field_validator("size", mode="before", check_fields=False)
+    @classmethod
+    def _for_each_axis(cls, value: Any) -> Any:
+        return for_each_axis(value, cls.rank)
+
+
+class UpSampling2D(UpSampling):
     """Each picture larger by whole factors.
 
     `bicubic`, `lanczos3` and `lanczos5` are what Keras computes on TensorFlow, JAX and NumPy: its torch backend refuses
@@ -110,15 +119,11 @@ class UpSampling2D(Layer):
 
     size: Sizes = one_for_all(2)
     "Factors of height and width."
-    data_format: DataFormat = "channels_last"
-    "Where the channels stand: channels_last or channels_first."
     interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos3", "lanczos5"] = "nearest"
     "nearest: pixels are repeated; the others put a smooth curve through them, wider from bilinear to lanczos5."
 
-    @field_validator("size", mode="before")
-    @classmethod
-    def _for_each_axis(cls, value: Any) -> Any:
-        return for_each_axis(value, 2)
+    rank = 2
+    keras_order = "size data_format"
 
     def build(self, plan: Plan, shape: Shape) -> Shape:
         return grown(shape, self.size, self.data_format)
@@ -135,7 +140,7 @@ class UpSampling2D(Layer):
         return x
 
 
-class UpSampling3D(Layer):
+class UpSampling3D(UpSampling):
     """Each volume larger by whole factors, its voxels repeated.
 
     https://keras.io/api/layers/reshaping_layers/up_sampling3d/
@@ -145,13 +150,8 @@ class UpSampling3D(Layer):
 
     size: Sizes = one_for_all(2)
     "Factors of depth, height and width."
-    data_format: DataFormat = "channels_last"
-    "Where the channels stand: channels_last or channels_first."
 
-    @field_validator("size", mode="before")
-    @classmethod
-    def _for_each_axis(cls, value: Any) -> Any:
-        return for_each_axis(value, 3)
+    rank = 3
 
     def build(self, plan: Plan, shape: Shape) -> Shape:
         return grown(shape, self.size, self.data_format)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from trainer.errors import DataError, RecipeError, nearest
-from trainer.options import Rule, integer, number
+from trainer.options import Rule, integer, number, number_schema
 
 MOST_BYTES = 64 << 20
 "A larger vocabulary file is a slip."
@@ -80,7 +80,7 @@ Integers = Annotated[
         {"anyOf": [_FILE_OR, {**_LIST, "items": {"type": "integer"}}]},
     ),
 ]
-IdfWeights = Annotated[tuple[float, ...], Rule("a list of numbers", _weights, {**_LIST, "items": {"type": "number"}})]
+IdfWeights = Annotated[tuple[float, ...], Rule("a list of numbers", _weights, {**_LIST, "items": number_schema()})]
 MaxTokens = Annotated[int, Rule("an integer above 1", _above_one, {"type": "integer", "minimum": 2})]
 Salt = Annotated[
     tuple[int, int],

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from pydantic import field_validator
 
-from trainer.layers.base import Layer
-from trainer.layers.spatial import flat, for_each_axis, from_planes, joined, split_axes, to_planes
+from trainer.layers.spatial import (
+    EitherFormat,
+    Sizes,
+    flat,
+    for_each_axis,
+    from_planes,
+    joined,
+    one_for_all,
+    split_axes,
+    to_planes,
+)
+from trainer.layers.sums import ORDER, Biased
 from trainer.lazy import F
 from trainer.shapes import Shape, same_padding, window_length
 
@@ -15,20 +25,20 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-class Windowed(Layer, abstract=True):
-    """A layer whose kernel slides along `rank` axes; its classes declare the options in Keras's order."""
+class Windowed(EitherFormat, abstract=True):
+    """A layer whose kernel slides along `rank` axes."""
 
-    rank: ClassVar[int] = 0
-    activates_last = True
+    kernel_size: Sizes
+    "Size of the window along each axis."
+    strides: Sizes = one_for_all(1)
+    "Steps of the window along each axis."
+    dilation_rate: Sizes = one_for_all(1)
+    "Distance between the taps of the window along each axis."
 
     if TYPE_CHECKING:
-        kernel_size: tuple[int, ...]
-        strides: tuple[int, ...]
         padding: str
-        data_format: str
-        dilation_rate: tuple[int, ...]
 
-    @field_validator("kernel_size", "strides", "dilation_rate", mode="before", check_fields=False)
+    @field_validator("kernel_size", "strides", "dilation_rate", mode="before")
     @classmethod
     def _for_each_axis(cls, value: Any) -> Any:
         return for_each_axis(value, cls.rank)
@@ -75,6 +85,12 @@ class Windowed(Layer, abstract=True):
         if all(before == after for before, after in ends):
             return x, tuple(before for before, _ in ends)
         return F.pad(x, [n for end in reversed(ends) for n in end]), none
+
+
+class Convolving(Windowed, Biased, abstract=True):
+    """activation(sum over the window of x * kernel + bias)."""
+
+    keras_order = f"filters kernel_size strides padding data_format dilation_rate ... {ORDER}"
 
 
 def torch_kernel(kernel: Tensor, rank: int) -> Tensor:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from trainer.declare import Declared
 from trainer.losses.scores import differentiated
 from trainer.losses.shaping import matched, merged, no_nan, paired
-from trainer.options import Str, in_order
+from trainer.options import Str
 
 if TYPE_CHECKING:
     import torch
@@ -25,10 +25,10 @@ class Loss(Declared, kind="loss", room="trainer.losses", keras="keras.losses"):
     or groups: class numbers that have nothing to do with the output's size."""
     fits: ClassVar[tuple[str, ...]] = ()
     "Activations of the last layer that the loss is made for (unless `from_logits`); empty when any will do."
+    takes_scores: ClassVar[bool] = False
+    "Whether the loss is made for raw scores, which a last sigmoid or softmax would spoil."
     skips_zeros: ClassVar[bool] = False
     "Whether a sample whose value is 0 is left out, as by a mask."
-    keras_order: ClassVar[str] = ""
-    "Options in the order of Keras's arguments, as far as that is not the order of their declaration."
 
     reduction: Literal["sum_over_batch_size", "sum", "mean", "mean_with_sample_weight", "none"] | None = (
         "sum_over_batch_size"
@@ -36,11 +36,6 @@ class Loss(Declared, kind="loss", room="trainer.losses", keras="keras.losses"):
     "How the values of a batch become one number; none (or null) leaves them as they are."
     name: Str | None = None
     "Name in logs; by default the class name in snake case."
-
-    @classmethod
-    def options(cls) -> list[str]:
-        """Option names in Keras's order."""
-        return in_order(super().options(), cls.keras_order)
 
     @property
     def counts(self) -> bool:

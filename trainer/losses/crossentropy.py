@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from trainer.errors import DataError
 from trainer.lazy import F, torch
 from trainer.losses.base import EPSILON, Loss
 from trainer.losses.shaping import alike
-from trainer.options import Bool, Fraction, Int, Rule, number
+from trainer.options import Bool, Fraction, Int, within
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -125,12 +125,11 @@ def check_classes(y_true: Tensor, classes: int, ignore_class: int | None = None)
     raise DataError(message, hint="labels count from 0; the last layer has one unit for each class", code="label")
 
 
-class BinaryCrossentropy(Loss):
-    """Cross-entropy of 0/1 flags: -mean(y log p + (1 - y) log(1 - p))."""
+class OfFlags(Loss, abstract=True):
+    """A cross-entropy of 0/1 flags."""
 
     targets = "binary"
     fits = ("sigmoid",)
-    aliases = ("bce", "BCE")
 
     from_logits: Bool = False
     "Whether the output is raw scores rather than probabilities."
@@ -138,6 +137,26 @@ class BinaryCrossentropy(Loss):
     "How far flags are drawn towards 0.5: with 0.1, 0 becomes 0.05 and 1 becomes 0.95."
     axis: Int = -1
     "Axis that the mean is taken along."
+
+
+class OfClasses(Loss, abstract=True):
+    """A cross-entropy of one-hot targets."""
+
+    targets = "one_hot"
+    fits = ("softmax",)
+
+    from_logits: Bool = False
+    "Whether the output is raw scores rather than probabilities."
+    label_smoothing: Fraction = 0.0
+    "How much of the target is spread evenly over all classes."
+    axis: Int = -1
+    "Axis of the classes."
+
+
+class BinaryCrossentropy(OfFlags):
+    """Cross-entropy of 0/1 flags: -mean(y log p + (1 - y) log(1 - p))."""
+
+    aliases = ("bce", "BCE")
 
     def joins(self, activation: str) -> bool:
         return activation in self.fits and not self.from_logits and self.axis == -1
@@ -155,18 +174,8 @@ class BinaryCrossentropy(Loss):
         return binary_crossentropy(smoothed_flags(y_true, self.label_smoothing), y_pred, self.from_logits, "mean")
 
 
-class CategoricalCrossentropy(Loss):
+class CategoricalCrossentropy(OfClasses):
     """Cross-entropy of one-hot targets: -sum(y log p)."""
-
-    targets = "one_hot"
-    fits = ("softmax",)
-
-    from_logits: Bool = False
-    "Whether the output is raw scores rather than probabilities."
-    label_smoothing: Fraction = 0.0
-    "How much of the target is spread evenly over all classes."
-    axis: Int = -1
-    "Axis of the classes."
 
     def joins(self, activation: str) -> bool:
         return activation in self.fits and not self.from_logits and self.axis == -1
@@ -220,15 +229,6 @@ class SparseCategoricalCrossentropy(Loss):
         check_classes(y_true, classes, self.ignore_class)
 
 
-def _between(value: Any) -> float:
-    if not 0 < number(value) < 1:
-        raise ValueError
-    return number(value)
-
-
-_BETWEEN = {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1}
-
-
 class CategoricalGeneralizedCrossEntropy(Loss):
     """(1 - p^q) / q of the class that the target names: between cross-entropy (q near 0) and absolute error (q near 1).
 
@@ -238,7 +238,7 @@ class CategoricalGeneralizedCrossEntropy(Loss):
     targets = "integer"
     fits = ("softmax",)
 
-    q: Annotated[float, Rule("a number between 0 and 1", _between, _BETWEEN)] = 0.5
+    q: Annotated[float, within("a number between 0 and 1", above=0, below=1)] = 0.5
     "How little wrong labels may weigh; 0.7 is the paper's."
 
     def values(self, y_true: Tensor, y_pred: Tensor) -> Tensor:

@@ -8,20 +8,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from trainer.lazy import torch
-from trainer.losses.base import EPSILON, Loss
-from trainer.losses.crossentropy import binary_crossentropy, smoothed_flags, spread
+from trainer.losses.base import EPSILON
+from trainer.losses.crossentropy import OfClasses, OfFlags, binary_crossentropy, smoothed_flags, spread
 from trainer.losses.shaping import alike
-from trainer.options import Bool, Float, Fraction, Int
+from trainer.options import Bool, Float
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-class BinaryFocalCrossentropy(Loss):
+class BinaryFocalCrossentropy(OfFlags):
     """Cross-entropy of 0/1 flags, each times (1 - probability of the right flag)^gamma."""
-
-    targets = "binary"
-    fits = ("sigmoid",)
 
     apply_class_balancing: Bool = False
     "Whether targets 1 are weighted by `alpha` and targets 0 by 1 - `alpha`."
@@ -29,12 +26,8 @@ class BinaryFocalCrossentropy(Loss):
     "Weight of targets 1 (with `apply_class_balancing`)."
     gamma: Float = 2.0
     "Exponent: the larger it is, the less what is nearly right counts; with 0 this is the cross-entropy."
-    from_logits: Bool = False
-    "Whether the output is raw scores rather than probabilities."
-    label_smoothing: Fraction = 0.0
-    "How far flags are drawn towards 0.5: with 0.1, 0 becomes 0.05 and 1 becomes 0.95."
-    axis: Int = -1
-    "Axis that the mean is taken along."
+
+    keras_order = "apply_class_balancing alpha gamma"
 
     def values(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         flags = smoothed_flags(y_true, self.label_smoothing)
@@ -46,22 +39,15 @@ class BinaryFocalCrossentropy(Loss):
         return found.mean(self.axis)
 
 
-class CategoricalFocalCrossentropy(Loss):
+class CategoricalFocalCrossentropy(OfClasses):
     """Cross-entropy of one-hot targets, each term times alpha (1 - p)^gamma: -sum(alpha (1 - p)^gamma y log p)."""
-
-    targets = "one_hot"
-    fits = ("softmax",)
 
     alpha: Float = 0.25
     "Factor of all classes."
     gamma: Float = 2.0
     "Exponent: the larger it is, the less what is nearly right counts."
-    from_logits: Bool = False
-    "Whether the output is raw scores rather than probabilities."
-    label_smoothing: Fraction = 0.0
-    "How much of the target is spread evenly over all classes."
-    axis: Int = -1
-    "Axis of the classes."
+
+    keras_order = "alpha gamma"
 
     def values(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         alike(y_true, y_pred, "categorical_focal_crossentropy")

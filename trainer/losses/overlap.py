@@ -5,28 +5,14 @@ Without `axis` a whole batch has one value: a sample weight then weighs that val
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING
 
 from trainer.losses.base import EPSILON, Loss
 from trainer.losses.shaping import alike
-from trainer.options import NonNegativeFloat, Rule, integer
+from trainer.options import Axes, NonNegativeFloat
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-
-def _axes(value: Any) -> int | tuple[int, ...]:
-    if isinstance(value, (list, tuple)):
-        if not value:
-            raise ValueError
-        return tuple(integer(v) for v in value)
-    return integer(value)
-
-
-_LIST = {"type": "array", "items": {"type": "integer"}, "minItems": 1}
-Axes = Annotated[
-    int | tuple[int, ...], Rule("an axis or a list of axes", _axes, {"anyOf": [{"type": "integer"}, _LIST]})
-]
 
 
 class Overlap(Loss, abstract=True):

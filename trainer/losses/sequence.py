@@ -22,6 +22,7 @@ class CTC(Loss):
     """
 
     targets = "integer"
+    takes_scores = True
 
     def values(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         if y_pred.dim() != 3 or y_true.dim() != 2 or len(y_true) != len(y_pred):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from trainer.lazy import torch
 from trainer.losses.shaping import same_rank
-from trainer.metrics.base import Mean
+from trainer.metrics.base import Mean, need_columns
 from trainer.options import Bool, Float, PositiveInt
 
 if TYPE_CHECKING:
@@ -70,6 +70,7 @@ class TopKCategoricalAccuracy(Mean):
     "How many of the highest outputs are looked at."
 
     def values(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
+        need_columns(self, "k", self.k, y_pred)
         return among_best(y_true.argmax(-1), y_pred, self.k)
 
 
@@ -87,4 +88,5 @@ class SparseTopKCategoricalAccuracy(Mean):
         label = labels(y_true, y_pred)
         if self.from_sorted_ids:
             return (label.unsqueeze(-1) == y_pred[..., : self.k]).any(-1)
+        need_columns(self, "k", self.k, y_pred)
         return among_best(label, y_pred, self.k)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from trainer.lazy import torch
 from trainer.losses.shaping import no_nan
-from trainer.metrics.base import Metric, State, needs_flags, zeros
+from trainer.metrics.base import Metric, State, need_columns, needs_flags, zeros
 from trainer.metrics.thresholds import Counts, add, counts, exceeded, flags
 from trainer.options import Fraction, NonNegativeInt, PositiveInt
 
@@ -67,6 +67,8 @@ class BestAt(Metric, abstract=True):
         sample_weight: Tensor | None = None,
         mask: Tensor | None = None,
     ) -> None:
+        if self.class_id is not None:
+            need_columns(self, "class_id", self.class_id + 1, y_pred)
         actual, scores, weight = flags(y_true, y_pred, sample_weight, class_id=self.class_id)
         add(state["histogram"], actual, exceeded(scores, self.thresholds()), weight)
 

@@ -102,9 +102,19 @@ class AUC(Metric):
         if scores.dim() != 2 or scores.shape[1] != (self.num_labels or scores.shape[1]):
             wanted = f"(batch, {self.num_labels or 'labels'})"
             raise DataError(f"AUC with multi_label expects output of shape {wanted}, found {tuple(scores.shape)}")
+        if self.label_weights is not None:
+            self._weights(scores)
         return scores.shape[1]
 
     def _weights(self, like: Tensor) -> Tensor:
+        """The weight of each column.
+
+        Raises:
+            DataError: there are more or fewer columns.
+        """
+        if len(self.label_weights or ()) != like.shape[-1]:
+            found = f"{len(self.label_weights or ())} for an output of {like.shape[-1]} columns"
+            raise DataError(f"AUC: expected label_weights for each column, found {found}", code="shape")
         return torch.tensor(self.label_weights, dtype=like.dtype, device=like.device)
 
     def result(self, state: State) -> Tensor:

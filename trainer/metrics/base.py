@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from trainer.declare import Declared, snake_case
+from trainer.declare import Declared
+from trainer.errors import DataError
 from trainer.lazy import torch
 from trainer.losses.shaping import leading, merged, no_nan, paired, same_rank
-from trainer.options import Str, in_order
+from trainer.naming import snake_case
+from trainer.options import Str
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,16 +23,9 @@ class Metric(Declared, kind="metric", room="trainer.metrics", keras="keras.metri
 
     logged: ClassVar[str] = ""
     "Keras's name in logs where it is not the class name in snake case."
-    keras_order: ClassVar[str] = ""
-    "Options in the order of Keras's arguments, as far as that is not the order of their declaration."
 
     name: Str | None = None
     "Name in logs; by default the name written in the recipe (`accuracy`), else the class name in snake case."
-
-    @classmethod
-    def options(cls) -> list[str]:
-        """Option names in Keras's order."""
-        return in_order(super().options(), cls.keras_order)
 
     @classmethod
     def default_name(cls) -> str:
@@ -74,6 +69,18 @@ def needs_flags(classes: int) -> tuple[str, str]:
     why = "compares 0/1 flags shaped like the output, but the targets are class numbers"
     hint = "make the targets one-hot: preprocess them with {CategoryEncoding: {num_tokens: "
     return why, f"{hint}{classes}, output_mode: one_hot}}}}"
+
+
+def need_columns(metric: Metric, option: str, columns: int, y_pred: Tensor) -> None:
+    """Refuse an output that has not the columns that an option looks at.
+
+    Raises:
+        DataError: it has fewer.
+    """
+    if y_pred.shape[-1] < columns:
+        given = f"{type(metric).__name__}.{option} is {getattr(metric, option)}"
+        message = f"{given}: expected an output of {columns} columns or more, found {y_pred.shape[-1]}"
+        raise DataError(message, code="shape")
 
 
 class Mean(Metric, abstract=True):

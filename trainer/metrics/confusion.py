@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from trainer.lazy import torch
 from trainer.losses.shaping import no_nan
-from trainer.metrics.base import Metric, State, needs_flags, zeros
-from trainer.metrics.thresholds import LOWEST, Counts, add, counts, exceeded, flags
-from trainer.options import NonNegativeInt, PositiveInt, Rule, number
+from trainer.metrics.base import Metric, State, need_columns, needs_flags, zeros
+from trainer.metrics.thresholds import LOWEST, Compared, Counts, add, counts, exceeded, flags
+from trainer.options import NonNegativeInt, PositiveInt, Rule, number, number_schema
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,7 +27,7 @@ def _fractions(value: Any) -> Any:
     return number(value)
 
 
-_FRACTION = {"type": "number", "minimum": 0, "maximum": 1}
+_FRACTION = number_schema(minimum=0, maximum=1)
 Fractions = Annotated[
     Any,
     Rule(
@@ -49,11 +49,17 @@ class Flags(Metric, abstract=True):
 
     def at(self) -> tuple[float, ...]:
         """The thresholds in the order given."""
-        given = self.thresholds
-        best_of = getattr(self, "top_k", None)
-        if given is None:
-            return (0.5 if best_of is None else LOWEST,)
-        return given if isinstance(given, tuple) else (given,)
+        if self.thresholds is None:
+            return (self.usual(),)
+        return self.thresholds if isinstance(self.thresholds, tuple) else (self.thresholds,)
+
+    def usual(self) -> float:
+        """The threshold where none is given."""
+        return 0.5
+
+    def compared(self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor | None) -> Compared:
+        """(flags, scores, weights) of what is counted."""
+        return flags(y_true, y_pred, sample_weight)
 
     def share(self, found: Counts) -> Tensor:
         """The value of the counts."""
@@ -70,13 +76,7 @@ class Flags(Metric, abstract=True):
         sample_weight: Tensor | None = None,
         mask: Tensor | None = None,
     ) -> None:
-        actual, scores, weight = flags(
-            y_true,
-            y_pred,
-            sample_weight,
-            top_k=getattr(self, "top_k", None),
-            class_id=getattr(self, "class_id", None),
-        )
+        actual, scores, weight = self.compared(y_true, y_pred, sample_weight)
         add(state["histogram"], actual, exceeded(scores, tuple(sorted(self.at()))), weight)
 
     def result(self, state: State) -> Tensor:
@@ -88,25 +88,33 @@ class Flags(Metric, abstract=True):
         return values[torch.tensor(given, device=values.device).argsort()]
 
 
-class Precision(Flags):
-    """Share of outputs above the threshold whose target is 1: TP / (TP + FP)."""
+class Chosen(Flags, abstract=True):
+    """Counts some outputs of a sample alone."""
 
     top_k: PositiveInt | None = None
     "Only the k highest outputs of a sample can count as 1."
     class_id: NonNegativeInt | None = None
     "Look at this class alone."
+
+    def usual(self) -> float:
+        return 0.5 if self.top_k is None else LOWEST
+
+    def compared(self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor | None) -> Compared:
+        for option, columns in (("top_k", self.top_k), ("class_id", self.class_id)):
+            if columns is not None:
+                need_columns(self, option, columns + (option == "class_id"), y_pred)
+        return flags(y_true, y_pred, sample_weight, top_k=self.top_k, class_id=self.class_id)
+
+
+class Precision(Chosen):
+    """Share of outputs above the threshold whose target is 1: TP / (TP + FP)."""
 
     def share(self, found: Counts) -> Tensor:
         return no_nan(found.true_positives, found.true_positives + found.false_positives)
 
 
-class Recall(Flags):
+class Recall(Chosen):
     """Share of targets 1 whose output is above the threshold: TP / (TP + FN)."""
-
-    top_k: PositiveInt | None = None
-    "Only the k highest outputs of a sample can count as 1."
-    class_id: NonNegativeInt | None = None
-    "Look at this class alone."
 
     def share(self, found: Counts) -> Tensor:
         return no_nan(found.true_positives, found.true_positives + found.false_negatives)

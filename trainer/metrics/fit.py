@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Literal
 from trainer.errors import DataError
 from trainer.lazy import torch
 from trainer.losses.base import EPSILON
-from trainer.losses.overlap import Axes
 from trainer.losses.shaping import floating, leading, same_rank
 from trainer.metrics.base import Formula, Metric, State, zeros
-from trainer.options import NonNegativeInt
+from trainer.options import Axes, NonNegativeInt
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from trainer.errors import DataError
 from trainer.lazy import torch
 from trainer.losses.base import EPSILON
 from trainer.metrics.base import Metric, State, needs_flags, zeros
-from trainer.options import PositiveFloat, Rule, number
+from trainer.options import PositiveFloat, PositiveFraction
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-
-def _threshold(value: Any) -> float:
-    if not 0 < number(value) <= 1:
-        raise ValueError
-    return number(value)
-
-
-Threshold = Annotated[
-    float,
-    Rule("a number above 0, up to 1", _threshold, {"type": "number", "exclusiveMinimum": 0, "maximum": 1}),
-]
 
 
 class FScore(Metric, abstract=True):
@@ -31,7 +19,7 @@ class FScore(Metric, abstract=True):
 
     average: Literal["micro", "macro", "weighted"] | None = None
     "One number over classes: from summed counts, the mean, or the mean weighted by class size; null for all classes."
-    threshold: Threshold | None = None
+    threshold: PositiveFraction | None = None
     "Outputs above it count as 1; by default the highest output of a sample does."
 
     def misfit(self, classes: int) -> tuple[str, str]:

@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import model_validator
 
-from trainer.declare import raise_all
 from trainer.errors import DataError
 from trainer.lazy import torch
 from trainer.losses.base import EPSILON
 from trainer.losses.shaping import leading, no_nan
 from trainer.metrics.base import Metric, State, zeros
-from trainer.options import Bool, Float, Int, PositiveInt, Rule, complaint, integer
+from trainer.options import Bool, Float, Int, PositiveInt, Rule, complaint, integer, raise_all
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -231,4 +230,7 @@ class BinaryIoU(Confusion):
         return self.target_class_ids
 
     def numbers(self, y_true: Tensor, y_pred: Tensor) -> tuple[Tensor, Tensor]:
+        if y_pred.numel() != y_true.numel():
+            shapes = f"targets {tuple(y_true.shape)} and outputs {tuple(y_pred.shape)}"
+            raise DataError(f"BinaryIoU: expected an output for each target, found {shapes}", code="shape")
         return y_true, (y_pred >= self.threshold).reshape(y_true.shape)

@@ -17,6 +17,10 @@ LOWEST = -1e10
 "Keras's stand-in for minus infinity: the score of what is not among the best k."
 
 
+Compared = tuple["Tensor", "Tensor", "Tensor | None"]
+"Flags, scores and weights of one shape."
+
+
 class Counts(NamedTuple):
     """Weighted counts at each threshold, the lowest first."""
 
@@ -33,8 +37,8 @@ def flags(
     *,
     top_k: int | None = None,
     class_id: int | None = None,
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    """(flags, scores, weights) of one shape; only the best `top_k` scores, only the class `class_id`.
+) -> Compared:
+    """(flags, scores, weights); only the best `top_k` scores, only the class `class_id`.
 
     Raises:
         DataError: the shapes do not go together.

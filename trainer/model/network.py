@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,10 +11,12 @@ import torch
 from torch import nn
 
 from trainer.activations.base import Activation
+from trainer.layers.arrays import as_numpy
 from trainer.layers.base import Blend, Layer, Plan, WeightSpec
+from trainer.layers.graph import Graph, Wiring
+from trainer.layers.models import Composite
 from trainer.losses.shaping import floating
-from trainer.model.graph import Call, Graph
-from trainer.model.number_types import kept, typed
+from trainer.model.number_types import cast, kept, typed
 from trainer.regularizers.base import Regularizer
 from trainer.streams import derive, mixed, stream
 
@@ -123,17 +126,26 @@ def last_activation(layer: Layer) -> Activation | None:
     return None if found is None or found == Activation.parse(None) else found
 
 
+Front = Sequence[tuple[Layer, Plan, str]]
+"Layers, their plans and paths."
+
+
 class Made(NamedTuple):
     """What a pass through the network made."""
 
-    output: torch.Tensor
-    mask: torch.Tensor | None = None
-    scores: torch.Tensor | None = None
-    "What the last activation was given, where the last layer ends in one."
+    outputs: tuple[torch.Tensor, ...]
+    masks: tuple[torch.Tensor | None, ...] = (None,)
+    scores: tuple[torch.Tensor | None, ...] = (None,)
+    "What the last activation was given, for each output whose layer ends in one."
     penalties: list[torch.Tensor] = []
     "Penalties on outputs of layers."
     mixings: list[Blend] = []
     "What is to be done to targets and weights of rows, in this order, since layers mixed the rows."
+
+    @property
+    def output(self) -> torch.Tensor:
+        """The first output."""
+        return self.outputs[0]
 
 
 class Step(NamedTuple):
@@ -143,31 +155,42 @@ class Step(NamedTuple):
     layer: Any
     reads: tuple[int, ...]
     makes: int
+    parts: tuple[tuple[int, int], ...]
+    "Tensors that are one of several which the layer makes: number, and which of them."
     penalty: Regularizer | None
     last: Activation | None
     "Applied to what the layer makes, which is kept as scores."
+    options: dict[str, Any]
+    "What this call says beside its inputs."
 
 
 class Network(nn.Module):
     """A model that runs: the graph's calls over its cells."""
 
-    def __init__(self, graph: Graph, seed: int = 0, front: Sequence[tuple[Layer, Plan, str]] = ()):
-        """`front`: layers, their plans and paths, that the input goes through and that are no part of the model."""
+    def __init__(
+        self, graph: Graph, seed: int = 0, fronts: Mapping[str, Sequence[tuple[Layer, Plan, str]]] | None = None
+    ):
+        """`fronts`: layers that an input goes through and that are no part of the model: layer, plan and path."""
         super().__init__()
         self.graph, self.clock = graph, Clock(seed)
-        self.front = nn.ModuleList(Cell(layer, plan, path, self.clock, False) for layer, plan, path in front)
+        found = {n: [Cell(x, plan, path, self.clock, False) for x, plan, path in f] for n, f in (fronts or {}).items()}
+        self.fronts = [(list(graph.inputs).index(name), cells) for name, cells in found.items() if cells]
+        self._front_cells = nn.ModuleList(cell for cells in found.values() for cell in cells)
         self.cells = nn.ModuleDict(
             {
                 name.replace(".", "·"): Cell(layer, graph.plans[name], name, self.clock)
                 for name, layer in graph.layers.items()
             }
         )
-        self._end = next(iter(graph.outputs.values()))
-        self._steps = [self._step(c) for c in graph.calls]
-        self.ends_in = next((s.last.recipe_name() for s in self._steps if s.last is not None), "linear")
-        "Name of the activation that makes the output."
+        self._ends = tuple(graph.outputs.values())
+        self._starts = tuple(graph.inputs.values())
+        self._steps = list(self._planned())
+        self._found = [n for end in self._ends for n in self._known[end]]
+        lasts = {s.makes: s.last for s in self._steps}
+        self.ends_in = tuple("linear" if (a := lasts.get(n)) is None else a.recipe_name() for n in self._found)
+        "Name of the activation that makes each output."
         self._penalized = [(s.regularizer, t) for s, _, t, moves in self.rows() if s.regularizer and moves]
-        self.masked = any(type(x).compute_mask is not Layer.compute_mask for x in graph.layers.values())
+        self.masked = any(type(s.cell.layer).compute_mask is not Layer.compute_mask for s in self._steps)
 
     def cell(self, name: str) -> Cell:
         """The built layer of that name."""
@@ -175,45 +198,100 @@ class Network(nn.Module):
         assert isinstance(found, Cell)
         return found
 
-    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
-        """The output tensor for the input tensors, in the graph's order."""
-        return self.run(*inputs)[0]
+    def forward(self, *inputs: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...]:
+        """The output tensor, or several, for the input tensors, in the graph's order."""
+        made = self.run(*inputs).outputs
+        return made if len(made) > 1 else made[0]
 
-    def _step(self, call: Call) -> Step:
-        layer = self.graph.layers[call.layer]
-        last = last_activation(layer) if call.output == self._end else None
+    def _planned(self) -> Iterator[Step]:
+        """The steps of a pass; those of models inside the model are steps like all others."""
+        cells = {name: self.cell(name) for name in self.graph.layers}
+        numbers = itertools.count(max(self.graph.shapes) + 1)
+        self._known: dict[int, tuple[int, ...]] = {n: (n,) for n in self.graph.shapes}
+        yield from self._expanded(self.graph.wiring, cells, self._known, numbers)
+
+    def _expanded(
+        self, wiring: Wiring, cells: Mapping[str, Cell], known: dict[int, tuple[int, ...]], numbers: Iterator[int]
+    ) -> Iterator[Step]:
+        """Steps of a wiring; `known` says what its tensors are called in this pass."""
+        parts: dict[int, list[tuple[int, int | str]]] = {}
+        for number, (whole, which) in wiring.parts.items():
+            parts.setdefault(whole, []).append((number, which))
+        for call in wiring.calls:
+            cell, layer = cells[call.layer], cells[call.layer].layer
+            reads = tuple(number for n in call.inputs for number in known[n])
+            split = [(n, layer.part(which)) for n, which in parts.get(call.output, ())]
+            if isinstance(layer, Composite):
+                inner = layer.wiring()
+                inside = {n: (number,) for n, number in enumerate(reads)}
+                children = {name: getattr(cell, place) for place, name, _ in layer.parts()}
+                yield from self._expanded(inner, children, inside, numbers)
+                outputs = [number for n in inner.outputs.values() for number in inside[n]]
+                known[call.output] = tuple(outputs)
+                known |= {n: (outputs[which],) for n, which in split}
+                continue
+            for number in (call.output, *(n for n, _ in split)):
+                known.setdefault(number, (next(numbers),))
+            places = tuple((known[n][0], which) for n, which in split)
+            yield self._step(cell, reads, known[call.output][0], places, call.options)
+
+    def _step(
+        self,
+        cell: Cell,
+        reads: tuple[int, ...],
+        makes: int,
+        parts: tuple[tuple[int, int], ...],
+        options: dict[str, Any],
+    ) -> Step:
+        layer = cell.layer
+        last = last_activation(layer) if any(self._known[n] == (makes,) for n in self._ends) else None
         penalty = getattr(layer, "activity_regularizer", None)
         if last is not None:
             layer = layer.model_copy(update={"activation": Activation.parse(None)})
-        return Step(self.cell(call.layer), typed(layer), call.inputs, call.output, penalty, last)
+        return Step(cell, typed(layer), reads, makes, parts, penalty, last, options)
 
-    def run(self, *inputs: torch.Tensor, until: int | None = None) -> Made:
-        """What the network makes of its input tensors; `until` asks for another tensor of the graph."""
+    def run(self, *inputs: torch.Tensor, want: Sequence[int] | None = None) -> Made:
+        """What the network makes of its input tensors; `want` asks for other tensors of the graph than the outputs."""
         self.clock.penalties = penalties = []
         self.clock.mixings = mixings = []
-        for cell in self.front:
-            inputs = (cell(inputs[0]), *inputs[1:])
-        values: dict[int, Any] = dict(zip(self.graph.inputs.values(), inputs, strict=True))
+        values: dict[int, Any] = dict(zip(self._starts, inputs, strict=True))
+        for place, cells in self.fronts:
+            for cell in cells:
+                # Whatever they compute in, the model is given float32, as Keras's input layers give it.
+                values[self._starts[place]] = cast(cell(values[self._starts[place]]), torch.float32)
         masks: dict[int, Any] = {}
-        scores = None
-        for cell, layer, reads, makes, penalty, last in self._steps:
+        scores: dict[int, torch.Tensor] = {}
+        missing = None if want is None else {n for number in want for n in self._known[number]}
+        for cell, layer, reads, makes, parts, penalty, last, options in self._steps:
             x = values[reads[0]] if len(reads) == 1 else [values[i] for i in reads]
             if not self.masked:
-                out = layer.forward(cell, x)
+                out = layer.forward(cell, x, **options)
             else:
                 mask = masks.get(reads[0]) if len(reads) == 1 else [masks.get(i) for i in reads]
-                out = layer.forward(cell, x, mask=mask) if layer.takes_mask else layer.forward(cell, x)
-                masks[makes] = layer.compute_mask(x, mask)
+                given = {**options, "mask": mask} if layer.takes_mask else options
+                out = layer.forward(cell, x, **given)
+                masks[makes] = layer.compute_mask(x, mask, **options)
             if last is not None:
-                scores, out = out, last(out)
+                scores[makes], out = out, last(out)
             if penalty is not None:
                 penalties.append(on_output(penalty, out))
             values[makes] = out
-            if makes == until:
-                break
+            for number, which in parts:
+                values[number] = out[which]
+                masks[number] = None if (found := masks.get(makes)) is None else found[which]
+            if missing is not None:
+                missing -= {makes, *(number for number, _ in parts)}
+                if not missing:
+                    break
         self.clock.penalties = self.clock.mixings = None
-        target = self._end if until is None else until
-        return Made(values[target], masks.get(target), scores, penalties, mixings)
+        found = self._found if want is None else [n for number in want for n in self._known[number]]
+        return Made(
+            tuple([values[n] for n in found]),
+            tuple([masks.get(n) for n in found]),
+            tuple([scores.get(n) for n in found]),
+            penalties,
+            mixings,
+        )
 
     def rows(self) -> Iterator[tuple[WeightSpec, str, torch.Tensor, bool]]:
         """(spec, path, tensor, trainable) of every weight, layer by layer, in Keras's order."""
@@ -240,7 +318,7 @@ class Network(nn.Module):
 
     def get_weights(self) -> list[np.ndarray]:
         """Copies of all weights, in Keras's order."""
-        return [t.detach().cpu().numpy().copy() for _, _, t, _ in self.rows()]
+        return [as_numpy(t).copy() for _, _, t, _ in self.rows()]
 
     def set_weights(self, weights: list[np.ndarray]) -> None:
         """Overwrite all weights in place.

@@ -18,10 +18,15 @@ if TYPE_CHECKING:
 COMPUTE = {
     "float32": torch.float32,
     "float64": torch.float64,
+    "float16": torch.float16,
+    "bfloat16": torch.bfloat16,
     "mixed_float16": torch.float16,
     "mixed_bfloat16": torch.bfloat16,
 }
 "Name of a number type to that of a layer's computations."
+
+KEPT = {name: dtype for name, dtype in COMPUTE.items() if not name.startswith("mixed")}
+"Name of a number type to that of a layer's weights, where it is not float32."
 
 
 def cast(value: Any, dtype: torch.dtype) -> Any:
@@ -33,7 +38,7 @@ def cast(value: Any, dtype: torch.dtype) -> Any:
 
 def kept(value: torch.Tensor, layer: Layer) -> torch.Tensor:
     """A weight in the type that the layer keeps weights in."""
-    return value.double() if layer.dtype == "float64" and value.dtype == torch.float32 else value
+    return value.to(KEPT.get(layer.dtype or "", value.dtype)) if value.dtype == torch.float32 else value
 
 
 def typed(layer: Layer) -> Layer | Typed:
@@ -55,7 +60,8 @@ class Typed:
             # Ids that came as floats would no longer be told apart in half precision.
             x = cast(x, self.dtype)
         weights: Any = InType(w, self.inner)
-        return cast(self.layer.forward(weights, cast(x, self.inner), *args, **options), self.dtype)
+        out = self.layer.forward(weights, cast(x, self.inner), *args, **options)
+        return out if self.layer.types_its_output else cast(out, self.dtype)
 
 
 class InType:

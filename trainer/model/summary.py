@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from trainer.model.graph import Graph
+from trainer.layers.graph import Graph
 from trainer.shapes import text
 
 
@@ -16,6 +16,8 @@ class Line:
     kind: str
     shape: str
     parameters: int
+    connected: tuple[str, ...] = ()
+    "What the layer reads, in all of its calls."
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,8 @@ class Summary:
     lines: tuple[Line, ...]
     trainable: int
     fixed: int
+    chain: bool = True
+    "Whether each layer reads the one before it."
 
     @property
     def parameters(self) -> int:
@@ -35,13 +39,16 @@ class Summary:
 
 def summarize(graph: Graph) -> Summary:
     """The summary of a graph whose shapes are known."""
-    lines, trainable, fixed = [], 0, 0
+    chain = graph.is_chain()
+    lines = [] if chain else [Line(n, "InputLayer", text(graph.shapes[i]), 0) for n, i in graph.inputs.items()]
+    trainable = fixed = 0
     for name, layer, shape, moving, still in graph.sizes():
         made = f"[{', '.join(map(text, shape))}]" if isinstance(shape, list) else text(shape)
-        lines.append(Line(name, type(layer).__name__, made, moving + still))
+        reads = tuple(graph.called(n) for call in graph.calls if call.layer == name for n in call.inputs)
+        lines.append(Line(name, type(layer).__name__, made, moving + still, reads))
         trainable += moving
         fixed += still
-    return Summary(graph.name, tuple(lines), trainable, fixed)
+    return Summary(graph.name, tuple(lines), trainable, fixed, chain)
 
 
 def bytes_text(parameters: int) -> str:

@@ -6,7 +6,7 @@ import functools
 from typing import TYPE_CHECKING, ClassVar
 
 from trainer.lazy import torch
-from trainer.optimizers.base import Slots, UpdateRule
+from trainer.optimizers.base import SHARED, Slots, UpdateRule
 from trainer.optimizers.kernels import kernel
 from trainer.optimizers.powers import adam_correction, nesterov_momenta, power
 from trainer.options import Bool, Fraction, NonNegativeFloat, PositiveFloat
@@ -90,6 +90,7 @@ class AdamW(AdamRule):
     """Adam with weight decay apart from the gradient. Loshchilov and Hutter, 2019."""
 
     aliases = ("adamw",)
+    keras_order = f"learning_rate weight_decay ... {SHARED}"
 
     weight_decay: NonNegativeFloat = 0.004  # pyright: ignore[reportIncompatibleVariableOverride]
     "Share of each weight, times the learning rate, that is taken off it before the update."

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Self
 
 from pydantic import model_validator
 
-from trainer.declare import Declared, names_in
+from trainer.declare import Declared
 from trainer.lazy import torch
+from trainer.naming import names_in
 from trainer.options import Bool, Fraction, NonNegativeFloat, PositiveFloat, PositiveInt, Rule, Str, integer
 from trainer.schedules.base import ConstantRate, Schedule
 
@@ -20,6 +21,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Slots = dict[str, "Tensor"]
+
+SHARED = (
+    "clipnorm clipvalue global_clipnorm use_ema ema_momentum ema_overwrite_frequency loss_scale_factor "
+    "gradient_accumulation_steps name"
+)
+"The last of the options that all rules share, in Keras's order."
 
 
 def _two_or_more(value: object) -> int:
@@ -52,6 +59,7 @@ class UpdateRule(Optimizer, abstract=True):
     "How many of the first slots Keras lists weight by weight; the others follow slot by slot."
     flat: ClassVar[bool] = True
     "Whether `update` takes all weights as one tensor; otherwise it is called for each weight, in its shape."
+    keras_order = f"learning_rate ... weight_decay {SHARED}"
 
     learning_rate: Schedule = ConstantRate(learning_rate=0.001)
     "Step size: a number or a schedule."
@@ -82,13 +90,6 @@ class UpdateRule(Optimizer, abstract=True):
         if len(given) > 1:
             raise ValueError(f"expected one of clipnorm, clipvalue and global_clipnorm, found {' and '.join(given)}")
         return self
-
-    @classmethod
-    def options(cls) -> list[str]:
-        ours = (UpdateRule, Optimizer)
-        own = [n for n in cls.model_fields if cls.field_owner(n) not in ours and n != "learning_rate"]
-        shared = [n for n in cls.model_fields if n not in (*own, "learning_rate", "name")]
-        return ["learning_rate", *own, *shared, "name"]
 
     def slots(self) -> tuple[str, ...]:
         """Names of what the rule keeps for each weight (Keras's names and order)."""

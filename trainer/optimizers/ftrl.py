@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from trainer.lazy import torch
 from trainer.optimizers.base import Slots, UpdateRule
-from trainer.options import NonNegativeFloat, Rule, number
+from trainer.options import NonNegativeFloat, within
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-
-def _not_above_zero(value: Any) -> float:
-    if number(value) > 0:
-        raise ValueError
-    return number(value)
 
 
 class Ftrl(UpdateRule):
@@ -29,9 +23,7 @@ class Ftrl(UpdateRule):
     # Weight by weight, in roundings as Keras has them: `after - before` is often one rounding and no more.
     flat: ClassVar[bool] = False
 
-    learning_rate_power: Annotated[
-        float, Rule("a number of 0 or less", _not_above_zero, {"type": "number", "maximum": 0})
-    ] = -0.5
+    learning_rate_power: Annotated[float, within("a number of 0 or less", most=0)] = -0.5
     "Exponent with which the rate of a weight falls with its sum of squared gradients; 0 keeps it."
     initial_accumulator_value: NonNegativeFloat = 0.1
     "What the sum of squares starts with."

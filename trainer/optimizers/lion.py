@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING
 
 from trainer.optimizers.base import Slots, UpdateRule
-from trainer.options import Fraction, Rule, number
+from trainer.options import Fraction, PositiveFraction
 
 if TYPE_CHECKING:
     import torch
-
-
-def _above_zero(value: Any) -> float:
-    if not 0 < number(value) <= 1:
-        raise ValueError
-    return number(value)
 
 
 class Lion(UpdateRule):
@@ -25,14 +19,7 @@ class Lion(UpdateRule):
 
     aliases = ("lion",)
 
-    beta_1: Annotated[
-        float,
-        Rule(
-            "a number above 0, up to 1",
-            _above_zero,
-            {"type": "number", "exclusiveMinimum": 0, "maximum": 1},
-        ),
-    ] = 0.9
+    beta_1: PositiveFraction = 0.9
     "Share of the momentum in the mix."
     beta_2: Fraction = 0.99
     "Decay of the momentum."

@@ -7,10 +7,10 @@ from typing import Annotated, Any
 
 from pydantic import Field, field_validator
 
-from trainer.declare import Block, raise_all
+from trainer.block import Block
 from trainer.errors import RecipeError
 from trainer.optimizers.base import Optimizer, UpdateRule
-from trainer.options import PositiveFloat, Str, complaint, shown
+from trainer.options import PositiveFloat, Str, complaint, raise_all, shown
 
 
 class OptimizerMap(Block):

@@ -6,9 +6,9 @@ import re
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from trainer.lazy import torch
-from trainer.optimizers.base import Slots, UpdateRule
+from trainer.optimizers.base import SHARED, Slots, UpdateRule
 from trainer.optimizers.powers import adam_correction
-from trainer.options import Bool, Float, Fraction, NonNegativeFloat, NonNegativeInt, PositiveFloat, Rule, in_order
+from trainer.options import Bool, Float, Fraction, NonNegativeFloat, NonNegativeInt, PositiveFloat, Rule
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,10 +23,6 @@ def _patterns(value: Any) -> tuple[str, ...]:
         raise ValueError from None
 
 
-_KERAS_ORDER = """
-    learning_rate adam_beta_1 adam_beta_2 adam_weight_decay epsilon weight_decay clipnorm clipvalue global_clipnorm
-    use_ema ema_momentum ema_overwrite_frequency loss_scale_factor gradient_accumulation_steps name
-"""
 _SCHEMA = {"type": "array", "items": {"type": "string"}}
 
 
@@ -39,6 +35,8 @@ class Muon(UpdateRule):
     """
 
     aliases = ("muon",)
+    # The options that all rules share stand between AdamW's and Muon's.
+    keras_order = f"learning_rate adam_beta_1 adam_beta_2 adam_weight_decay epsilon weight_decay {SHARED}"
     flat: ClassVar[bool] = False
     interleaved: ClassVar[int] = 2
 
@@ -72,11 +70,6 @@ class Muon(UpdateRule):
     "Muon: whether the step looks ahead."
     rms_rate: PositiveFloat | None = 0.2
     "Muon: factor of the step, with the root of the longer side, so that rates for Adam fit; null for neither."
-
-    @classmethod
-    def options(cls) -> list[str]:
-        """Option names in Keras's order, where those of all optimizers stand between AdamW's and Muon's."""
-        return in_order(super().options(), _KERAS_ORDER)
 
     def slots(self) -> tuple[str, ...]:
         return ("momentum", "velocity")

@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from trainer.lazy import torch
 from trainer.optimizers.base import Slots, UpdateRule
 from trainer.optimizers.powers import power, rest
-from trainer.options import Fraction, NonNegativeInt, PositiveFloat, Rule, number
+from trainer.options import Fraction, NonNegativeInt, PositiveFloat, PositiveFraction
 from trainer.schedules.base import ConstantRate, Schedule
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-
-def _above_zero(value: Any) -> float:
-    if not 0 < number(value) <= 1:
-        raise ValueError
-    return number(value)
-
-
-_ABOVE_ZERO = {"type": "number", "exclusiveMinimum": 0, "maximum": 1}
 
 
 class ScheduleFreeAdamW(UpdateRule):
@@ -36,7 +27,7 @@ class ScheduleFreeAdamW(UpdateRule):
 
     learning_rate: Schedule = ConstantRate(learning_rate=0.0025)
     "Step size: a number or a schedule."
-    beta_1: Annotated[float, Rule("a number above 0, up to 1", _above_zero, _ABOVE_ZERO)] = 0.9
+    beta_1: PositiveFraction = 0.9
     "Share of the mean x in the weights."
     beta_2: Fraction = 0.999
     "Decay of the running mean of squared gradients."

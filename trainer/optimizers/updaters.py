@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from trainer.errors import RecipeError
+from trainer.errors import FileError, RecipeError
 from trainer.lazy import torch
 from trainer.optimizers.base import Optimizer
+from trainer.optimizers.loss_scale import DynamicScale, LossScaleOptimizer, finite
 from trainer.optimizers.multi import MultiOptimizer
 from trainer.optimizers.updater import Updater
 
@@ -21,27 +22,42 @@ Weights = Sequence[tuple["WeightSpec", "torch.Tensor"]]
 
 def updater_of(optimizer: Optimizer, weights: Weights, paths: Sequence[str]) -> Updater | Updaters:
     """The optimizer at work on weights of those paths."""
-    if isinstance(optimizer, MultiOptimizer):
-        return Updaters(optimizer, weights, paths)
+    inner = optimizer.inner_optimizer if isinstance(optimizer, LossScaleOptimizer) else optimizer
+    if isinstance(inner, MultiOptimizer):
+        return Updaters(inner, weights, paths, optimizer if isinstance(optimizer, LossScaleOptimizer) else None)
     return Updater(optimizer, weights, paths)
 
 
 class Updaters:
-    """What an Updater does, done by one Updater for each optimizer of a MultiOptimizer that has weights."""
+    """What an Updater does, done by one Updater for each optimizer of a MultiOptimizer that has weights.
 
-    def __init__(self, optimizer: MultiOptimizer, weights: Weights, paths: Sequence[str]):
-        self.optimizer = optimizer
+    `scaled` is the LossScaleOptimizer around it, if any: a gradient that is not finite then stops all of them.
+    """
+
+    def __init__(
+        self,
+        optimizer: MultiOptimizer,
+        weights: Weights,
+        paths: Sequence[str],
+        scaled: LossScaleOptimizer | None = None,
+    ):
+        self.dynamic = None if scaled is None else DynamicScale(scaled)
+        self.optimizer = optimizer if scaled is None else optimizer.model_copy(update={"loss_scale_factor": None})
         self.parameters = [tensor for _, tensor in weights]
         numbers = [optimizer.optimizer_map.which(path) for path in paths]
         self.places = {n: [i for i, m in enumerate(numbers) if m == n] for n in sorted(set(numbers))}
-        rules = optimizer.rules()
+        rules = self.optimizer.rules()
         self.parts = {
             n: Updater(rules[n], [weights[i] for i in places], [paths[i] for i in places])
             for n, places in self.places.items()
         }
-        self.scale = optimizer.loss_scale_factor or 1.0
         last = len(rules) - 1
         self._first = self.parts.get(last) or next(iter(self.parts.values()))
+
+    @property
+    def scale(self) -> float:
+        """What the loss is multiplied by before gradients are computed."""
+        return self.dynamic.scale if self.dynamic is not None else self.optimizer.loss_scale_factor or 1.0
 
     @property
     def weight(self) -> torch.Tensor:
@@ -70,6 +86,16 @@ class Updaters:
         Raises:
             RecipeError: an optimizer has no gradient at all.
         """
+        if self.dynamic is None:
+            self._apply(gradients)
+            return
+        sound = finite(gradients)
+        if sound:
+            scale = self.dynamic.scale
+            self._apply([None if g is None else g / scale for g in gradients])
+        self.dynamic.note(sound)
+
+    def _apply(self, gradients: Sequence[torch.Tensor | None]) -> None:
         for n, part in self.parts.items():
             part.apply([gradients[i] for i in self.places[n]])
 
@@ -95,7 +121,8 @@ class Updaters:
 
     def state(self) -> dict[str, numpy.ndarray]:
         """Everything that going on needs, as `NUMBER/…` for each optimizer."""
-        return {f"{n}/{name}": value for n, part in self.parts.items() for name, value in part.state().items()}
+        found = {} if self.dynamic is None else self.dynamic.numbers()
+        return found | {f"{n}/{name}": value for n, part in self.parts.items() for name, value in part.state().items()}
 
     def load_state(self, saved: Mapping[str, numpy.ndarray]) -> None:
         """Go on from a state.
@@ -103,6 +130,13 @@ class Updaters:
         Raises:
             FileError: it belongs to other optimizers or another model.
         """
+        numbers = {} if self.dynamic is None else self.dynamic.numbers()
+        odd = {name for name in saved if "/" not in name} ^ set(numbers)
+        if odd:
+            message = f"the optimizer's state does not belong to this model and optimizer: {', '.join(sorted(odd))}"
+            raise FileError(message, code="state")
         for n, part in self.parts.items():
             own = {name.removeprefix(f"{n}/"): v for name, v in saved.items() if name.startswith(f"{n}/")}
             part.load_state(own)
+        if self.dynamic is not None:
+            self.dynamic.load(saved)

@@ -6,139 +6,108 @@ again, with the real fields, when the data have been opened.
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
-
-from pydantic import ValidationError
 
 from trainer.callbacks.base import Callback, better
 from trainer.errors import Problem, RecipeError, nearest
 from trainer.layers.base import Layer
-from trainer.losses.base import Loss
-from trainer.model.graph import Graph, chain
-from trainer.optimizers.base import Optimizer
+from trainer.layers.graph import Again, Graph, Wiring, grown, wire
+from trainer.model.freezing import frozen
+from trainer.recipe.agreement import disagreements
+from trainer.recipe.compile import logged
 from trainer.recipe.dataset import Dataset, Feature
-from trainer.recipe.features import (
-    at_each_step,
-    before_the_model,
-    clash,
-    default_features,
-    feature_path,
-    raw_shape,
-    through,
-)
-from trainer.recipe.loss_check import LossCheck
-from trainer.recipe.metric_check import metric_problems
-from trainer.recipe.mixing_check import mixing_problems
-from trainer.recipe.schema import MetricUse, Recipe, log_names
+from trainer.recipe.features import at_each_step, before_the_model, default_features, feature_path, raw_shape, through
+from trainer.recipe.model import Model
+from trainer.recipe.outline import Known, Outline
+from trainer.recipe.output_check import OutputCheck
+from trainer.recipe.parts import Parts
+from trainer.recipe.schema import Recipe
 from trainer.schedules.base import ConstantRate
-from trainer.shapes import Shape
+from trainer.shapes import Shape, clash
 from trainer.sources.columns import Field
 
 
-@dataclass(frozen=True)
-class Outline:
-    """What is known of a recipe before training: one input and one target, with shapes where they can be told."""
+def outlines(recipe: Recipe, fields: dict[str, Field] | None = None) -> list[Outline]:
+    """The outline of each stage of a recipe: of its phases, or of the one that a recipe without phases is.
 
-    input_name: str
-    input: Feature
-    target_name: str
-    target: Feature
-    input_shape: Shape | None
-    target_shape: Shape | None
-    classes: tuple[str, ...] | None
-    graph: Graph | None
+    Raises:
+        RecipeError: with every problem found.
+    """
+    made: list[Outline | None] = []
+    stages = recipe.stages()
+    checkers = [Checker(replace(Parts.of(stage), expect={}), fields) for stage in stages]
+    for stage, checker in zip(stages, checkers, strict=True):
+        made.append(checker.run())
+        checker.problems += _nothing_to_train(stage, made[-1])
+    problems = dict.fromkeys(_of_all(recipe, [checker.problems for checker in checkers]))
+    history = dict.fromkeys(name for checker in checkers for name in checker.log_names())
+    checkers[-1].problems = []
+    checkers[-1].expected(recipe.expect, list(history))
+    problems |= dict.fromkeys([*checkers[-1].problems, *_sizes_of_states(stages)])
+    if problems or None in made:
+        raise RecipeError(*problems)
+    return [outline for outline in made if outline is not None]
 
 
-@dataclass
-class Parts:
-    """What is sound of a recipe, so that the rest of a faulty one is checked too; None where something is not."""
+def _of_all(recipe: Recipe, found: Sequence[Sequence[Problem]]) -> Iterator[Problem]:
+    """The problems of all stages; one that only some phases have, and that none of them says itself, names them."""
+    for number, problems in enumerate(found):
+        for problem in problems:
+            moved = in_phase(recipe, number, problem)
+            if moved == problem and any(problem not in others for others in found):
+                moved = replace(moved, message=f"{moved.message} (in phase {number + 1})")
+            yield moved
 
-    name: str = "recipe"
-    dataset: Dataset | None = None
-    layers: tuple[Layer, ...] = ()
-    "The layers up to the first faulty one."
-    whole: bool = False
-    "Whether `layers` are all of them."
-    input_shape: tuple[int, ...] | None = None
-    sample_weight: str | None = None
-    loss: Loss | None = None
-    metrics: tuple[str, ...] | None = None
-    "Names of the metrics in logs; None when one of them is faulty."
-    judges: dict[str, tuple[Any, ...]] = field(default_factory=dict)
-    "The metrics themselves, by their key under compile."
-    validates: bool = False
-    folds: bool = False
-    optimizer: Optimizer | None = None
-    callbacks: list[tuple[int, Callback]] = field(default_factory=list)
-    expect: dict[str, Any] = field(default_factory=dict)
 
-    @classmethod
-    def of(cls, recipe: Recipe) -> Parts:
-        """All parts of a sound recipe."""
-        fit, split = recipe.fit, recipe.dataset.split
-        return cls(
-            recipe.name,
-            recipe.dataset,
-            recipe.model.layers,
-            True,
-            recipe.model.input_shape,
-            fit.sample_weight,
-            recipe.compile.loss,
-            tuple(recipe.compile.log_names()),
-            {"metrics": recipe.compile.metrics, "weighted_metrics": recipe.compile.weighted_metrics},
-            bool(fit.validation_split)
-            or split.validation is not None
-            or (fit.kfold is not None and not fit.kfold.final),
-            fit.kfold is not None,
-            recipe.compile.optimizer,
-            list(enumerate(recipe.callbacks)),
-            dict(recipe.expect),
+def _nothing_to_train(stage: Recipe, outline: Outline | None) -> list[Problem]:
+    """A model with weights that are all frozen."""
+    sizes = list(outline.graph.sizes()) if outline is not None and outline.graph is not None else []
+    if any(moving for *_, moving, _ in sizes) or not any(still for *_, still in sizes):
+        return []
+    at = ("model", "layers") if stage.model.frozen is None else ("model", "frozen")
+    return [Problem("no layer has weights to train: all of them are frozen", at)]
+
+
+def _sizes_of_states(stages: list[Recipe]) -> list[Problem]:
+    """Phases whose batches do not fit the states that a stateful layer keeps."""
+    first = stages[0].fit.batch_size
+    if not any(_stateful(layer) for layer in stages[0].model.held()):
+        return []
+    message = f"a stateful layer keeps a state for each of the {first} rows of a batch, found {{}} in this phase"
+    return [
+        Problem(
+            message.format(stage.fit.batch_size), ("phases", number, "fit", "batch_size"), "give all phases one size"
         )
-
-    @classmethod
-    def salvaged(cls, value: dict[str, Any]) -> Parts:
-        """What can be read of a faulty recipe."""
-        compiled, fit, model, dataset = (_mapping(value.get(k)) for k in ("compile", "fit", "model", "dataset"))
-        metrics, weighted = (
-            [_sound(MetricUse.read, m) for m in _list(compiled.get(word))] for word in ("metrics", "weighted_metrics")
-        )
-        layers = [_sound(Layer.parse, v) for v in _list(model.get("layers"))]
-        good = tuple(itertools.takewhile(lambda layer: layer is not None, layers))
-        callbacks = [(i, _sound(Callback.parse, v)) for i, v in enumerate(_list(value.get("callbacks")))]
-        return cls(
-            dataset=_sound(Dataset.read, value.get("dataset")),
-            layers=good,
-            whole=bool(layers) and len(good) == len(layers),
-            sample_weight=fit["sample_weight"] if isinstance(fit.get("sample_weight"), str) else None,
-            loss=_sound(Loss.parse, compiled.get("loss")),
-            metrics=None if None in (*metrics, *weighted) else tuple(log_names(metrics, weighted)),
-            judges={"metrics": tuple(metrics), "weighted_metrics": tuple(weighted)},
-            validates=bool(fit.get("validation_split"))
-            or bool(_mapping(dataset.get("split")).get("validation"))
-            or _mapping(fit.get("kfold")).get("final") is False,
-            folds=bool(fit.get("kfold")),
-            optimizer=_sound(Optimizer.parse, compiled.get("optimizer")),
-            callbacks=[(i, c) for i, c in callbacks if c is not None],
-            expect={k: v for k, v in _mapping(value.get("expect")).items() if isinstance(k, str)},
-        )
+        for number, stage in enumerate(stages)
+        if stage.fit.batch_size != first
+    ]
 
 
-def _mapping(value: Any) -> dict[Any, Any]:
-    return value if isinstance(value, dict) else {}
+def _stateful(layer: Layer) -> bool:
+    return bool(getattr(layer, "stateful", False)) or any(map(_stateful, layer.held()))
 
 
-def _list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []
+def in_phase(recipe: Recipe, number: int, problem: Problem) -> Problem:
+    """A problem with its place under `phases`, where that is what the phase says."""
+    if not recipe.phases:
+        return problem
+    phase, path = recipe.phases[number], problem.path
+    if path[:2] == ("model", "frozen") and phase.frozen is not None:
+        return replace(problem, path=("phases", number, *path[1:]))
+    word, option = [*map(str, path), "", ""][:2]
+    block = {"compile": phase.compile, "fit": phase.fit}.get(word)
+    said = getattr(block, option, None) is not None
+    if said or (path[:1] == ("callbacks",) and phase.callbacks is not None):
+        return replace(problem, path=("phases", number, *path))
+    return problem
 
 
-def _sound(read: Callable[[Any], Any], value: Any) -> Any:
-    try:
-        return read(value)
-    except ValidationError:
-        return None
+def _said_in_layers(model: Model | None, name: str) -> Shape | None:
+    """The shape of an input that an InputLayer among the layers says."""
+    inputs = [layer for layer in (model.held() if model is not None else ()) if layer.is_input]
+    return next((layer.whole_shape() for layer in inputs if len(inputs) == 1 or layer.name == name), None)
 
 
 class Checker:
@@ -150,6 +119,13 @@ class Checker:
         if fields is None and parts.dataset is not None:
             self.fields = parts.dataset.source.fields()
         self.problems: list[Problem] = []
+        self.outputs: tuple[str, ...] = self._said_outputs()
+        "Names of the model's outputs, as far as the recipe says them; one without a name where they are not known."
+
+    def _said_outputs(self) -> tuple[str, ...]:
+        if self.parts.outputs is not None:
+            return self.parts.outputs
+        return self.parts.compile.named() if self.parts.compile is not None else ("",)
 
     def outline(self) -> Outline:
         """The outline of a recipe without mistakes.
@@ -166,54 +142,88 @@ class Checker:
         """Fill `problems`; the outline as far as it could be made."""
         made = self._outline(self.parts.dataset) if self.parts.dataset is not None else None
         self._weights()
-        if self.parts.metrics is not None:
+        self.problems += disagreements(self.parts, made)
+        if self.parts.metrics_sound:
             self._watched()
-            self._expected()
+            self.expected(self.parts.expect, self.log_names())
         return made
 
     def _weights(self) -> None:
-        if self.parts.sample_weight is not None:
+        asked = self.parts.sample_weight
+        columns = asked if isinstance(asked, dict) else {"": asked} if asked is not None else {}
+        for name, column in columns.items():
             try:
-                raw_shape(Feature(field=self.parts.sample_weight), self.fields, target=True)
+                raw_shape(Feature(field=column), self.fields, target=True)
             except ValueError as error:
-                self.problems.append(Problem(str(error), ("fit", "sample_weight"), code="unknown-column"))
+                path = ("fit", "sample_weight", *((name,) if name else ()))
+                self.problems.append(Problem(str(error), path, code="unknown-column"))
 
     def _take(self, error: RecipeError) -> None:
         self.problems += error.problems
 
     def _outline(self, dataset: Dataset) -> Outline | None:
         try:
-            inputs, targets = default_features(dataset, self.fields)
+            sources, aims = default_features(dataset, self.fields)
         except RecipeError as error:
             self._take(error)
             return None
-        ((input_name, source),) = inputs.items()
-        ((target_name, target),) = targets.items()
-        shape, _ = self._shape("inputs", input_name, source)
-        target_shape, held = self._shape("targets", target_name, target)
-        shape = self._given(shape)
-        graph = self._graph(input_name, shape)
-        if self.parts.loss is not None:
-            steps = (*feature_path(dataset, "inputs", input_name), "preprocess")
-            self.problems += mixing_problems(source.preprocess, self.parts.loss, steps)
-            self.problems += mixing_problems(self.parts.layers, self.parts.loss, ("model", "layers"))
-        classes = held.classes if held is not None else None
-        if graph is not None and self.parts.loss is not None and self.parts.whole:
-            LossCheck(self.parts.loss, graph, target_shape, target, classes, self.problems).run()
-            for key, metrics in self.parts.judges.items():
-                self.problems += metric_problems(metrics, self.parts.loss, graph.output_shape, ("compile", key))
-        return Outline(input_name, source, target_name, target, shape, target_shape, classes, graph)
+        sources = self._named(dataset, sources)
+        inputs = {name: self._known("inputs", name, feature) for name, feature in sources.items()}
+        targets = {name: self._known("targets", name, feature) for name, feature in aims.items()}
+        inputs = {name: self._given(name, known) for name, known in inputs.items()}
+        asked = self.parts.model.inputs if self.parts.model is not None else None
+        wiring = self._wiring(list(asked or inputs))
+        if wiring is None:
+            if self.parts.outputs is not None and self.parts.compile is not None:
+                OutputCheck(self.parts, self.parts.outputs, self.problems).keys(self.parts.compile)
+            return None
+        graph = self._graph(wiring, inputs)
+        self.outputs = tuple(wiring.outputs)
+        check = OutputCheck(self.parts, self.outputs, self.problems)
+        ordered = check.matched(dataset, targets)
+        if self.parts.compile is not None and self.parts.whole:
+            if ordered is None:
+                check.keys(self.parts.compile)
+            else:
+                check.goals(dataset, self.parts.compile, graph, inputs, ordered)
+        return None if ordered is None else Outline(inputs, ordered, wiring, graph)
 
-    def _given(self, shape: Shape | None) -> Shape | None:
-        given = self.parts.input_shape
-        if given is None:
-            return shape
-        if shape is not None and clash((None, *given), shape):
-            message = f"expected {list(shape[1:])}, the shape of the input after preprocessing, found {list(given)}"
-            self.problems.append(Problem(message, ("model", "input_shape"), "leave input_shape out", "shape"))
-        return shape or (None, *given)
+    def _named(self, dataset: Dataset, features: dict[str, Feature]) -> dict[str, Feature]:
+        """The inputs by the names that the model gives them, in its order."""
+        asked = self.parts.model.inputs if self.parts.model is not None else None
+        if asked is None:
+            return features
+        if dataset.inputs is None and len(asked) == len(features) == 1:
+            return dict(zip(asked, features.values(), strict=True))
+        missing = [name for name in asked if name not in features]
+        for name in missing:
+            hint = nearest(name, features) or f"it has {', '.join(features)}"
+            message = f'the dataset has no input "{name}"'
+            self.problems.append(Problem(message, ("model", "inputs", name), hint, "graph", None, True))
+        for name in features:
+            # Beside a name that is wrong, one that is left over is most likely what was meant.
+            if name not in asked and not missing:
+                path = (*feature_path(dataset, "inputs", name),)
+                message = f'the model does not read the input "{name}"; it reads {", ".join(asked)}'
+                hint = "remove it, or name it under model.inputs"
+                self.problems.append(Problem(message, path, hint, "graph", None, True))
+        return {name: features[name] for name in asked if name in features}
 
-    def _shape(self, word: str, name: str, feature: Feature) -> tuple[Shape | None, Field | None]:
+    def _given(self, name: str, known: Known) -> Known:
+        """An input with the shape that the model says, where the data don't tell it."""
+        model = self.parts.model
+        if model is None or (model.inputs is None and model.input_shape is None):
+            return replace(known, shape=known.shape or _said_in_layers(model, name))
+        given = model.input_shape if model.inputs is None else model.inputs[name]
+        assert given is not None
+        if known.shape is not None and clash((None, *given), known.shape):
+            expected = f"expected {list(known.shape[1:])}, the shape of the input after preprocessing"
+            path = ("model", "input_shape") if model.inputs is None else ("model", "inputs", name)
+            hint = "leave input_shape out" if model.inputs is None else "leave model.inputs out"
+            self.problems.append(Problem(f"{expected}, found {list(given)}", path, hint, "shape"))
+        return replace(known, shape=known.shape or (None, *given))
+
+    def _known(self, word: str, name: str, feature: Feature) -> Known:
         assert self.parts.dataset is not None
         path = feature_path(self.parts.dataset, word, name)
         try:
@@ -221,35 +231,65 @@ class Checker:
         except ValueError as error:
             key = "columns" if feature.columns is not None else "field"
             self.problems.append(Problem(str(error), (*path, key), code="unknown-column"))
-            return None, None
+            return Known(feature)
+        known = Known(feature, None, field.classes if field is not None else None)
         if shape is None:
-            return None, field
+            return known
         drawn = at_each_step(feature.preprocess)
         if word == "targets" and drawn < len(feature.preprocess):
             name = type(feature.preprocess[drawn]).__name__
             message = f"{name} changes inputs by chance, but targets are what the model shall answer"
             self.problems.append(Problem(message, (*path, "preprocess", drawn, name), code="preprocess"))
-            return None, field
+            return known
         try:
-            return through(feature.preprocess, shape, (*path, "preprocess")), field
+            return replace(known, shape=through(feature.preprocess, shape, (*path, "preprocess")))
         except RecipeError as error:
             self._take(error)
-            return None, field
+            return known
 
-    def _graph(self, name: str, shape: Shape | None) -> Graph | None:
-        misplaced = before_the_model(self.parts.layers)
+    def _wiring(self, inputs: list[str]) -> Wiring | None:
+        model = self.parts.model
+        if model is None:
+            return None
+        if not self.parts.whole and any(line.inputs is not None or isinstance(line, Again) for line in model.layers):
+            # What is missing would be taken for names that are unknown.
+            return None
+        misplaced = before_the_model(model.layers)
         self.problems += misplaced
-        if shape is None or not self.parts.layers or misplaced:
+        explicit = self.parts.dataset is not None and self.parts.dataset.inputs is not None
+        at = ("model", "inputs") if model.inputs is not None else ("dataset", *(("inputs",) if explicit else ()))
+        try:
+            wiring = wire(model.layers, inputs, model.outputs if self.parts.whole else None, inputs_at=at)
+        except RecipeError as error:
+            self._take(error)
+            return None
+        return None if misplaced else self._frozen(model, wiring)
+
+    def _frozen(self, model: Model, wiring: Wiring) -> Wiring:
+        """The wiring with the layers frozen that the model names."""
+        if model.frozen is None or not self.parts.whole:
+            return wiring
+        try:
+            return replace(wiring, layers=frozen(wiring.layers, model.frozen, ("model", "frozen")))
+        except RecipeError as error:
+            self._take(error)
+            return wiring
+
+    def _graph(self, wiring: Wiring, inputs: dict[str, Known]) -> Graph | None:
+        shapes = {name: known.shape for name, known in inputs.items() if known.shape is not None}
+        if len(shapes) < len(wiring.inputs):
             return None
         try:
-            return chain(self.parts.layers, {name: shape}, name=self.parts.name)
+            return grown(wiring, shapes, name=self.parts.name)
         except RecipeError as error:
             self._take(error)
             return None
 
     def log_names(self) -> list[str]:
         """Names that the history of this recipe will hold."""
-        names = ["loss", *(self.parts.metrics or ())]
+        names = ["loss"]
+        if self.parts.compile is not None:
+            names = logged(self.parts.compile.goals(self.outputs))
         if self.parts.validates:
             names += [f"val_{n}" for n in names]
         return [*names, "learning_rate"]
@@ -274,7 +314,8 @@ class Checker:
             self.problems.append(Problem(message, path, hint, "monitor"))
 
     def _rate_moves(self, index: int, callback: Callback) -> None:
-        rate = getattr(self.parts.optimizer, "learning_rate", None)
+        optimizer = self.parts.compile.optimizer if self.parts.compile is not None else None
+        rate = getattr(optimizer, "learning_rate", None)
         if callback.sets_learning_rate and rate is not None and not isinstance(rate, ConstantRate):
             name, schedule = type(callback).__name__, type(rate).__name__
             message = f"{name} sets the learning rate, which follows {schedule} already"
@@ -288,13 +329,14 @@ class Checker:
             path = ("callbacks", index, type(callback).__name__, "monitor")
             self.problems += [replace(p, path=path) for p in error.problems]
 
-    def _expected(self) -> None:
+    def expected(self, asked: Mapping[str, Any], history: Sequence[str]) -> None:
+        """Hold the names of what is expected against what a run produces; `history` are all names in its history."""
         metrics = [n for n in self.log_names() if not n.startswith("val_") and n != "learning_rate"]
         good = ["parameters", "epochs"]
         good += [f"{part}.{m}" for part in ("test", "val", "train") for m in metrics]
-        good += [f"history.{m}.{end}" for m in self.log_names() for end in ("last", "best")]
+        good += [f"history.{m}.{end}" for m in history for end in ("last", "best")]
         good += [f"folds.{m}.{what}" for m in metrics for what in ("mean", "std")]
-        for name in self.parts.expect:
+        for name in asked:
             if name not in good:
                 hint = nearest(name, good) or "test.METRIC, val.METRIC, train.METRIC, history.METRIC.last, parameters"
                 self.problems.append(Problem(f'no run produces "{name}"', ("expect", name), hint, "expect", None, True))

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import model_validator
 
-from trainer.declare import Block, raise_all
+from trainer.block import Block
 from trainer.layers.base import Layer
 from trainer.options import (
     Name,
@@ -15,6 +15,7 @@ from trainer.options import (
     Rule,
     Str,
     complaint,
+    raise_all,
 )
 from trainer.sources.base import Source
 
@@ -124,9 +125,9 @@ class Dataset(Block):
     source: Source
     "A named dataset (mnist, imdb, digits, …) or a file ({csv: {path: rows.csv}}, npz, idx)."
     inputs: dict[Name, Feature] | None = None
-    "The model's input by name."
+    "The model's inputs by name."
     targets: dict[Name, Feature] | None = None
-    "What the model learns to predict, by name."
+    "What the model learns to predict, by name; where there are several, by the name of the output."
     columns: Columns | None = None
     "Short for one input: its columns."
     target: Columns | None = None
@@ -148,7 +149,6 @@ class Dataset(Block):
         if self.target is not None and self.targets is not None:
             raise_all([(complaint("target is short for one target; here targets are given too"), ("target",))])
         for word, given in (("inputs", self.inputs), ("targets", self.targets)):
-            if given is not None and len(given) != 1:
-                message = f"expected one entry, found {len(given)}"
-                raise_all([(complaint(message, "models with several inputs or outputs are not built yet"), (word,))])
+            if given is not None and not given:
+                raise_all([(complaint("expected at least one entry, found none"), (word,))])
         return self

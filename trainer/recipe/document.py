@@ -10,11 +10,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path as FilePath
 from typing import Any, TypeVar
 
-from trainer.declare import snake_case
 from trainer.errors import Path, Place, Problem, RecipeError, TrainerError, nearest
+from trainer.naming import snake_case
+from trainer.recipe.nodes import BLOCKS, Moved, Use
 from trainer.recipe.overrides import at, put, with_flag
 from trainer.recipe.scalars import dump
 from trainer.recipe.tree import Spot, Text, Tree, read_tree
+from trainer.recipe.uses import expanded
 
 __all__ = ["Document", "Spot", "dump", "load"]
 
@@ -86,21 +88,44 @@ class Document:
 
     def locate(self, error: Raised) -> Raised:
         """The same error with places, in the order of the text."""
-        found = [p if p.place else self._placed(p) for p in error.problems]
+        seen: dict[Problem, list[Use]] = {}
+        for problem in error.problems:
+            placed, use = (problem, None) if problem.place else self._placed(problem)
+            seen.setdefault(placed, []).extend([use] if use is not None else [])
+        found = [_noted(problem, uses) for problem, uses in seen.items()]
         order = {id(p): n for n, p in enumerate(found)}
         found.sort(key=lambda p: (p.place.file, p.place.line, p.place.column) if p.place else ("", order[id(p)], 0))
         if len(found) > MOST_SHOWN:
             found[MOST_SHOWN:] = [Problem(f"and {len(found) - MOST_SHOWN} more problems", code="more")]
         return type(error)(*found)
 
-    def _placed(self, problem: Problem) -> Problem:
+    def _placed(self, problem: Problem) -> tuple[Problem, Use | None]:
+        """A problem where the text has it, and the use of a block that brought it there when it stands in the block."""
         if problem.path[-1:] == ("[key]",):  # pydantic's way to say that the key, not its value, is wrong
             problem = replace(problem, path=problem.path[:-1], on_key=True)
-        return replace(problem, place=self.place(problem.path, problem.on_key))
+        path = problem.path
+        placed = replace(problem, place=self.place(path, problem.on_key))
+        known = next((n for n in range(len(path), 0, -1) if path[:n] in self.spots), 0)
+        spot = self.spots.get(path[:known])
+        if not isinstance(spot, Moved):
+            return placed, None
+        return replace(placed, path=(*spot.source, *path[known:])), spot.use if spot.source[:2] == BLOCKS else None
 
     def with_(self, path: Path, value: Any) -> Document:
         """The document with one value replaced."""
         return replace(self, value=put(self.value, path, value))
+
+    def expanded(self) -> Document:
+        """The document with uses of blocks replaced by their layers.
+
+        Raises:
+            RecipeError: a block, or a use of one, is faulty.
+        """
+        try:
+            tree = expanded(Tree(self.value, self.spots))
+        except RecipeError as error:
+            raise self.locate(error) from None
+        return replace(self, value=tree.value, spots=tree.spots)
 
     def with_sets(self, sets: Sequence[str]) -> Document:
         """The document with `PATH=VALUE` flags applied, in order.
@@ -121,6 +146,17 @@ def load(path: str | FilePath, sets: Sequence[str] = ()) -> Document:
         RecipeError: a problem of the text, of `extends`, or of a flag.
     """
     return _extended(FilePath(path), ()).with_sets(sets)
+
+
+def _noted(problem: Problem, uses: Sequence[Use]) -> Problem:
+    """A problem of a block, with the use in which it was found."""
+    if not uses or problem.place is None:
+        return problem
+    first = uses[0]
+    here = first.place.file == problem.place.file
+    where = f"line {first.place.line}" if here else str(first.place)
+    more = f", and {len(uses) - 1} more" if len(uses) > 1 else ""
+    return replace(problem, message=f"{problem.message} (in {first.name}, {where}{more})")
 
 
 def _like(path: FilePath) -> str:
@@ -197,7 +233,9 @@ def _merged(base: Any, own: Tree, path: Path, spots: dict[Path, Spot]) -> Any:
 def _is_thing(path: Path, base: dict[Any, Any], value: dict[Any, Any]) -> bool:
     """Whether a named thing stands at a path: source, optimizer, loss, and every second level below."""
     named = path[:2] in (("dataset", "source"), ("compile", "optimizer"), ("compile", "loss"))
-    return named and len(path) % 2 == 0 and len(base) == len(value) == 1
+    # The default of a block's parameter may be a thing too, such as an initializer.
+    default = path[:2] == BLOCKS and path[3:4] == ("parameters",) and len(path) % 2 == 1 and len(path) > 4
+    return (default or (named and len(path) % 2 == 0)) and len(base) == len(value) == 1
 
 
 def _renamed(base: dict[Any, Any], value: dict[Any, Any], path: Path, spots: dict[Path, Spot]) -> Any:

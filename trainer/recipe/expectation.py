@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import model_validator
 
-from trainer.declare import Block
+from trainer.block import Block
 from trainer.options import Float, NonNegativeFloat
 
 

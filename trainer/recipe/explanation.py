@@ -7,9 +7,11 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from trainer.declare import REQUIRED, Block, Declared, block_in, describe, explained, plural, type_words
+from trainer.block import Block, block_in, describe
+from trainer.declare import REQUIRED, Declared, explained, type_words
 from trainer.errors import RecipeError, nearest
 from trainer.metrics.resolve import BY_SHAPE
+from trainer.naming import plural
 from trainer.options import article, shown
 from trainer.recipe.examples import example
 from trainer.recipe.json_schema import KINDS, kind_named

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from trainer.errors import Path, Problem, RecipeError, nearest
 from trainer.layers.base import Layer, Plan
@@ -147,7 +147,7 @@ def check_steps(layers: tuple[Layer, ...], path: Path) -> None:
         raise RecipeError(message, path=(*path, len(layers) - 1, type(before).__name__), code="text")
 
 
-def before_the_model(layers: tuple[Layer, ...]) -> list[Problem]:
+def before_the_model(layers: Sequence[object]) -> list[Problem]:
     """What stands in a model and works only before it: steps that read texts, or that learn from the training rows."""
     problems = []
     for index, layer in enumerate(layers):
@@ -166,8 +166,3 @@ def feature_path(dataset: Dataset, word: str, name: str) -> Path:
     """Where a feature stands in the recipe: under its name, or in the short form."""
     long = dataset.inputs if word == "inputs" else dataset.targets
     return ("dataset", word, name) if long is not None else ("dataset",)
-
-
-def clash(a: Shape, b: Shape) -> bool:
-    """Whether two shapes can't be one: another number of axes, or two known sizes that differ."""
-    return len(a) != len(b) or any(x is not None and y is not None and x != y for x, y in zip(a, b, strict=True))

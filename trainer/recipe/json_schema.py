@@ -6,13 +6,15 @@ from collections.abc import Iterator
 from typing import Any
 
 from trainer.activations.base import Activation
+from trainer.block import Block, block_in, describe
 from trainer.callbacks.base import Callback
 from trainer.constraints.base import Constraint
-from trainer.declare import KIND_MARK, Block, Declared, block_in, describe, plural
+from trainer.declare import KIND_MARK, Declared
 from trainer.initializers.base import Initializer
 from trainer.layers.base import Layer
 from trainer.losses.base import Loss
 from trainer.metrics.base import Metric
+from trainer.naming import plural
 from trainer.optimizers.base import Optimizer
 from trainer.recipe.schema import Recipe
 from trainer.regularizers.base import Regularizer
@@ -114,7 +116,8 @@ def _required(final: type[Declared]) -> bool:
 def _documented(cls: type[Block], schema: dict[str, Any]) -> dict[str, Any]:
     """The schema of a declared class or block with the first line of its docstring and the line of each option."""
     schema["description"] = (cls.__doc__ or "").strip().split("\n")[0]
-    for name, line in describe(cls).items():
+    for option, line in describe(cls).items():
+        name = cls.written(option)
         if line and name in schema.get("properties", {}):
             schema["properties"][name] = {**schema["properties"][name], "description": line}
     return schema

@@ -2,50 +2,62 @@
 
 from __future__ import annotations
 
-from trainer.errors import Problem
+from trainer.errors import Path, Problem
+from trainer.layers.graph import Graph
 from trainer.losses.base import Loss
-from trainer.model.graph import Graph
 from trainer.recipe.dataset import Feature
-from trainer.recipe.features import clash
-from trainer.shapes import Shape, text
+from trainer.shapes import Shape, clash, text
 
 
-def last_activation(graph: Graph) -> str:
-    """Keras's name of the function that makes the model's output."""
-    for name in reversed(graph.layers):
-        layer = graph.layers[name]
-        activation = getattr(layer, "activation", None)
+def last_activation(graph: Graph, number: int | None = None) -> str:
+    """Keras's name of the function that makes an output of the model; the first one's when no tensor is named."""
+    number = next(iter(graph.outputs.values())) if number is None else number
+    makers = {call.output: call for call in graph.calls}
+    while number in makers:
+        call = makers[number]
+        activation = getattr(graph.layers[call.layer], "activation", None)
         if activation is not None:
             return activation.recipe_name()
-        if graph.plans[name].weights:
+        number, *others = call.inputs
+        if graph.plans[call.layer].weights or others:
             break
     return "linear"
 
 
+def maker_of(graph: Graph, number: int) -> str:
+    """Name of the layer that makes a tensor."""
+    number = graph.wiring.parts[number][0] if number in graph.wiring.parts else number
+    return next(call.layer for call in graph.calls if call.output == number)
+
+
 class LossCheck:
-    """Holds one loss against the last layer and the target."""
+    """Holds one loss against the layer that makes the output, and against the target."""
 
     def __init__(
         self,
         loss: Loss,
         graph: Graph,
+        output: str,
         target_shape: Shape | None,
         target: Feature,
         classes: tuple[str, ...] | None,
         problems: list[Problem],
+        path: Path = ("compile", "loss"),
     ):
-        self.loss, self.graph, self.target_shape, self.target = loss, graph, target_shape, target
-        self.classes, self.problems = classes, problems
+        self.loss, self.target_shape, self.target = loss, target_shape, target
+        self.classes, self.problems, self.path = classes, problems, path
         self.name = loss.recipe_name()
-        self.last = list(graph.layers)[-1]
-        self.activation = last_activation(graph)
+        number = graph.outputs[output]
+        self.out: Shape = graph.shapes[number]
+        self.last = maker_of(graph, number)
+        self.activation = last_activation(graph, number)
 
     def _wrong(self, message: str, hint: str) -> None:
-        self.problems.append(Problem(message, ("compile", "loss"), hint, "loss"))
+        self.problems.append(Problem(message, self.path, hint, "loss"))
 
     def run(self) -> None:
         """Append what is wrong to `problems`."""
-        out = self.graph.output_shape
+        out = self.out
         if self.loss.reduction in (None, "none"):
             self._wrong("training needs one number a batch, but reduction: none leaves one a row", "remove reduction")
         logits = getattr(self.loss, "from_logits", False)
@@ -55,10 +67,10 @@ class LossCheck:
             if self.activation == "linear":
                 hint += f", or write {{{type(self.loss).__name__}: {{from_logits: true}}}}"
             self._wrong(f"{self.name} needs probabilities, but {self.last} ends in {self.activation}", hint)
-        elif logits and self.activation in ("sigmoid", "softmax"):
-            hint = f"remove from_logits, or {self.last}'s activation"
+        elif (logits or self.loss.takes_scores) and self.activation in ("sigmoid", "softmax"):
+            hint = f"remove {'from_logits, or ' if logits else ''}{self.last}'s activation"
             found = f"but {self.last} ends in {self.activation}"
-            self._wrong(f"{self.name} with from_logits needs raw scores, {found}", hint)
+            self._wrong(f"{self.name}{' with from_logits' if logits else ''} needs raw scores, {found}", hint)
         units = out[-1]
         if units == 1 and self.loss.targets in ("one_hot", "integer"):
             hint = "use binary_crossentropy with one sigmoid unit, or one softmax unit per class"

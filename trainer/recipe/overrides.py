@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from trainer.declare import snake_case
 from trainer.errors import Path, Place, RecipeError, nearest
+from trainer.layers.graph import written_names
+from trainer.naming import snake_case
+from trainer.recipe.nodes import BLOCKS
 from trainer.recipe.tree import Spot, Text, Tree, read_tree
 
 _STEP = re.compile(r'\[(?P<index>[0-9]{1,9})\]|(?:^|\.)(?:"(?P<quoted>[^"]*)"|(?P<word>[^.\[\]"]+))')
@@ -82,8 +83,8 @@ def _followed(tree: Any, steps: list[Step], name: str) -> Path:
     while steps:
         step = steps[0].word
         if isinstance(tree, list):
-            found: Path = (_item(tree, step, f"{name}: {_where(path)}"),)
-            taken = 1
+            found: Path = _parameter(tree, step) if path[:2] == BLOCKS and path[-1:] == ("parameters",) else ()
+            found, taken = found or (_item(tree, step, f"{name}: {_where(path)}"),), 1
         elif isinstance(tree, dict):
             found, taken = _entry(tree, [s.word for s in steps], path)
         elif isinstance(tree, str) and path and tree[:1].isalpha():
@@ -122,10 +123,18 @@ def _entry(tree: dict[Any, Any], words: list[str], path: Path) -> tuple[Path, in
             return (int(word),), taken
     step = words[0]
     only = next(iter(tree)) if len(tree) == 1 else None
-    if isinstance(only, str) and path and (only[:1].isupper() or path[-1] in NAMED):
+    if isinstance(only, str) and path and (only[:1].isupper() or path[-1] in NAMED or path[-2:-1] == ("layers",)):
         return (only,), int(snake_case(only) == snake_case(step))
     numbered = tree and all(isinstance(k, int) for k in tree)
     return (int(step) if numbered and _INDEX.fullmatch(step) else step,), 1
+
+
+def _parameter(items: list[Any], step: str) -> Path:
+    """The path to the value of a block's parameter in the list of them; empty when there is none of that name."""
+    for index, item in enumerate(items):
+        if step == item or (isinstance(item, dict) and step in item):
+            return index, step
+    return ()
 
 
 def _item(items: list[Any], step: str, where: str) -> int:
@@ -135,20 +144,7 @@ def _item(items: list[Any], step: str, where: str) -> int:
             return int(step)
         has = f"a number from 0 to {len(items) - 1}" if items else "no number, for the list is empty"
         raise RecipeError(f"{where}: expected {has}, found {step}")
-    names = list(_names(items))
+    names = list(written_names(items))
     if step in names:
         return names.index(step)
     raise RecipeError(f'{where}: nothing is called "{step}" here', hint=nearest(step, names) or ", ".join(names[:20]))
-
-
-def _names(items: list[Any]) -> Iterator[str]:
-    counts: dict[str, int] = {}
-    for item in items:
-        alone = isinstance(item, dict) and len(item) == 1
-        thing, options = next(iter(item.items())) if alone else (item, None)
-        if isinstance(options, dict) and isinstance(options.get("name"), str):
-            yield options["name"]
-            continue
-        base = snake_case(str(thing)[:200])
-        count = counts[base] = counts.get(base, -1) + 1
-        yield f"{base}_{count}" if count else base

@@ -9,9 +9,10 @@ from importlib.abc import SourceLoader
 from pathlib import Path
 from typing import Any
 
-from trainer.declare import Declared, load_room
+from trainer.declare import Declared
 from trainer.errors import Path as Where
 from trainer.errors import RecipeError
+from trainer.naming import load_room
 
 MOST_BYTES = 1 << 20
 _loaded: dict[str, str] = {}
@@ -59,10 +60,20 @@ def load_plugins(names: Any, folder: Path, allowed: bool) -> dict[str, str]:
     return digests
 
 
+def declared(digest: str) -> list[str]:
+    """Names of the classes that the plugin file of that sha256 declares."""
+    name = _module_name(digest)
+    return [n for kind in Declared.__subclasses__() for n, c in kind.catalogue.items() if c.__module__ == name]
+
+
+def _module_name(digest: str) -> str:
+    return f"trainer_plugin_{digest[:16]}"
+
+
 def _run_once(file: Path, name: str, path: Where) -> str:
     text = _text(file, name, path)
     digest = hashlib.sha256(text).hexdigest()
-    module_name = f"trainer_plugin_{digest[:16]}"
+    module_name = _module_name(digest)
     if module_name not in sys.modules:
         if name in _loaded:
             _forget(_loaded[name])

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from trainer.declare import problems_of
+from trainer.block import problems_of
 from trainer.errors import Path as RecipePath
 from trainer.errors import Problem, RecipeError
 from trainer.layers.base import Layer

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import secrets
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -192,3 +193,8 @@ def _run_at(path: Path) -> RunDirectory | None:
         return RunDirectory(path / newest)
     runs = list_runs(path.parent, path.name)
     return runs[-1] if runs else None
+
+
+def finder(runs_root: Path) -> Callable[[str], Path]:
+    """From the word for a run to the directory of one that has a model."""
+    return lambda what: RunDirectory.find_usable(runs_root, what).path

@@ -32,6 +32,8 @@ FREE_BYTES = 256 * 2**20
 MOST_EXPANSION = 20
 "How many times the file's size may be declared; weights compress far less."
 
+BFLOAT16_BYTES = 2
+
 # What h5py raises on files that are not in order, by its own account and by byte mutation.
 BROKEN = (OSError, LookupError, ValueError, TypeError, AttributeError, ArithmeticError, RuntimeError, MemoryError)
 
@@ -152,7 +154,8 @@ def _check_dataset(dataset: Any) -> int:
         raise FileError(f"{dataset.name}: expected only the filters {', '.join(FILTERS.values())}, found {filters}")
     kind = dataset.id.get_type()
     plain = (h5py.h5t.INTEGER, h5py.h5t.FLOAT, h5py.h5t.ENUM, h5py.h5t.STRING)
-    if kind.get_class() not in plain or (kind.get_class() == h5py.h5t.STRING and kind.is_variable_str()):
+    half = kind.get_class() == h5py.h5t.OPAQUE and kind.get_size() == BFLOAT16_BYTES
+    if (kind.get_class() not in plain and not half) or (kind.get_class() == h5py.h5t.STRING and kind.is_variable_str()):
         raise FileError(f"{dataset.name}: expected numbers, found data of another type")
     if dataset.shape is None:
         raise FileError(f"{dataset.name}: expected an array, found a dataset without a shape")
@@ -164,13 +167,17 @@ def _check_dataset(dataset: Any) -> int:
 
 
 def array(group: h5py.Group, path: str) -> numpy.ndarray:
-    """The values of a dataset."""
+    """The values of a dataset; bfloat16, which Keras writes as two bytes of no type, as float32."""
     import h5py
 
     found = group[path]
     if not isinstance(found, h5py.Dataset):
         raise FileError(f"{found.name}: expected an array, found a group")
-    return np.asarray(found[()])
+    values = np.asarray(found[()])
+    if values.dtype.kind == "V" and values.dtype.itemsize == BFLOAT16_BYTES:
+        # The upper half of a float32.
+        return (values.view("<u2").astype("uint32") << 16).view("float32")
+    return values
 
 
 def text(thing: h5py.Group, name: str) -> str | None:

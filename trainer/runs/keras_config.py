@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from trainer.declare import Declared
-from trainer.errors import RecipeError
 from trainer.layers.base import Layer, policy
+from trainer.layers.graph import Call, Graph, grown
+from trainer.layers.models import Composite, Model
 from trainer.losses.base import Loss
 from trainer.metrics.base import Metric
-from trainer.model.graph import Graph
 from trainer.optimizers.base import Optimizer
 
 KERAS_VERSION = "3.15.1"
@@ -18,32 +19,17 @@ KERAS_VERSION = "3.15.1"
 
 
 def model_config(graph: Graph) -> dict[str, Any]:
-    """The model's architecture: what stands in `model_config` of a Keras file.
-
-    Raises:
-        RecipeError: the graph is not a chain of layers.
-    """
-    if not is_chain(graph):
-        raise RecipeError("a model file can only hold a chain of layers so far", path=("model",))
-    return {"class_name": "Sequential", "config": sequential(graph)}
-
-
-def is_chain(graph: Graph) -> bool:
-    """Whether each layer is called once, on what the one before it made, from the one input to the one output."""
-    tensor = next(iter(graph.inputs.values()))
-    for call in graph.calls:
-        if call.inputs != (tensor,):
-            return False
-        tensor = call.output
-    once = len(graph.calls) == len(graph.layers)
-    return once and len(graph.inputs) == 1 and list(graph.outputs.values()) == [tensor]
+    """The model's architecture: what stands in `model_config` of a Keras file."""
+    if graph.is_chain() and not any(isinstance(graph.shapes[c.output], list) for c in graph.calls):
+        return {"class_name": "Sequential", "config": sequential(graph)}
+    return {"class_name": "Functional", "config": functional(graph)}
 
 
 def sequential(graph: Graph) -> dict[str, Any]:
     """The config of Keras's Sequential."""
     ((name, number),) = graph.inputs.items()
     shape = list(graph.shapes[number])
-    layers = [input_layer(name, shape, graph), *(layer_entry(n, layer) for n, layer in graph.layers.items())]
+    layers = [input_layer(name, shape, graph), *(whole_entry(graph, n) for n in graph.layers)]
     return {
         "name": graph.name,
         "trainable": True,
@@ -53,19 +39,117 @@ def sequential(graph: Graph) -> dict[str, Any]:
     }
 
 
-def input_layer(name: str, shape: list[int | None], graph: Graph) -> dict[str, Any]:
-    """Keras's InputLayer. Its type is float32 for integers too, as in a Sequential that Keras builds itself."""
+def functional(graph: Graph) -> dict[str, Any]:
+    """The config of Keras's functional Model."""
+    places = _Places(graph)
+    layers = []
+    for name, number in graph.inputs.items():
+        entry = input_layer(name, list(graph.shapes[number]), graph)
+        layers.append({**entry, "name": entry["config"]["name"], "inbound_nodes": []})
+    for name in graph.layers:
+        nodes = [places.node(call) for call in graph.calls if call.layer == name]
+        layers.append({**whole_entry(graph, name), "name": name, "inbound_nodes": nodes})
+    ends = [[places.end(n) for n in numbers.values()] for numbers in (graph.inputs, graph.outputs)]
+    starts, outputs = (found if len(found) > 1 else found[0] for found in ends)
+    return {
+        "name": graph.name,
+        "trainable": True,
+        "layers": layers,
+        "input_layers": starts,
+        "output_layers": outputs,
+    }
+
+
+class _Places:
+    """Where Keras finds each tensor: the name of its layer, which of its calls, which of the tensors that it made."""
+
+    def __init__(self, graph: Graph):
+        self.graph = graph
+        self._found: dict[int, tuple[str, int]] = {}
+        for name, number in graph.inputs.items():
+            self._found[number] = (input_name(name, graph), 0)
+        counts: dict[str, int] = {}
+        for call in graph.calls:
+            count = counts[call.layer] = counts.get(call.layer, -1) + 1
+            self._found[call.output] = (call.layer, count)
+
+    def history(self, number: int, part: int = 0) -> list[Any]:
+        """`[layer, call, tensor]` of a tensor."""
+        if number in self.graph.wiring.parts:
+            number, which = self.graph.wiring.parts[number]
+            part = self.graph.layers[self._found[number][0]].part(which)
+        return [*self._found[number], part]
+
+    def end(self, number: int) -> list[Any]:
+        """`history` of an input or output of the model, where Keras counts the calls of functional models from 1."""
+        layer, call, part = self.history(number)
+        return [layer, call + isinstance(self.graph.layers.get(layer), Model), part]
+
+    def tensors(self, number: int) -> Any:
+        """A tensor as Keras writes it, or a list where a layer made several."""
+        shape = self.graph.shapes[number]
+        if isinstance(shape, list):
+            return [_tensor(s, self.history(number, part)) for part, s in enumerate(shape)]
+        return _tensor(shape, self.history(number))
+
+    def node(self, call: Call) -> dict[str, Any]:
+        """A call of a layer."""
+        read = [self.tensors(n) for n in call.inputs]
+        layer = self.graph.layers[call.layer]
+        args, kwargs = layer.keras_call(read if len(read) > 1 or not isinstance(read[0], list) else read[0])
+        return {"args": args, "kwargs": {**kwargs, **call.options}}
+
+
+def _tensor(shape: Any, history: list[Any]) -> dict[str, Any]:
+    config = {"shape": list(shape), "dtype": "float32", "keras_history": history}
+    return {"class_name": "__keras_tensor__", "config": config}
+
+
+def input_name(name: str, graph: Graph) -> str:
+    """What the input is called in the file, where layers have names too: as its own line says, else as in the data."""
+    said = graph.wiring.said.get(name)
+    name = (said.layer.name if said is not None else None) or name
     while name in graph.layers:
         name += "_input"
+    return name
+
+
+def input_layer(name: str, shape: list[int | None], graph: Graph) -> dict[str, Any]:
+    """Keras's InputLayer. Its type is float32 for integers too, as in a Sequential that Keras builds itself.
+
+    One of integers that the recipe says stands there where all layers that read the input take integers.
+    """
+    said = graph.wiring.said.get(name)
+    readers = [graph.layers[call.layer] for call in graph.calls if graph.inputs[name] in call.inputs]
+    whole = said is not None and all(layer.reads_integers for layer in readers)
     config = {
         "batch_shape": shape,
-        "dtype": "float32",
+        "dtype": (said.layer.dtype if said is not None and whole else None) or "float32",
         "sparse": False,
         "ragged": False,
-        "name": name,
+        "name": input_name(name, graph),
         "optional": False,
     }
     return {"module": "keras.layers", "class_name": "InputLayer", "config": config, "registered_name": None}
+
+
+def whole_entry(graph: Graph, name: str) -> dict[str, Any]:
+    """A layer's entry; for a model inside the model, with everything inside, whose inputs have shapes by now."""
+    layer = graph.layers[name]
+    if not isinstance(layer, Composite):
+        return layer_entry(name, layer)
+    call = next(call for call in graph.calls if call.layer == name)
+    shapes = [
+        s for n in call.inputs for s in (graph.shapes[n] if isinstance(graph.shapes[n], list) else [graph.shapes[n]])
+    ]
+    wiring = layer.wiring()
+    inner = grown(wiring, dict(zip(wiring.inputs, shapes, strict=True)), name, dtype=graph.dtype)
+    config = functional(inner) if isinstance(layer, Model) else sequential(inner)
+    kind, module = (
+        ("Functional", "keras.src.models.functional") if isinstance(layer, Model) else ("Sequential", "keras")
+    )
+    config = {**config, "trainable": layer.trainable}
+    return {"module": module, "class_name": kind, "config": config, "registered_name": None}
 
 
 def layer_entry(name: str, layer: Layer) -> dict[str, Any]:
@@ -81,35 +165,67 @@ def layer_entry(name: str, layer: Layer) -> dict[str, Any]:
     return {**entry, "config": {**config, **entry["config"], "name": name}}
 
 
+class Asked(Protocol):
+    """What was asked of one output."""
+
+    @property
+    def loss(self) -> Loss: ...
+    @property
+    def metrics(self) -> Sequence[Metric]: ...
+    @property
+    def weighted_metrics(self) -> Sequence[Metric]: ...
+    @property
+    def weight(self) -> float: ...
+
+
 def training_config(
-    optimizer: Optimizer,
-    loss: Loss,
-    metrics: Sequence[Metric] = (),
-    *,
-    weighted_metrics: Sequence[Metric] = (),
-    loss_weights: list[float] | None = None,
-    learning_rate: float | None = None,
+    optimizer: Optimizer, goals: Sequence[Asked], model: str = "", *, learning_rate: float | None = None
 ) -> dict[str, Any]:
-    """What `compile` was given: what stands in `training_config` of a Keras file.
+    """What `compile` was given: what stands in `training_config` of a Keras file; `goals` in the outputs' order.
+
+    `model` is the model's name, with which Keras begins the paths of a Sequential's weights.
 
     Losses and metrics stand as configs: Keras 3.15 does not load a file that says `mse`. `learning_rate` is the rate
     that training has come to, when a callback moved it.
     """
-    described = optimizer.to_keras()
+    described = _with_model(optimizer.to_keras(), model)
     config = dict(described["config"])
     if learning_rate is not None:
         config["learning_rate"] = learning_rate
+    weights = [goal.weight for goal in goals]
     return {
-        "loss": named(loss),
-        "loss_weights": loss_weights,
-        "metrics": [named(m) for m in metrics] or None,
-        "weighted_metrics": [named(m) for m in weighted_metrics] or None,
+        "loss": _each([named(goal.loss) for goal in goals]),
+        "loss_weights": None if set(weights) == {1.0} else weights,
+        "metrics": _each([_known(goal.metrics) for goal in goals]) or None,
+        "weighted_metrics": _each([_known(goal.weighted_metrics) for goal in goals]) or None,
         "run_eagerly": False,
         "steps_per_execution": 1,
         "jit_compile": False,
         # Without the module: Keras looks a built-in optimizer up by its name in lower case.
         "optimizer_config": {"class_name": described["registered_name"] or described["class_name"], "config": config},
     }
+
+
+def _known(metrics: Sequence[Metric]) -> list[dict[str, Any]]:
+    """The metrics that Keras has; with one that it lacks it could not open the file."""
+    return [named(metric) for metric in metrics if metric.keras]
+
+
+def _with_model(described: Any, model: str) -> Any:
+    """An optimizer's description whose patterns also fit paths of weights that begin with the model's name."""
+    if not isinstance(described, dict):
+        return described
+    made = {key: _with_model(value, model) for key, value in described.items()}
+    if described.get("class_name") == "OptimizerMap" and model:
+        rules = made["config"]["optimizer_map"]
+        prefix = f"(?:{re.escape(model)}/)?"
+        made["config"]["optimizer_map"] = {f"{prefix}(?:{pattern})": rule for pattern, rule in rules.items()}
+    return made
+
+
+def _each(found: list[Any]) -> Any:
+    """A list with an entry for each output; the entry itself where there is one, nothing where all are empty."""
+    return found[0] if len(found) == 1 else found if any(found) else None
 
 
 def named(part: Loss | Metric) -> dict[str, Any]:

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from trainer.declare import snake_case
 from trainer.errors import FileError
+from trainer.layers.arrays import as_numpy
 from trainer.model.network import Cell
+from trainer.naming import snake_case
 from trainer.runs.hdf5 import array, opened, read_json, text, texts
 from trainer.runs.keras_config import KERAS_VERSION, model_config
 from trainer.runs.look import looked_at
@@ -85,7 +86,7 @@ def _write_arrays(group: h5py.Group, rows: Sequence[tuple[str, torch.Tensor]]) -
 
 
 def _values(tensor: torch.Tensor) -> np.ndarray:
-    return tensor.detach().cpu().numpy()
+    return as_numpy(tensor)
 
 
 def write_texts(group: h5py.Group, name: str, values: Sequence[str]) -> None:

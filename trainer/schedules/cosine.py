@@ -10,9 +10,9 @@ from typing import Self
 
 from pydantic import model_validator
 
-from trainer.declare import raise_all
+from trainer.errors import RecipeError
 from trainer.lazy import np
-from trainer.options import NonNegativeFloat, PositiveFloat, Str, complaint
+from trainer.options import NonNegativeFloat, PositiveFloat, Str, complaint, raise_all
 from trainer.schedules.base import Schedule
 from trainer.schedules.decay import Steps
 
@@ -80,6 +80,9 @@ class CosineDecayRestarts(Schedule):
 
         In float32 as Keras does it: a logarithm decides where a round ends, and another precision would move restarts
         by a step.
+
+        Raises:
+            RecipeError: rounds that get shorter have come to their end.
         """
         single = np.float32
         share, longer = single(step) / single(self.first_decay_steps), single(self.t_mul)
@@ -87,6 +90,10 @@ class CosineDecayRestarts(Schedule):
             done = np.floor(share)
             return float(done), float(share - done)
         ends = single(1) - share * (single(1) - longer)
+        if ends <= 0:
+            most = self.first_decay_steps / (1 - self.t_mul)
+            message = f"CosineDecayRestarts with t_mul {self.t_mul:g} has rates for {most:g} steps, found step {step}"
+            raise RecipeError(message, hint="rounds get shorter and end; give t_mul: 1.0 or more", code="schedule")
         done = np.floor(single(math.log(ends)) / single(math.log(longer)))
         span = longer**done
         return float(done), float((share - (single(1) - span) / (single(1) - longer)) / span)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any
 
-from trainer.options import Bool, NonNegativeFloat, PositiveFloat, Rule, Str, number
+from trainer.options import Bool, NonNegativeFloat, PositiveFloat, Rule, Str, number, number_schema
 from trainer.schedules.base import Schedule
 
 
@@ -20,7 +20,7 @@ def _steps(value: Any) -> int | float:
 
 
 # Keras's configs hold whole numbers for steps, so an integer stays one; it takes fractions of a step too.
-Steps = Annotated[int | float, Rule("a number of steps above 0", _steps, {"type": "number", "exclusiveMinimum": 0})]
+Steps = Annotated[int | float, Rule("a number of steps above 0", _steps, number_schema(exclusiveMinimum=0))]
 
 
 class ExponentialDecay(Schedule):

@@ -8,8 +8,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import model_validator
 
-from trainer.declare import raise_all
-from trainer.options import Rule, Str, complaint, integer, number
+from trainer.options import Rule, Str, complaint, integer, number, number_schema, raise_all
 from trainer.schedules.base import Schedule
 
 
@@ -33,8 +32,8 @@ def _listed(value: Any) -> list[Any] | tuple[Any, ...]:
     return value
 
 
-def _list_schema(item: str, **bounds: float) -> dict[str, Any]:
-    return {"type": "array", "minItems": 1, "items": {"type": item, **bounds}}
+_STEPS = {"type": "array", "minItems": 1, "items": {"type": "integer"}}
+_RATES = {"type": "array", "minItems": 1, "items": number_schema(minimum=0)}
 
 
 class PiecewiseConstantDecay(Schedule):
@@ -43,11 +42,9 @@ class PiecewiseConstantDecay(Schedule):
     https://keras.io/api/optimizers/learning_rate_schedules/piecewise_constant_decay/
     """
 
-    boundaries: Annotated[tuple[int, ...], Rule("a rising list of steps", _boundaries, _list_schema("integer"))]
+    boundaries: Annotated[tuple[int, ...], Rule("a rising list of steps", _boundaries, _STEPS)]
     "The last step of each value but the last one."
-    values: Annotated[
-        tuple[float, ...], Rule("a list of learning rates of 0 or more", _rates, _list_schema("number", minimum=0))
-    ]
+    values: Annotated[tuple[float, ...], Rule("a list of learning rates of 0 or more", _rates, _RATES)]
     "Learning rates, one more than there are boundaries."
     name: Str = "PiecewiseConstant"
     "Name in Keras configs."

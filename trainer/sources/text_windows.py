@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from array import array
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from trainer.errors import DataError
@@ -14,7 +15,7 @@ from trainer.sources.base import Places, Source
 from trainer.sources.columns import Field, Rows, Table
 from trainer.sources.csv_files import Encoding
 from trainer.sources.downloading import digest
-from trainer.sources.text_files import read_text
+from trainer.sources.text_files import MOST_CHARACTERS, read_text
 
 if TYPE_CHECKING:
     import numpy
@@ -42,6 +43,9 @@ class TextWindows(Source):
     A window begins at every step-th place, as in Keras's text generation with an LSTM. What the text holds is numbered
     from 0 in sorted order; with num_words, 0 stands for what is too rare. Neighbours share most of their text:
     to hold rows back, take the last ones (`split: {test: {last: 1000}}`).
+
+    Raises:
+        DataError: the text is no longer than a window, or `after` does not occur in it.
     """
 
     path: Str
@@ -56,8 +60,10 @@ class TextWindows(Source):
     "Whether capital letters become small ones."
     num_words: TwoOrMore | None = None
     "Most numbers to use: the most frequent characters or words, and 0 for all others; null to number all of them."
+    after: Str | None = None
+    "Begin behind the first place where this stands, such as a licence's last line; null for the whole file."
     limit_chars: PositiveInt | None = None
-    "Read only so many characters from the beginning of the file."
+    "Read only so many characters from there."
     encoding: Encoding = "utf-8"
     "Encoding of the file."
 
@@ -66,7 +72,7 @@ class TextWindows(Source):
 
     def open(self, places: Places) -> Table:
         path = places.file(self.path)
-        text = read_text(path, self.encoding, self.limit_chars, "a limit_chars")
+        text = self._read(path)
         text = text.lower() if self.lower else text
         words, numbers = numbered(text, self.level, self.num_words)
         count = len(numbers) - self.maxlen
@@ -78,6 +84,17 @@ class TextWindows(Source):
         columns = {"window": windows[: count : self.step], "next": numbers[self.maxlen :: self.step].astype("int64")}
         fields = {**self.fields(), "next": Field((), "int64", words)}
         return Table(Rows(columns), None, fields, {path.name: digest(path)}, words)
+
+    def _read(self, path: Path) -> str:
+        if self.after is None:
+            return read_text(path, self.encoding, self.limit_chars, "a limit_chars")
+        # With a limit, a text may be longer than what is ever read.
+        bound = None if self.limit_chars is None else MOST_CHARACTERS - 1
+        _, found, text = read_text(path, self.encoding, bound, "a limit_chars").partition(self.after)
+        if not found:
+            message = f"{path}: the text {self.after[:60]!r}, after which to begin, does not occur in it"
+            raise DataError(message, hint="copy a line from the file; capitals and line ends count")
+        return text if self.limit_chars is None else text[: self.limit_chars]
 
 
 def numbered(text: str, level: Level, most: int | None = None) -> tuple[tuple[str, ...], numpy.ndarray]:
@@ -97,16 +114,18 @@ def encode(text: str, words: Sequence[str], level: Level = "char", lower: bool =
     """The numbers of a text by the `words` of a Table, as `TextWindows` gave them with the same level and lower.
 
     Raises:
-        DataError: the text holds what has no number, and no number stands for the unknown; names it.
+        DataError: the text holds what has no number, and no number stands for the unknown; names all of it.
     """
     text = text.lower() if lower else text
     found, numbers = _points(text) if level == "char" else _words(text)
     places = {word: place for place, word in enumerate(words)}
     unknown = places.get(UNKNOWN)
-    strange = next((word for word in found if word not in places), None)
-    if strange is not None and unknown is None:
+    strange = [repr(word[:40]) for word in found if word not in places]
+    if strange and unknown is None:
         what = "character" if level == "char" else "word"
-        message = f"the {what} {strange[:40]!r} does not occur in the text that the model has learned from"
+        named = ", ".join(strange[:8]) + (f" and {len(strange) - 8} more" if len(strange) > 8 else "")
+        said = f"the {what} {named} does not occur" if len(strange) == 1 else f"the {what}s {named} do not occur"
+        message = f"{said} in the text that the model has learned from"
         raise DataError(message, hint=f"other words, or train with num_words, which leaves a number for such {what}s")
     return np.asarray([places.get(word, unknown) for word in found], "int32")[numbers]
 

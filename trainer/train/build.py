@@ -2,32 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import torch
 
-from trainer.errors import DataError, Problem, RecipeError
+from trainer.errors import DataError, Path, Problem, RecipeError
+from trainer.layers.graph import Graph, grown
 from trainer.losses.base import Loss
 from trainer.losses.shaping import leading
 from trainer.metrics.resolve import resolve
-from trainer.model.graph import Graph, chain
 from trainer.model.network import Network
-from trainer.optimizers.base import Optimizer, UpdateRule
+from trainer.optimizers.base import Optimizer
 from trainer.optimizers.loss_scale import LossScaleOptimizer
 from trainer.optimizers.updater import Updater
 from trainer.optimizers.updaters import Updaters, updater_of
-from trainer.recipe.check import Checker, Outline, Parts
+from trainer.recipe.check import outlines
+from trainer.recipe.compile import Compile
 from trainer.recipe.dataset import Feature
-from trainer.recipe.features import clash
 from trainer.recipe.loss_check import LossCheck
-from trainer.recipe.schema import Compile, Recipe
-from trainer.shapes import Shape, size, text
+from trainer.recipe.outline import Known, Outline
+from trainer.recipe.schema import Recipe
+from trainer.shapes import Shape, clash, size, text
 from trainer.sources.columns import Column, Ragged, Rows, Table
-from trainer.train.feed import Feed, Pipeline, Slot, input_dtype, read_column
+from trainer.train.feed import Feed, Pipeline, Slot, input_dtypes, read_column
 from trainer.train.rows import check_class_names, class_weights
-from trainer.train.scoring import Objective
+from trainer.train.scoring import Goal, Objective
 
 
 @dataclass
@@ -39,42 +41,69 @@ class Built:
     graph: Graph
     network: Network
     objective: Objective
-    x: Pipeline
-    y: Pipeline
+    inputs: dict[str, Pipeline]
+    "Preprocessing of each input, in the order in which the model takes them."
+    targets: dict[str, Pipeline]
+    "Preprocessing of each target, in the order of the outputs."
     device: torch.device
     words: tuple[str, ...] | None = field(default=None)
 
-    @property
-    def loss(self) -> Loss:
-        """What training minimises."""
-        return self.objective.loss
+    def slots(self, columns: Sequence[Column]) -> tuple[Slot, ...]:
+        """Raw inputs, ready for the model."""
+        dtypes = input_dtypes(self.outline, [p.drawn for p in self.inputs.values()])
+        said = [self.graph.wiring.said.get(name) for name in self.inputs]
+        made = zip(self.inputs.values(), columns, dtypes, said, strict=True)
+        return tuple(Slot(pipeline, column, dtype, self.device, line) for pipeline, column, dtype, line in made)
+
+    def columns(self, rows: Rows) -> list[Column]:
+        """The raw inputs that rows hold."""
+        return [read_column(rows, known.feature) for known in self.outline.inputs.values()]
 
     def feed(self, rows: Rows) -> Feed:
         """Rows as batches, with their own weights when the recipe names a weight column."""
-        x_raw = read_column(rows, self.outline.input)
-        check_finite(x_raw, f"input {self.outline.input_name}")
-        x = Slot(self.x, x_raw, input_dtype((*self.x.drawn, *self.recipe.model.layers)), self.device)
-        y_raw = read_column(rows, self.outline.target, target=True)
-        if self.loss.counts and isinstance(y_raw, np.ndarray) and y_raw.dtype.kind == "f":
-            whole = torch.from_numpy(np.ascontiguousarray(y_raw))
-            _refuse(whole != whole.trunc(), whole, "expected class numbers", f"target {self.outline.target_name}")
-        dtype = torch.int64 if self.loss.counts else torch.float32
-        y = Slot(self.y, y_raw, dtype, self.device)
-        check_target(self.loss, y, self.graph.output_shape, self.outline.target_name, self.y.names())
-        weight = None
-        if self.recipe.fit.sample_weight is not None:
-            found = sample_weights(rows, self.recipe.fit.sample_weight, self.graph.output_shape)
-            weight = found.to(self.device)
-        return Feed(x, y, weight)
+        columns = self.columns(rows)
+        for name, column in zip(self.outline.inputs, columns, strict=True):
+            check_finite(column, f"input {name}")
+        ys = self.goals(rows)
+        asked = self.recipe.fit.sample_weight
+        weights: list[torch.Tensor | None] = []
+        for output, shape in zip(self.graph.outputs, self.graph.output_shapes, strict=True):
+            name = asked.get(output) if isinstance(asked, dict) else asked
+            path = ("fit", "sample_weight", *((output,) if isinstance(asked, dict) else ()))
+            weights.append(None if name is None else sample_weights(rows, name, shape, path).to(self.device))
+        return Feed(self.slots(columns), ys, tuple(weights))
+
+    def goals(self, rows: Rows) -> tuple[Slot, ...]:
+        """The targets of rows, for each output.
+
+        Raises:
+            DataError: a loss can't take them.
+        """
+        return tuple(self._target(rows, *each) for each in self._aims())
+
+    def _aims(self) -> Iterator[tuple[str, Loss, Shape]]:
+        """(name of the target, loss, shape of the output) for each output."""
+        losses = [goal.loss for goal in self.objective.goals.values()]
+        return zip(self.outline.targets, losses, self.graph.output_shapes, strict=True)
+
+    def _target(self, rows: Rows, name: str, loss: Loss, output: Shape) -> Slot:
+        raw = read_column(rows, self.outline.targets[name].feature, target=True)
+        if loss.counts and isinstance(raw, np.ndarray) and raw.dtype.kind == "f":
+            whole = torch.from_numpy(np.ascontiguousarray(raw))
+            _refuse(whole != whole.trunc(), whole, "expected class numbers", f"target {name}")
+        slot = Slot(self.targets[name], raw, torch.int64 if loss.counts else torch.float32, self.device)
+        check_target(loss, slot, output, name, self.targets[name].names())
+        return slot
 
     def training_feed(self, rows: Rows) -> Feed:
         """Rows as batches, weighed by class as well when the recipe asks for it."""
         feed = self.feed(rows)
         asked = self.recipe.fit.class_weight
         if asked is not None:
-            check_class_names(asked, self.y.names())
-            by_class = torch.from_numpy(class_weights(asked, feed.y.rows(slice(None)).cpu().numpy())).to(self.device)
-            feed.weight = by_class if feed.weight is None else feed.weight * leading(by_class, feed.weight)
+            ((y,), (given,), (names,)) = feed.ys, feed.weights, [p.names() for p in self.targets.values()]
+            check_class_names(asked, names)
+            by_class = torch.from_numpy(class_weights(asked, y.rows(slice(None)).cpu().numpy())).to(self.device)
+            feed.weights = (by_class if given is None else given * leading(by_class, given),)
         return feed
 
     def updater(self) -> Updater | Updaters:
@@ -87,44 +116,34 @@ class Built:
         if not rows:
             raise RecipeError("no layer has weights to train", path=("model", "layers"))
         weights = [(spec, tensor) for spec, _, tensor, _ in rows]
-        kinds = sorted({str(tensor.dtype).removeprefix("torch.") for _, tensor in weights})
-        if len(kinds) > 1:
-            message = f"expected weights of one number type to train, found {' and '.join(kinds)}"
-            raise RecipeError(message, path=("model", "layers"), hint="write model.dtype: float64", code="dtype")
         return updater_of(self.optimizer, weights, [path for _, path, _, _ in rows])
 
     @property
     def optimizer(self) -> Optimizer:
-        """The recipe's, which scales the loss when the model computes in float16.
-
-        Raises:
-            RecipeError: the optimizer can't be scaled.
-        """
+        """The recipe's, in one that scales the loss when the model computes in float16."""
         asked = self.recipe.compile.optimizer
         if self.graph.dtype != "mixed_float16" or isinstance(asked, LossScaleOptimizer):
             return asked
-        if not isinstance(asked, UpdateRule):
-            message = f"mixed_float16 scales the loss, which {type(asked).__name__} can't do"
-            raise RecipeError(message, path=("compile", "optimizer"), hint="use mixed_bfloat16", code="dtype")
         return LossScaleOptimizer(inner_optimizer=asked)
 
     def preprocessing(self) -> dict[str, Any]:
         """What was learned from the training rows before the model."""
-        return {"x": self.x.state(), "y": self.y.state()}
+        parts = {"inputs": self.inputs, "targets": self.targets}
+        return {word: {name: p.state() for name, p in pipelines.items()} for word, pipelines in parts.items()}
 
 
-def real_outline(recipe: Recipe, table: Table) -> Outline:
-    """The outline with the fields that the opened source really has.
+def real_outlines(recipe: Recipe, table: Table) -> list[Outline]:
+    """The outline of each stage of a recipe, with the fields that the opened source really has.
 
     Raises:
         RecipeError: with every problem found.
         DataError: a column that the recipe reads can't be read.
     """
-    outline = Checker(Parts.of(recipe), table.fields).outline()
-    for feature in (outline.input, outline.target):
+    found = outlines(recipe, table.fields)
+    for feature in found[0].features:
         for name in feature.columns or (feature.field or "",):
             table.train.column(name)
-    return outline
+    return found
 
 
 def build(
@@ -135,50 +154,84 @@ def build(
     `saved` is the preprocessing state of an earlier run; without it the pipelines are adapted to `sample`, which
     must then be all training rows.
     """
-    x_column = read_column(sample, outline.input)
-    y_column = read_column(sample, outline.target, target=True)
-    x = Pipeline(outline.input, row_shape(x_column), f"inputs.{outline.input_name}")
-    y = Pipeline(outline.target, row_shape(y_column), f"targets.{outline.target_name}")
-    for pipeline, column, key in ((x, x_column, "x"), (y, y_column, "y")):
+    inputs = pipelines("inputs", outline.inputs, sample, saved)
+    targets = pipelines("targets", outline.targets, sample, saved)
+    shapes, fronts = {}, {}
+    for name, pipeline in inputs.items():
+        reaching, fronts[name] = pipeline.front()
+        shapes[name] = said_shape(recipe, name, reaching)
+    model = recipe.model
+    graph = grown(outline.wiring, shapes, recipe.name, recipe.fit.batch_size, model.dtype)
+    known = outline.targets.items()
+    outline = replace(outline, targets={n: replace(t, classes=targets[n].names() or t.classes) for n, t in known})
+    if outline.graph is None:
+        check_losses(recipe, outline, graph, {name: p.shape for name, p in targets.items()})
+    network = Network(graph, recipe.seed, fronts).to(device)
+    network.clock.device = device
+    aims = objective(recipe.compile, [p.shape for p in targets.values()], graph)
+    return Built(recipe, outline, graph, network, aims, inputs, targets, device)
+
+
+def pipelines(
+    word: str, features: Mapping[str, Known], sample: Rows, saved: dict[str, Any] | None
+) -> dict[str, Pipeline]:
+    """The preprocessing of inputs or of targets, adapted to rows or taken up from a run."""
+    made = {}
+    for name, known in features.items():
+        column = read_column(sample, known.feature, target=word == "targets")
+        made[name] = pipeline = Pipeline(known.feature, row_shape(column), f"{word}.{name}")
         if saved is None:
             pipeline.adapt(column)
         else:
-            pipeline.load_state(saved[key])
-    given = recipe.model.input_shape
-    reaching, front = x.front()
+            pipeline.load_state(saved[word][name])
+    return made
+
+
+def said_shape(recipe: Recipe, name: str, reaching: Shape) -> Shape:
+    """The shape of an input as the recipe says it, else as it reaches the model.
+
+    Raises:
+        RecipeError: the two differ.
+    """
+    model = recipe.model
+    given = model.input_shape if model.inputs is None else model.inputs[name]
     shape = (None, *given) if given is not None else reaching
     if clash(shape, reaching):
-        found = list(given or ())
-        message = f"expected {list(reaching[1:])}, the shape of the input after preprocessing, found {found}"
-        raise RecipeError(message, path=("model", "input_shape"), hint="leave input_shape out", code="shape")
-    model, inputs = recipe.model, {outline.input_name: shape}
-    graph = chain(model.layers, inputs, name=recipe.name, batch_size=recipe.fit.batch_size, dtype=model.dtype)
-    outline = replace(outline, classes=y.names() or outline.classes)
-    if outline.graph is None:
-        check_loss(recipe, outline, graph, y.shape)
-    network = Network(graph, recipe.seed, front).to(device)
-    network.clock.device = device
-    return Built(recipe, outline, graph, network, objective(recipe.compile, y.shape, graph.output_shape), x, y, device)
+        message = (
+            f"expected {list(reaching[1:])}, the shape of the input after preprocessing, found {list(given or ())}"
+        )
+        path = ("model", "input_shape") if model.inputs is None else ("model", "inputs", name)
+        raise RecipeError(message, path=path, hint=f"leave {path[1]} out", code="shape")
+    return shape
 
 
-def objective(asked: Compile, target: Shape, output: Shape) -> Objective:
-    """What `compile` says, with the metrics that go with a target and an output of those shapes."""
-    metrics = [resolve(m, target, output) for m in asked.metrics]
-    weighted = [resolve(m, target, output) for m in asked.weighted_metrics]
-    for index, name in enumerate(asked.log_names()[len(metrics) :]):
-        weighted[index] = weighted[index].model_copy(update={"name": name})
-    return Objective(asked.loss, metrics, weighted, 1.0 if asked.loss_weights is None else asked.loss_weights)
+def objective(asked: Compile, targets: Sequence[Shape], graph: Graph) -> Objective:
+    """What `compile` says, with the metrics that go with targets and outputs of those shapes."""
+    goals = {}
+    asked_of = asked.goals(list(graph.outputs))
+    for (output, goal), target, made in zip(asked_of.items(), targets, graph.output_shapes, strict=True):
+        metrics = [resolve(m, target, made) for m in goal.metrics]
+        weighted = [resolve(m, target, made) for m in goal.weighted_metrics]
+        for index, name in enumerate(goal.log_names()[len(metrics) :]):
+            weighted[index] = weighted[index].model_copy(update={"name": name})
+        assert goal.loss is not None
+        goals[output] = Goal(goal.loss, metrics, weighted, goal.weight)
+    return Objective(goals)
 
 
-def check_loss(recipe: Recipe, outline: Outline, graph: Graph, target_shape: Shape) -> None:
-    """Hold the loss against the last layer and the target, where that could not be done before the rows were seen.
+def check_losses(recipe: Recipe, outline: Outline, graph: Graph, shapes: Mapping[str, Shape]) -> None:
+    """Hold the losses against outputs and targets, where that could not be done before the rows were seen.
 
     Raises:
         RecipeError: they don't go together.
     """
     problems: list[Problem] = []
-    target = outline.target if outline.classes is None else outline.target.model_copy(update={"preprocess": ()})
-    LossCheck(recipe.compile.loss, graph, target_shape, target, outline.classes, problems).run()
+    goals = recipe.compile.goals(list(graph.outputs))
+    for (output, goal), (name, known) in zip(goals.items(), outline.targets.items(), strict=True):
+        target = known.feature if known.classes is None else known.feature.model_copy(update={"preprocess": ()})
+        path = ("compile", "loss", *((output,) if isinstance(recipe.compile.loss, dict) else ()))
+        assert goal.loss is not None
+        LossCheck(goal.loss, graph, output, shapes[name], target, known.classes, problems, path).run()
     if problems:
         raise RecipeError(*problems)
 
@@ -199,7 +252,7 @@ def check_finite(x: Column, name: str) -> None:
         _refuse(~torch.isfinite(values), values, "expected finite numbers", name)
 
 
-def sample_weights(rows: Rows, name: str, output: Shape) -> torch.Tensor:
+def sample_weights(rows: Rows, name: str, output: Shape, path: Path) -> torch.Tensor:
     """The column of weights: one a row, or one for each place of an output that has several (a series' steps).
 
     Raises:
@@ -208,12 +261,12 @@ def sample_weights(rows: Rows, name: str, output: Shape) -> torch.Tensor:
     try:
         values = read_column(rows, Feature(field=name), target=True)
     except DataError as error:
-        raise DataError(*(p.at("fit", "sample_weight") for p in error.problems)) from None
+        raise DataError(*(p.at(*path) for p in error.problems)) from None
     places = () if isinstance(values, Ragged) or values[:1].size == 1 else values.shape[1:]
     if isinstance(values, Ragged) or clash((None, *places), output[: 1 + len(places)]) or len(places) > len(output) - 2:
         each = f", or {text(output[:-1])}" if len(output) > 2 else ""
         message = f'column "{name}" is no sample_weight: expected one number a row{each}'
-        raise DataError(message, path=("fit", "sample_weight"))
+        raise DataError(message, path=path)
     weights = torch.from_numpy(np.asarray(values, "float32").reshape(len(rows), *places).copy())
     _refuse(~torch.isfinite(weights) | (weights < 0), weights, "expected weights of 0 or more", f"column {name}")
     return weights

@@ -6,19 +6,23 @@ multi-hot columns from short lists) each batch is made when it is needed. The va
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 
+from trainer.errors import DataError
 from trainer.layers.base import Layer
+from trainer.layers.graph import Said, Wiring
+from trainer.layers.models import Composite
+from trainer.recipe.outline import Outline
 from trainer.shapes import size
 from trainer.sources.columns import Column, Ragged, take
 from trainer.train.pipeline import CHUNK, Pipeline, read_column
 
-__all__ = ["Batch", "Feed", "Gathered", "Pipeline", "Slot", "input_dtype", "read_column"]
+__all__ = ["Batch", "Feed", "Pipeline", "Slot", "input_dtypes", "read_column"]
 
 RESIDENT_BYTES = 2 << 30
 EPOCH_COPY_BYTES = 256 << 20
@@ -32,9 +36,16 @@ def _chunks(column: Column) -> Iterator[Column]:
 class Slot:
     """One feature of a set of rows, ready to be cut into batches."""
 
-    def __init__(self, pipeline: Pipeline, column: Column, dtype: torch.dtype | None, device: torch.device):
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        column: Column,
+        dtype: torch.dtype | None,
+        device: torch.device,
+        said: Said | None = None,
+    ):
         column = pipeline.begin(column)
-        self.pipeline, self.column, self.dtype, self.device = pipeline, column, dtype, device
+        self.pipeline, self.column, self.dtype, self.device, self.said = pipeline, column, dtype, device, said
         self.resident: torch.Tensor | None = None
         width = size(pipeline.shape[1:])
         raw = column.values.nbytes if isinstance(column, Ragged) else column.nbytes
@@ -44,6 +55,8 @@ class Slot:
             self.resident = torch.cat(parts) if parts else torch.zeros(0)
 
     def _cast(self, value: torch.Tensor) -> torch.Tensor:
+        if self.said is not None and self.said.layer.dtype not in (None, "float32"):
+            _hold_type(value, self.said)
         if self.dtype is not None:
             value = value.to(self.dtype)
         elif value.dtype == torch.uint8 or not value.is_floating_point():
@@ -66,23 +79,33 @@ class Slot:
 
 @dataclass
 class Batch:
-    """Rows of one step."""
+    """Rows of one step: inputs, targets and, for each target whose rows are weighed, their weights."""
 
-    x: torch.Tensor
-    y: torch.Tensor
-    weight: torch.Tensor | None
+    xs: tuple[torch.Tensor, ...]
+    ys: tuple[torch.Tensor, ...]
+    weights: tuple[torch.Tensor | None, ...]
+
+    @property
+    def size(self) -> int:
+        """The number of rows."""
+        return self.xs[0].shape[0]
 
 
 @dataclass
 class Feed:
-    """A set of rows as batches: input, target and, when rows are weighed, their weights."""
+    """A set of rows as batches: inputs and targets in the order of the model's, and weights of rows by target."""
 
-    x: Slot
-    y: Slot
-    weight: torch.Tensor | None = None
+    xs: tuple[Slot, ...]
+    ys: tuple[Slot, ...]
+    weights: tuple[torch.Tensor | None, ...]
 
     def __len__(self) -> int:
-        return len(self.x.column)
+        return len(self.xs[0].column)
+
+    @property
+    def device(self) -> torch.device:
+        """Where batches are."""
+        return self.xs[0].device
 
     def steps(self, batch_size: int) -> int:
         """Batches that hold every row once; the last may be smaller."""
@@ -93,44 +116,66 @@ class Feed:
     ) -> Iterator[Batch]:
         """Batches number `start` to `stop` over the rows, in `order`."""
         stop = self.steps(batch_size) if stop is None else stop
-        if order is not None and 0 < self.x.bytes <= EPOCH_COPY_BYTES and self.y.bytes and stop - start > 1:
+        if order is not None and self._fits_twice() and stop - start > 1:
             span = slice(start * batch_size, stop * batch_size)
-            rows = self._gathered(order[span])
-            yield from rows.batches(batch_size, stop=stop - start)
+            yield from _cut(self._rows(order[span]), batch_size, stop - start)
             return
         for number in range(start, stop):
             span = slice(number * batch_size, min((number + 1) * batch_size, len(self)))
-            index: Any = span if order is None else order[span]
-            weight = (
-                None if self.weight is None else self.weight[torch.from_numpy(index) if order is not None else span]
-            )
-            yield Batch(self.x.rows(index), self.y.rows(index), weight)
+            yield self._rows(span if order is None else order[span])
 
-    def _gathered(self, order: np.ndarray) -> Gathered:
-        return Gathered(self.x.rows(order), self.y.rows(order), self._weights(order))
+    def _fits_twice(self) -> bool:
+        """Whether an epoch's rows may be copied into their order."""
+        sizes = [slot.bytes for slot in (*self.xs, *self.ys)]
+        return all(sizes) and sum(sizes) <= EPOCH_COPY_BYTES
 
-    def _weights(self, index: np.ndarray | slice) -> torch.Tensor | None:
-        if self.weight is None:
-            return None
-        return self.weight[index if isinstance(index, slice) else torch.from_numpy(index)]
+    def _rows(self, index: np.ndarray | slice) -> Batch:
+        xs, ys = (tuple([slot.rows(index) for slot in slots]) for slots in (self.xs, self.ys))
+        place = index if isinstance(index, slice) else torch.from_numpy(index)
+        return Batch(xs, ys, tuple([None if w is None else w[place] for w in self.weights]))
 
 
-@dataclass
-class Gathered:
-    """An epoch's rows, already in their order: batches are views."""
+def _hold_type(value: torch.Tensor, said: Said) -> None:
+    """Refuse what a type of integers can't hold.
 
-    x: torch.Tensor
-    y: torch.Tensor
-    weight: torch.Tensor | None
+    Raises:
+        DataError: names the type and the value.
+    """
+    dtype = str(said.layer.dtype)
+    held = torch.iinfo(getattr(torch, dtype))
+    bad = (value < held.min) | (value > held.max) | (value != value.trunc() if value.is_floating_point() else False)
+    if bool(bad.any()):
+        expected = f"expected whole numbers from {held.min} to {held.max} ({dtype})"
+        message, hint = f"{expected}, found {value[bad][0].item():g}", "leave dtype out: the data say it"
+        raise DataError(message, path=(*said.path, "dtype"), hint=hint)
 
-    def batches(self, batch_size: int, stop: int) -> Iterator[Batch]:
-        """The first `stop` batches."""
-        xs, ys = self.x.split(batch_size), self.y.split(batch_size)
-        weights = [None] * len(xs) if self.weight is None else self.weight.split(batch_size)
-        for number in range(stop):
-            yield Batch(xs[number], ys[number], weights[number])
+
+def _cut(rows: Batch, size: int, count: int) -> Iterator[Batch]:
+    """The first `count` batches of rows that are in their order: views."""
+    xs, ys = zip(*(x.split(size) for x in rows.xs), strict=True), zip(*(y.split(size) for y in rows.ys), strict=True)
+    weighed = any(w is not None for w in rows.weights)
+    none = (None,) * len(rows.weights)
+    parts = [itertools.repeat(None) if w is None else w.split(size) for w in rows.weights]
+    weights = zip(*parts, strict=False) if weighed else itertools.repeat(none)
+    for x, y, weight in itertools.islice(zip(xs, ys, weights, strict=False), count):
+        yield Batch(x, y, weight)
 
 
-def input_dtype(layers: tuple[Layer, ...]) -> torch.dtype | None:
-    """float32, unless the first layer reads integers (Embedding)."""
-    return None if layers[0].reads_integers else torch.float32
+def input_dtypes(outline: Outline, drawn: Sequence[Sequence[Layer]]) -> list[torch.dtype | None]:
+    """float32 for each input, unless what reads it first reads integers (Embedding); `drawn` act before the model."""
+    wiring = outline.wiring
+    found: list[torch.dtype | None] = []
+    for number, front in zip(wiring.inputs.values(), drawn, strict=True):
+        readers = list(front[:1]) or list(_readers(wiring, number))
+        found.append(None if all(layer.reads_integers for layer in readers) else torch.float32)
+    return found
+
+
+def _readers(wiring: Wiring, number: int) -> Iterator[Layer]:
+    """The layers that read a tensor, also inside models."""
+    for call in wiring.calls:
+        layer = wiring.layers[call.layer]
+        if number in call.inputs and isinstance(layer, Composite):
+            yield from _readers(layer.wiring(), call.inputs.index(number))
+        elif number in call.inputs:
+            yield layer

@@ -6,9 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 
 from trainer.callbacks.base import better
-from trainer.declare import snake_case
 from trainer.errors import RecipeError
 from trainer.model.summary import summarize
+from trainer.naming import snake_case
 from trainer.recipe.expectation import Expectation
 from trainer.recipe.schema import Recipe
 from trainer.train.build import Built
@@ -31,7 +31,7 @@ def final_figures(built: Built, training: Training, sets: Sets) -> dict[str, flo
         if feed is not None:
             found = evaluate(built.network, feed, built.objective, size)
             figures |= {f"{name}.{k}": v for k, v in found.items()}
-    kinds = {str(m.name): snake_case(type(m).__name__) for m in built.objective.all_metrics}
+    kinds = {name: snake_case(type(metric).__name__) for name, _, metric, _ in built.objective.metrics()}
     for name, values in training.history.items():
         known = [v for v in values if not math.isnan(v)]
         if known:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from trainer.errors import DataError, RecipeError, RunError
+from trainer.errors import DataError, FileError, RecipeError, RunError
 from trainer.recipe.document import dump
 from trainer.recipe.load import Loaded, load_recipe
 from trainer.runs.directory import RunDirectory, list_runs
@@ -34,7 +34,7 @@ def fit(
         directory.write_record({**directory.record(), **place})
         try:
             return Job(directory, loaded, options, folder).run()
-        except (RecipeError, DataError) as error:
+        except (RecipeError, DataError, FileError, RunError) as error:
             # What only the rows could show still has a line in the recipe.
             raise loaded.document.locate(error) if any(p.path for p in error.problems) else error from None
 

@@ -20,10 +20,11 @@ import torch
 
 from trainer.callbacks.base import Callback
 from trainer.errors import EnvironmentFault
+from trainer.layers.arrays import as_numpy
 from trainer.model.network import Network
 from trainer.optimizers.updater import Updater
 from trainer.optimizers.updaters import Updaters
-from trainer.recipe.schema import Fit
+from trainer.recipe.fit import Fit
 from trainer.runs.keras_config import model_config
 from trainer.streams import stream
 from trainer.train.feed import Batch, Feed
@@ -100,10 +101,12 @@ class Training:
         self.history: dict[str, list[float]] = {}
         self.history_epochs: list[int] = []
         self.mine = [SimpleNamespace() for _ in self.callbacks]
-        self.scores = Scores(self.objective, self.train.x.device)
+        self.scores = Scores(self.objective, self.train.device)
         self.stop_reason = ""
         self.epoch_seconds: list[float] = []
         self.begun = False
+        self.saves_first = False
+        "Whether a checkpoint is written before the first step: there is something to lose already."
         self.steps = self.fit.steps_per_epoch or self.train.steps(self.fit.batch_size)
         self._watch_batches = [c.needs_batches for c in self.callbacks]
 
@@ -135,7 +138,7 @@ class Training:
 
     def named_weights(self) -> dict[str, np.ndarray]:
         """A copy of all weights by path."""
-        return {path: tensor.detach().cpu().numpy().copy() for _, path, tensor, _ in self.network.rows()}
+        return {path: as_numpy(tensor).copy() for _, path, tensor, _ in self.network.rows()}
 
     @property
     def iterations(self) -> int:
@@ -170,6 +173,8 @@ class Training:
         if not self.begun:
             self._tell("on_train_begin")
             self.begun = True
+            if self.saves_first:
+                self.checkpoint(self, True)
         try:
             self._epochs()
         finally:
@@ -249,11 +254,11 @@ class Training:
 
     def _step(self, batch: Batch) -> None:
         self.network.clock.step = self.epoch * self.steps + self.batch
-        judged = judge(self.network, self.objective.loss, batch, self.objective.weight)
+        judged = judge(self.network, self.objective, batch)
         gradients = judged.gradients(self.updater.parameters, self.updater.scale)
         with torch.no_grad():
             self.updater.apply(gradients)
-            self.scores.add(judged.batch, judged.made, judged.value.detach())
+            self.scores.add(judged)
 
     def _finite(self) -> bool:
         """Whether every weight that moves is a number; the last update may have ended that after a finite loss."""
@@ -295,7 +300,7 @@ class Training:
             "optimizer": self.updater.state(),
             "scores": self.scores.state() if self.batch else {},
             "callbacks": {str(i): vars(my) for i, my in enumerate(self.mine)},
-            "states": {path: state.cpu().numpy().copy() for path, state in self.network.states().items()},
+            "states": {path: as_numpy(state).copy() for path, state in self.network.states().items()},
         }
 
     def load_state(self, saved: Mapping[str, Any]) -> None:

@@ -14,7 +14,9 @@ import numpy as np
 import torch
 
 from trainer.errors import DataError, RecipeError
+from trainer.layers.arrays import as_numpy
 from trainer.layers.base import Layer, Plan
+from trainer.layers.discretization import Discretization
 from trainer.layers.host import HostLayer, Learner, UnknownValue
 from trainer.model.network import Cell, Clock
 from trainer.recipe.dataset import Feature
@@ -102,8 +104,9 @@ class Pipeline:
         self.cells: list[Cell] = []
         self.readers: dict[int, Callable[[Any], Any]] = {}
         self.shape = shape
-        drawn = at_each_step(feature.preprocess)
-        self.steps, self.drawn = feature.preprocess[:drawn], feature.preprocess[drawn:]
+        layers = tuple(layer.by_rows() for layer in feature.preprocess)
+        drawn = at_each_step(layers)
+        self.steps, self.drawn = layers[:drawn], layers[drawn:]
         for layer in self.steps:
             if isinstance(layer, Learner) and layer.is_open():
                 # What follows has no shape before rows were seen.
@@ -163,11 +166,11 @@ class Pipeline:
         """The training rows as they reach a step, in chunks."""
         for start in range(0, len(column), CHUNK):
             value = self._through(take(column, slice(start, min(start + CHUNK, len(column)))), index)
-            yield value.numpy() if isinstance(value, torch.Tensor) else value
+            yield as_numpy(value) if isinstance(value, torch.Tensor) else value
 
     def state(self) -> dict[str, np.ndarray]:
         """What was learned from the training rows."""
-        found = {f"{i}/{k}": v.numpy().copy() for i, c in enumerate(self.cells) for k, v in c.state_dict().items()}
+        found = {f"{i}/{k}": as_numpy(v).copy() for i, c in enumerate(self.cells) for k, v in c.state_dict().items()}
         for index, layer in enumerate(self.steps):
             if isinstance(layer, Learner) and layer.is_open():
                 learned = self.cells[index].layer
@@ -186,8 +189,13 @@ class Pipeline:
 
     def names(self) -> tuple[str, ...] | None:
         """What the numbers that come out stand for, when they come from a vocabulary."""
-        found = [cell.layer.names() for cell in self.cells if isinstance(cell.layer, HostLayer)]
-        return found[-1] if found else None
+        found: tuple[str, ...] | None = None
+        for cell in self.cells:
+            if isinstance(cell.layer, HostLayer):
+                found = cell.layer.names()
+            elif isinstance(cell.layer, Discretization) and found is not None:
+                found = cell.layer.in_bins(found)
+        return found
 
     def begin(self, column: Column) -> Column:
         """The rows after the host's part of the first step, compact enough to keep; `rest` goes on from there.
@@ -223,7 +231,7 @@ class Pipeline:
         return value
 
     def _read(self, index: int, value: Any) -> Column:
-        raw = value.numpy() if isinstance(value, torch.Tensor) else value
+        raw = as_numpy(value) if isinstance(value, torch.Tensor) else value
         try:
             made = self.readers[index](_plain(raw))
         except UnknownValue as error:

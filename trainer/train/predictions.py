@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -30,7 +31,7 @@ class Asked:
     proba: bool = False
     top_k: int | None = None
     temperature: float = 1.0
-    layer: str | None = None
+    layers: Sequence[str] = ()
 
     def check(self) -> None:
         """Refuse combinations that mean nothing.
@@ -40,56 +41,82 @@ class Asked:
         """
         if not self.temperature > 0:
             raise RecipeError(f"--temperature: expected a number above 0, found {self.temperature:g}")
-        if self.layer and (self.classes or self.proba or self.top_k or self.temperature != 1.0):
+        if self.layers and self.chances:
             raise RecipeError("--layer gives a layer's output as it is; the other choices need the model's own output")
         if self.classes and self.top_k:
             raise RecipeError("choose either --classes or --top-k")
 
+    @property
+    def chances(self) -> bool:
+        """Whether probabilities are needed."""
+        return self.proba or self.classes or self.top_k is not None or self.temperature != 1.0
 
-def columns_of(run: OpenRun, outputs: ndarray, asked: Asked, *, whole: bool = False) -> Columns:
-    """Named columns, one entry a row; a layer's output is one array in its own shape when `whole` says so."""
-    if asked.layer and whole:
-        return {asked.layer: outputs}
+
+def columns_of(run: OpenRun, made: Mapping[str, ndarray], asked: Asked, *, whole: bool = False) -> Columns:
+    """Named columns, one entry a row; a layer's output is one array in its own shape when `whole` says so.
+
+    Columns of a model with several outputs begin with the output's name, as do those of several layers.
+    """
+    if asked.layers:
+        return _of_layers(made, whole=whole)
+    if asked.chances and not any(run.is_classifier(i) for i in range(len(made))):
+        raise RecipeError("the run predicts numbers, not classes", hint="leave --classes, --proba and --top-k out")
+    found: Columns = {}
+    for place, (name, outputs) in enumerate(made.items()):
+        of_one = _of_output(run, place, outputs, asked)
+        found |= of_one if len(made) == 1 else {_under(name, column): v for column, v in of_one.items()}
+    return found
+
+
+def _under(output: str, column: str) -> str:
+    return column if column == output else f"{output}_{column}"
+
+
+def _of_layers(made: Mapping[str, ndarray], *, whole: bool) -> Columns:
+    if whole:
+        return dict(made)
+    flat = {name: values.reshape(len(values), -1) for name, values in made.items()}
+    lead = {name: f"{name}_" if len(made) > 1 else "" for name in made}
+    return {f"{lead[n]}y{i}": values[:, i] for n, values in flat.items() for i in range(values.shape[1])}
+
+
+def _of_output(run: OpenRun, place: int, outputs: ndarray, asked: Asked) -> Columns:
+    """The columns of one output; what is asked of classes leaves an output of numbers as it is."""
     flat = outputs.reshape(len(outputs), -1)
-    if asked.layer or not run.is_classifier():
-        if asked.proba or asked.classes or asked.top_k or asked.temperature != 1.0:
-            raise RecipeError("the run predicts numbers, not classes", hint="leave --classes, --proba and --top-k out")
-        names = [run.built.outline.target_name] if flat.shape[1] == 1 and not asked.layer else None
+    if not run.is_classifier(place):
+        names = [run.target_name(place)] if flat.shape[1] == 1 else None
         return {names[0] if names else f"y{i}": flat[:, i] for i in range(flat.shape[1])}
-    chances = probabilities(run, outputs) if _needs_chances(run, asked) else outputs
-    each_alone = several_flags(run, flat.shape[1])
+    chances = probabilities(run, outputs, place) if asked.chances else outputs
+    each_alone = several_flags(run, flat.shape[1], place)
     if each_alone and (asked.classes or asked.top_k):
         message = f"each of the {flat.shape[1]} units says yes or no on its own, so there is no one class"
         raise RecipeError(message, hint="--proba gives the probability of each")
     if asked.temperature != 1.0:
         chances = _tempered(chances, asked.temperature, each_alone)
     if asked.classes:
-        names = run.class_names(max(2, flat.shape[1]))
+        names = run.class_names(max(2, flat.shape[1]), place)
         return {"class": np.asarray([names[i] for i in choose(chances)], dtype=object)}
     if asked.top_k:
-        return _top(run, chances, asked.top_k)
+        return _top(run, chances, asked.top_k, place)
     flat = chances.reshape(len(chances), -1)
-    names = run.class_names(flat.shape[1]) if flat.shape[1] > 1 else [run.built.outline.target_name]
+    names = run.class_names(flat.shape[1], place) if flat.shape[1] > 1 else [run.target_name(place)]
     return {names[i]: flat[:, i] for i in range(flat.shape[1])}
 
 
-def _needs_chances(run: OpenRun, asked: Asked) -> bool:
-    return asked.proba or asked.classes or asked.top_k is not None or asked.temperature != 1.0
-
-
-def probabilities(run: OpenRun, outputs: ndarray) -> ndarray:
-    """The model's output as probabilities: unchanged after a sigmoid or softmax, made so from raw scores."""
-    if last_activation(run.built.graph) in ("sigmoid", "softmax"):
+def probabilities(run: OpenRun, outputs: ndarray, place: int = 0) -> ndarray:
+    """An output of the model as probabilities: unchanged after a sigmoid or softmax, made so from raw scores."""
+    graph = run.built.graph
+    if last_activation(graph, list(graph.outputs.values())[place]) in ("sigmoid", "softmax"):
         return outputs
-    if run.built.loss.targets == "binary":
+    if run.loss(place).targets == "binary":
         return (1 / (1 + np.exp(-outputs.astype("float64")))).astype(outputs.dtype)
     scores = np.exp(outputs - outputs.max(-1, keepdims=True))
     return scores / scores.sum(-1, keepdims=True)
 
 
-def several_flags(run: OpenRun, units: int) -> bool:
+def several_flags(run: OpenRun, units: int, place: int = 0) -> bool:
     """Whether the outputs are several flags, any number of which may be set."""
-    return run.built.loss.targets == "binary" and units > 1
+    return run.loss(place).targets == "binary" and units > 1
 
 
 def _tempered(chances: ndarray, temperature: float, each_alone: bool) -> ndarray:
@@ -104,13 +131,13 @@ def choose(chances: ndarray) -> ndarray:
     return flat.argmax(1) if flat.shape[1] > 1 else (flat[:, 0] > 0.5).astype("int64")
 
 
-def _top(run: OpenRun, chances: ndarray, k: int) -> Columns:
+def _top(run: OpenRun, chances: ndarray, k: int, place: int) -> Columns:
     flat = chances.reshape(len(chances), -1)
     if flat.shape[1] == 1:
         flat = np.concatenate([1 - flat, flat], 1)
     if k > flat.shape[1]:
         raise RecipeError(f"--top-k: expected at most {flat.shape[1]}, the number of classes, found {k}")
-    names = np.asarray(run.class_names(flat.shape[1]), dtype=object)
+    names = np.asarray(run.class_names(flat.shape[1], place), dtype=object)
     order = np.argsort(-flat, axis=1, kind="stable")[:, :k]
     columns: Columns = {}
     for rank in range(k):

@@ -16,8 +16,9 @@ from trainer.recipe.document import load
 from trainer.recipe.load import Loaded, default_name, load_recipe, recipe_of
 from trainer.recipe.overrides import at
 from trainer.recipe.rewriting import rewritten
-from trainer.runs.directory import RunDirectory
+from trainer.runs.directory import RunDirectory, finder
 from trainer.runs.files import write_atomic
+from trainer.train.beginning import check_recorded
 from trainer.train.identity import source_folder
 from trainer.train.job import Options, Outcome, fit
 
@@ -49,7 +50,7 @@ def reproduce_one(target: str, options: Options, seeds: int, sets: Sequence[str]
     """
     path = FilePath(target)
     if path.is_file():
-        loaded = load_recipe(path, sets, allow_plugins=options.allow_plugins)
+        loaded = load_recipe(path, sets, allow_plugins=options.allow_plugins, find_run=finder(options.runs))
         folder, plugins, before = path.parent, path.parent, None
         if not loaded.recipe.expect:
             raise RecipeError(
@@ -69,6 +70,9 @@ def reproduce_one(target: str, options: Options, seeds: int, sets: Sequence[str]
         if stopped:
             hint = "reproduce the recipe, with the callback that stopped it taken out"
             raise RecipeError(f"{target} went on after a stop that its recipe would make again ({stopped})", hint=hint)
+        if not any(flag.startswith("model.") for flag in sets):
+            weights = loaded.recipe.model.weights
+            check_recorded(directory.record().get("weights"), weights, options.runs, folder)
     outcomes = [fit(seeded(loaded, n, plugins), options, path.read_bytes(), folder, plugins) for n in range(seeds)]
     if before is not None:
         figures = {n: float(v) for n, v in before.items() if n.startswith(AGAIN)}

@@ -9,20 +9,20 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from trainer.errors import DataError
+from trainer.errors import DataError, Path
 from trainer.losses.base import Loss
 from trainer.losses.shaping import floating
 from trainer.metrics.base import Metric
 from trainer.model.network import Made, Network
 from trainer.train.backward import gradients
-from trainer.train.feed import Batch, Feed
+from trainer.train.feed import Batch, Feed, Slot
 
 FOLD_EVERY = 4096
 
 
 @dataclass(frozen=True)
-class Objective:
-    """What a model is judged by: the loss, and what is reported beside it."""
+class Goal:
+    """What one output is judged by: the loss, and what is reported beside it."""
 
     loss: Loss
     metrics: Sequence[Metric] = ()
@@ -37,6 +37,31 @@ class Objective:
         return [*self.metrics, *self.weighted_metrics]
 
 
+@dataclass(frozen=True)
+class Objective:
+    """What a model is judged by, output by output."""
+
+    goals: Mapping[str, Goal]
+
+    @property
+    def only(self) -> Goal:
+        """The goal of the first output, which is the only one of most models."""
+        return next(iter(self.goals.values()))
+
+    def metrics(self) -> list[tuple[str, int, Metric, bool]]:
+        """(name in logs, number of the output, metric, whether it heeds weights of rows) of every metric."""
+        several = len(self.goals) > 1
+        return [
+            (f"{output}_{metric.name}" if several else str(metric.name), place, metric, index >= len(goal.metrics))
+            for place, (output, goal) in enumerate(self.goals.items())
+            for index, metric in enumerate(goal.all_metrics)
+        ]
+
+    def loss_names(self) -> list[str]:
+        """Names in logs of the outputs' own losses, which a model with one output has not."""
+        return [f"{output}_loss" for output in self.goals] if len(self.goals) > 1 else []
+
+
 class Scores:
     """Running sums of the loss and of each metric over a phase; they can be saved in the middle of an epoch.
 
@@ -44,50 +69,63 @@ class Scores:
     """
 
     def __init__(self, objective: Objective, device: torch.device):
-        self.metrics, self._plain = objective.all_metrics, len(objective.metrics)
+        self.metrics, self._loss_names = objective.metrics(), ["loss", *objective.loss_names()]
+        self._goals = objective.goals
         self.device = device
         self.reset()
 
     def reset(self) -> None:
         """Begin anew."""
-        self._losses: list[torch.Tensor] = []
+        self._losses: list[tuple[torch.Tensor, ...]] = []
         self._sizes: list[int] = []
-        self.total, self.rows, self.batches = 0.0, 0, 0
+        self.totals, self.rows, self.batches = [0.0] * len(self._loss_names), 0, 0
         self.first_bad: int | None = None
-        self.states = [metric.start(self.device) for metric in self.metrics]
+        self.states = [metric.start(self.device) for _, _, metric, _ in self.metrics]
 
-    def add(self, batch: Batch, made: Made, loss: torch.Tensor) -> None:
+    def add(self, judged: Judged) -> None:
         """Add a batch."""
-        y_pred = floating(made.output.detach())
-        self._losses.append(loss)
-        self._sizes.append(batch.x.shape[0])
+        batch, made = judged.batch, judged.made
+        outputs = [floating(output.detach()) for output in made.outputs]
+        self._losses.append((judged.value.detach(), *judged.values))
+        self._sizes.append(batch.size)
         if len(self._losses) >= FOLD_EVERY:
             self._fold()
-        for index, (metric, state) in enumerate(zip(self.metrics, self.states, strict=True)):
+        for (name, place, metric, weighs), state in zip(self.metrics, self.states, strict=True):
+            weight = batch.weights[place] if weighs else None
             try:
-                metric.update(state, batch.y, y_pred, None if index < self._plain else batch.weight, made.mask)
+                metric.update(state, batch.ys[place], outputs[place], weight, made.masks[place])
             except DataError as error:
-                raise self._of_metric(error, index) from None
+                raise self._of_metric(error, name) from None
 
-    def _of_metric(self, error: DataError, index: int) -> DataError:
+    def _of_metric(self, error: DataError, name: str) -> DataError:
         """What a metric can't take, with its name and its place in the recipe."""
-        plain = index < self._plain
-        path = ("compile", "metrics", index) if plain else ("compile", "weighted_metrics", index - self._plain)
-        name = type(self.metrics[index]).__name__
-        found = [replace(p, path=p.path or path, message=f"{name}: {p.message}") for p in error.problems]
+        path, metric = next((p, m) for n, p, m in self._paths() if n == name)
+        found = [
+            replace(p, path=p.path or path, message=f"{type(metric).__name__}: {p.message}") for p in error.problems
+        ]
         return DataError(*found)
+
+    def _paths(self) -> Iterator[tuple[str, Path, Metric]]:
+        names = iter(name for name, *_ in self.metrics)
+        for output, goal in self._goals.items():
+            key = (output,) if len(self._goals) > 1 else ()
+            for word in ("metrics", "weighted_metrics"):
+                for index, metric in enumerate(getattr(goal, word)):
+                    yield next(names), ("compile", word, *key, index), metric
 
     def _fold(self) -> None:
         if not self._losses:
             return
-        losses = torch.stack(self._losses).double().cpu().numpy()
+        losses = torch.stack([value for step in self._losses for value in step]).reshape(len(self._losses), -1)
+        columns = losses.double().cpu().numpy().T
         sizes = np.asarray(self._sizes)
-        bad = np.flatnonzero(~np.isfinite(losses))
+        bad = np.flatnonzero(~np.isfinite(columns[0]))
         if self.first_bad is None and len(bad):
             self.first_bad = self.batches + int(bad[0])
         # One by one, so that the sum does not depend on how often somebody looked.
-        for product in (losses * sizes).tolist():
-            self.total += product
+        for place, losses in enumerate(columns):
+            for product in (losses * sizes).tolist():
+                self.totals[place] += product
         self.rows += int(sizes.sum())
         self.batches += len(sizes)
         self._losses.clear()
@@ -96,18 +134,19 @@ class Scores:
     def loss(self) -> float:
         """The mean loss so far."""
         self._fold()
-        return self.total / max(self.rows, 1)
+        return self.totals[0] / max(self.rows, 1)
 
     def logs(self) -> dict[str, float]:
         """The values so far, by name."""
-        logs = {"loss": self.loss()}
-        for metric, state in zip(self.metrics, self.states, strict=True):
+        self._fold()
+        logs = {name: total / max(self.rows, 1) for name, total in zip(self._loss_names, self.totals, strict=True)}
+        for (name, _, metric, _), state in zip(self.metrics, self.states, strict=True):
             value = metric.result(state)
             values = value.tolist() if isinstance(value, torch.Tensor) else value
             if isinstance(values, list):
-                logs |= {f"{metric.name}_{i}": float(v) for i, v in enumerate(values)}
+                logs |= {f"{name}_{i}": float(v) for i, v in enumerate(values)}
             else:
-                logs[str(metric.name)] = float(values)
+                logs[name] = float(values)
         return logs
 
     def state(self) -> dict[str, Any]:
@@ -116,12 +155,12 @@ class Scores:
         states = [
             {k: v.cpu().numpy().copy() if isinstance(v, torch.Tensor) else v for k, v in s.items()} for s in self.states
         ]
-        return {"total": self.total, "rows": self.rows, "batches": self.batches, "metrics": states}
+        return {"totals": self.totals, "rows": self.rows, "batches": self.batches, "metrics": states}
 
     def load_state(self, saved: Mapping[str, Any]) -> None:
         """Take up the sums of a checkpoint."""
         self.reset()
-        self.total, self.rows, self.batches = saved["total"], saved["rows"], saved["batches"]
+        self.totals, self.rows, self.batches = list(saved["totals"]), saved["rows"], saved["batches"]
         for state, kept in zip(self.states, saved["metrics"], strict=True):
             for key, value in state.items():
                 is_tensor = isinstance(value, torch.Tensor)
@@ -156,7 +195,9 @@ class Judged(NamedTuple):
     """A batch after the network and the loss."""
 
     value: torch.Tensor
-    "The loss with all penalties."
+    "The loss of all outputs, weighed, with all penalties."
+    values: tuple[torch.Tensor, ...]
+    "The loss of each output by itself, when there are several."
     made: Made
     roots: list[torch.Tensor]
     "Where going back begins: the loss, or the scores before a last activation that the loss joins."
@@ -171,34 +212,57 @@ class Judged(NamedTuple):
         return gradients(self.roots, seeds, parameters)
 
 
-def judge(network: Network, loss: Loss, batch: Batch, weight: float = 1.0) -> Judged:
-    """Let the network see a batch and the loss, times `weight`, see what it made."""
-    made = network.run(batch.x)
+def judge(network: Network, objective: Objective, batch: Batch) -> Judged:
+    """Let the network see a batch and the losses see what it made."""
+    made = network.run(*batch.xs)
     batch = followed(batch, made)
-    scores = made.scores if torch.is_grad_enabled() and loss.joins(network.ends_in) else None
-    joined = None
-    if scores is not None and batch.weight is None and made.mask is None:
-        joined = loss.value_and_slope(batch.y, made.output)
-    value = joined[0] if joined else loss(batch.y, made.output, batch.weight, made.mask, scores)
-    if weight != 1.0:
-        value, joined = value * weight, joined and (joined[0], joined[1] * weight)
-    penalties = (*network.penalties(), *made.penalties)
-    extra = sum(penalties[1:], penalties[0]) if penalties else None
-    total = value if extra is None else value + extra
-    if joined is None or scores is None:
-        return Judged(total, made, [total], [torch.ones_like(total)], batch)
-    if extra is None or not extra.requires_grad:
-        return Judged(total, made, [scores], [joined[1]], batch)
-    return Judged(total, made, [scores, extra], [joined[1], torch.ones_like(extra)], batch)
+    values: list[torch.Tensor] = []
+    weighed: list[torch.Tensor] = []
+    rest: list[torch.Tensor] = []
+    roots: list[torch.Tensor] = []
+    seeds: list[torch.Tensor] = []
+    grad = torch.is_grad_enabled()
+    for place, goal in enumerate(objective.goals.values()):
+        y, weight, mask = batch.ys[place], batch.weights[place], made.masks[place]
+        scores = made.scores[place] if grad and goal.loss.joins(network.ends_in[place]) else None
+        joined = None
+        if scores is not None and weight is None and mask is None:
+            joined = goal.loss.value_and_slope(y, made.outputs[place])
+        value = joined[0] if joined else goal.loss(y, made.outputs[place], weight, mask, scores)
+        values.append(value)
+        value = value if goal.weight == 1.0 else value * goal.weight
+        weighed.append(value)
+        if joined is None or scores is None:
+            rest.append(value)
+        else:
+            roots.append(scores)
+            seeds.append(joined[1] if goal.weight == 1.0 else joined[1] * goal.weight)
+    penalties = [*network.penalties(), *made.penalties]
+    total = added([*weighed, *penalties])
+    moving = [t for t in (*rest, *penalties) if t.requires_grad]
+    if moving or not roots:
+        root = added(moving) if roots else total
+        roots.append(root)
+        seeds.append(torch.ones_like(root))
+    own = tuple([v.detach() for v in values]) if len(values) > 1 else ()
+    return Judged(total, own, made, roots, seeds, batch)
+
+
+def added(terms: Sequence[torch.Tensor]) -> torch.Tensor:
+    """The sum of one or more tensors, from the first on."""
+    total = terms[0]
+    for term in terms[1:]:
+        total = total + term
+    return total
 
 
 def followed(batch: Batch, made: Made) -> Batch:
     """The batch with targets and weights mixed as the network mixed the rows; as it is when it mixed none."""
-    y, weight = batch.y, batch.weight
+    ys, weights = batch.ys, batch.weights
     for blend in made.mixings:
-        y = blend(y)
-        weight = None if weight is None else blend(weight)
-    return Batch(batch.x, y, weight) if made.mixings else batch
+        ys = tuple([blend(y) for y in ys])
+        weights = tuple([None if w is None else blend(w) for w in weights])
+    return Batch(batch.xs, ys, weights) if made.mixings else batch
 
 
 def evaluate(
@@ -207,18 +271,18 @@ def evaluate(
     objective: Objective,
     batch_size: int,
     steps: int | None = None,
-    keep: list[np.ndarray] | None = None,
+    keep: list[tuple[np.ndarray, ...]] | None = None,
 ) -> dict[str, float]:
     """Loss and metrics over rows in their order, in inference mode; the outputs of each batch go to `keep`."""
-    scores = Scores(objective, feed.x.device)
+    scores = Scores(objective, feed.device)
     was = network.training
     network.eval()
     with torch.inference_mode():
         for batch in feed.batches(batch_size, stop=None if steps is None else min(steps, feed.steps(batch_size))):
-            judged = judge(network, objective.loss, batch, objective.weight)
-            scores.add(judged.batch, judged.made, judged.value)
+            judged = judge(network, objective, batch)
+            scores.add(judged)
             if keep is not None:
-                keep.append(floating(judged.made.output).cpu().numpy())
+                keep.append(tuple([as_array(made) for made in judged.made.outputs]))
     network.train(was)
     return scores.logs()
 
@@ -228,18 +292,22 @@ def as_array(made: torch.Tensor) -> np.ndarray:
     return (floating(made) if made.is_floating_point() else made).cpu().numpy()
 
 
-def predict(network: Network, slot: Any, batch_size: int = 256, until: int | None = None) -> np.ndarray:
-    """Outputs for rows in their order, in inference mode; `until` asks for another tensor of the graph.
+def predict(
+    network: Network, slots: Sequence[Slot], batch_size: int = 256, want: Sequence[int] | None = None
+) -> list[np.ndarray]:
+    """The outputs for rows in their order, in inference mode; `want` asks for other tensors of the graph.
 
     A network with stateful layers has a batch size of its own.
     """
     batch_size = network.batch_size or batch_size
-    was = network.training
+    was, count = network.training, len(slots[0].column)
     network.eval()
     parts = []
     with torch.inference_mode():
-        for start in range(0, len(slot.column), batch_size):
-            rows = slot.rows(slice(start, min(start + batch_size, len(slot.column))))
-            parts.append(as_array(network.run(rows, until=until)[0]))
+        for start in range(0, count, batch_size):
+            rows = [slot.rows(slice(start, min(start + batch_size, count))) for slot in slots]
+            parts.append([as_array(made) for made in network.run(*rows, want=want).outputs])
     network.train(was)
-    return np.concatenate(parts) if parts else np.zeros((0,))
+    if not parts:
+        return [np.zeros((0,))] * len(network.graph.outputs if want is None else want)
+    return [np.concatenate(each) for each in zip(*parts, strict=True)]

@@ -13,16 +13,22 @@ import numpy as np
 
 import trainer
 from trainer.errors import EnvironmentFault, RunError, TrainerError
+from trainer.model.network import Network
 from trainer.model.summary import summarize
 from trainer.recipe.document import dump
 from trainer.recipe.load import Loaded
+from trainer.recipe.model import Weights
+from trainer.recipe.outline import Outline
+from trainer.recipe.schema import Recipe
+from trainer.report.model_graph import of_graph
 from trainer.runs.directory import RunDirectory
 from trainer.runs.history import History
 from trainer.runs.keras_config import training_config
 from trainer.runs.model_file import ModelFile, model_bytes, read_model, weights_bytes
 from trainer.sources.columns import Rows, Table
 from trainer.sources.split import folds as fold_indices
-from trainer.train.build import Built, build, real_outline, step_work
+from trainer.train.beginning import begin_with
+from trainer.train.build import Built, build, real_outlines, step_work
 from trainer.train.devices import choose_device, set_threads, settings_kept
 from trainer.train.feed import read_column
 from trainer.train.figures import best_epoch, final_figures, verdicts
@@ -32,6 +38,7 @@ from trainer.train.log import RunLog, now
 from trainer.train.loop import Training
 from trainer.train.rows import Sets, check_class_weight, class_numbers, divide
 from trainer.train.signals import Signals
+from trainer.train.stages import from_epoch, go_on, hand_over, phase_line, phase_name, placed, rehearse
 from trainer.train.state import load_weights, state_of
 from trainer.train.terms import Options, Outcome, open_table
 from trainer.wording import figures as figures_text
@@ -60,6 +67,7 @@ class Job:
         self.last_write, self.write_cost = time.perf_counter(), 0.0
         self.running = False
         self.fold: int | None = None
+        self.stages, self.stage = self.recipe.stages(), 0
         self.finished_folds: list[dict[str, Any]] = []
 
     def run(self) -> Outcome:
@@ -82,14 +90,15 @@ class Job:
     def _run(self) -> Outcome:
         recipe = self.recipe
         table = open_table(recipe, self.folder, self.options)
-        outline = real_outline(recipe, table)
+        self.outlines = real_outlines(recipe, table)
+        outline = self.outlines[0]
         sets = divide(recipe, table)
         self.device = choose_device(self.options.device)
         if self.going_on:
             self._take_up(table)
-        if recipe.fit.class_weight is not None:
-            y = read_column(sets.train, outline.target, target=True)
-            check_class_weight(recipe.fit.class_weight, np.asarray(y))
+        for stage in self.stages:
+            if stage.fit.class_weight is not None:
+                check_class_weight(stage.fit.class_weight, first_target(outline, sets.train))
         here = fingerprint(self.device)
         if not self.going_on:
             self.record |= {"data": table.digests, "environment": here}
@@ -104,11 +113,53 @@ class Job:
             return self._finish(None, None, sets, fold_results)
         if recipe.fit.kfold is not None:
             self.log.say(f"Final fit on all {len(sets.train)} rows")
-        built = build(recipe, outline, sets.train, self.device, self._preprocessing())
+        built, training = self._train(sets)
         built.words = table.words
-        training = self._training(built, sets)
-        training.run()
         return self._finish(built, training, sets, fold_results)
+
+    def _train(self, sets: Sets) -> tuple[Built, Training]:
+        """All phases one after the other, from where the run stands."""
+        here = bool(self.saved) and self.saved["fold"] == self.fold
+        first = self.saved["stage"] if here else 0
+        began = self.saved["began"] if here else self.stages[0].fit.initial_epoch
+        done: tuple[Built, Training] | None = None
+        for number, stage in enumerate(self.stages[first:], first):
+            self.stage, stage = number, from_epoch(stage, done[1].epoch if done else began)
+            with placed(self.recipe, number):
+                done = self._phase(stage, sets, done)
+        assert done is not None
+        return done
+
+    def _phase(self, stage: Recipe, sets: Sets, before: tuple[Built, Training] | None) -> tuple[Built, Training]:
+        """One phase, or the only training there is, after the one before."""
+        here = bool(self.saved) and self.saved["fold"] == self.fold
+        learned = self.saved["preprocessing"] if here else before[0].preprocessing() if before else None
+        built = build(stage, self.outlines[self.stage], sets.train, self.device, learned)
+        if before is not None:
+            hand_over(before[0], built)
+        elif not here:
+            if self.fold in (None, 0):
+                rehearse(self.recipe, self.outlines, sets.train, self.device, built.preprocessing())
+            if stage.model.weights is not None:
+                self._begin_with(built.network, stage.model.weights)
+        training = self._training(stage, built, sets)
+        if before is not None:
+            go_on(before[1], training)
+        if self.recipe.phases:
+            self.log.say(phase_line(self.recipe, self.stage, stage))
+        training.run()
+        if training.stop_reason and self.stage < len(self.stages) - 1:
+            self.log.say(f"{phase_name(self.recipe, self.stage)} ends: {training.stop_reason}")
+        return built, training
+
+    def _begin_with(self, network: Network, asked: Weights) -> None:
+        """Load the weights that the model begins with, and say what was loaded."""
+        before = None if self.options.allow_change else self.record.get("weights")
+        begun = begin_with(network, asked, self.options.runs, self.folder, before)
+        self.log.say(f"Weights of {begun.file}: {begun.found}")
+        self.log.note(begun.found.table())
+        self.directory.write("transfer.txt", f"{begun.file}\n{begun.found.table()}\n".encode())
+        self._note(weights=begun.record(), state="running")
 
     def _heading(self) -> str:
         rows = ", ".join(f"{count} {name}" for name, count in self.record["rows"].items())
@@ -116,13 +167,11 @@ class Job:
         versions = f"trainer {trainer.__version__}, torch {self.record['environment']['torch']}"
         return f"{verb} {self.recipe.name}, seed {self.recipe.seed}, on {self.device} ({versions}); rows: {rows}"
 
-    def _preprocessing(self) -> dict[str, Any] | None:
-        return self.saved["preprocessing"] if self.saved and self.saved["fold"] == self.fold else None
-
-    def _training(self, built: Built, sets: Sets) -> Training:
-        recipe = self.recipe
+    def _training(self, recipe: Recipe, built: Built, sets: Sets) -> Training:
         threads = self.record.get("threads") if self.going_on else None
-        threads = set_threads(step_work(built.graph, recipe.fit.batch_size), threads)
+        # One number for all phases: which of them a run was in when it stopped makes no difference then.
+        most = max(stage.fit.batch_size for stage in self.stages)
+        threads = set_threads(step_work(built.graph, most), threads)
         if threads != self.record.get("threads"):
             # On record before the first step, for they change the order of sums.
             self._note(threads=threads, state="running")
@@ -141,6 +190,7 @@ class Job:
             self.log,
             signalled=self.signals,
         )
+        training.saves_first = self.stage > 0
         training.save_model = lambda path, weights_only: self._save_model(built, path, weights_only)
         training.checkpoint = lambda run, force: self._checkpoint(built, run, force)
         if self.saved and self.saved["fold"] == self.fold:
@@ -154,13 +204,13 @@ class Job:
             self.saved = {}
         return training
 
-    def _folds(self, outline: Any, sets: Sets) -> list[dict[str, Any]]:
+    def _folds(self, outline: Outline, sets: Sets) -> list[dict[str, Any]]:
         kfold = self.recipe.fit.kfold
         if kfold is None:
             return []
         groups = None
         if kfold.stratify:
-            groups = class_numbers(np.asarray(read_column(sets.train, outline.target, target=True)))
+            groups = class_numbers(first_target(outline, sets.train))
         parts = fold_indices(len(sets.train), kfold.folds, kfold.shuffle or kfold.stratify, self.recipe.seed, groups)
         for number, (train, held) in enumerate(parts):
             if number < len(self.finished_folds):
@@ -168,9 +218,7 @@ class Job:
             self.fold = number
             self.log.say(f"Fold {number + 1}/{kfold.folds}: {len(train)} rows train, {len(held)} validate")
             fold_sets = Sets(sets.train.take(train), sets.train.take(held))
-            built = build(self.recipe, outline, fold_sets.train, self.device, self._preprocessing())
-            training = self._training(built, fold_sets)
-            training.run()
+            _, training = self._train(fold_sets)
             self.finished_folds.append({"history": training.history, "values": training.validate()})
             self._write_fold(number, training)
         self.fold = None
@@ -182,6 +230,9 @@ class Job:
 
     def _take_up(self, table: Table) -> None:
         """Read the last checkpoint and refuse when what it depends on has changed."""
+        if self.recipe.phases and self.options.epochs is not None:
+            hint = "`trainer fit` the recipe again with more epochs in its last phase"
+            raise RunError("--epochs can't extend a run with phases, which say their epochs themselves", hint=hint)
         if self.record.get("state") == "done" and self.options.epochs is None:
             raise RunError("the run is complete", hint="`--epochs N` extends it")
         changed = check_data(self.record, table)
@@ -226,15 +277,13 @@ class Job:
     def _model_bytes(self, built: Built, training: Training | None) -> bytes:
         state = {
             "fold": self.fold,
+            "stage": self.stage,
+            "began": built.recipe.fit.initial_epoch,
             "folds": self.finished_folds,
             "preprocessing": built.preprocessing(),
             "training": training.state() if training is not None else None,
         }
-        asked, weighted = built.recipe.compile, built.objective.weighted_metrics
-        weights = None if asked.loss_weights is None else [asked.loss_weights]
-        described = training_config(
-            built.optimizer, built.loss, built.objective.metrics, weighted_metrics=weighted, loss_weights=weights
-        )
+        described = training_config(built.optimizer, list(built.objective.goals.values()), built.graph.name)
         return model_bytes(built.network, described, state)
 
     def _save_model(self, built: Built, path: str, weights_only: bool) -> None:
@@ -254,6 +303,7 @@ class Job:
         if built is not None and training is not None:
             self.directory.write("model.h5", self._model_bytes(built, training))
             self.record["layers"] = [vars(line) for line in summarize(built.graph).lines]
+            self.record["graph"] = of_graph(built.graph).as_data()
             figures |= final_figures(built, training, sets)
         epochs = training.history_epochs if training is not None else []
         best = best_epoch(epochs, history)
@@ -284,6 +334,12 @@ class Job:
             self.record.pop("error", None) if values.get("state") == "done" else None
             self.record["seconds"] = round(before + time.perf_counter() - self.started, 3)
         self.directory.write_record(_finite(self.record))
+
+
+def first_target(outline: Outline, rows: Rows) -> np.ndarray:
+    """The raw values of the first target."""
+    known = next(iter(outline.targets.values()))
+    return np.asarray(read_column(rows, known.feature, target=True))
 
 
 def _counts(sets: Sets) -> dict[str, int]:
