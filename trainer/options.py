@@ -41,7 +41,17 @@ class Rule:
         try:
             return self.read(value)
         except (ValueError, TypeError, OverflowError, ZeroDivisionError):
-            raise complaint(f"expected {self.expected}, found {shown(value)}") from None
+            raise complaint(f"expected {self.expected}, found {shown(value)}", self._unquoted(value)) from None
+
+    def _unquoted(self, value: Any) -> str:
+        """A hint for a number that was written as text."""
+        if not isinstance(value, str):
+            return ""
+        try:
+            self.read(int(value) if value.strip("-+").isdecimal() else float(value))
+        except (ValueError, TypeError, OverflowError, ZeroDivisionError):
+            return ""
+        return f"without quotes: {value}"
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> core_schema.CoreSchema:
         return core_schema.no_info_plain_validator_function(self._check)

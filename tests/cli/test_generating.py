@@ -41,12 +41,13 @@ def generate(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
 
 
 def test_a_prompt_and_what_follows(generate: Generate) -> None:
-    code, out, err = generate("book", "--prompt", "The just man", "--length", "30")
+    words = ("book", "--prompt", "The just man", "--length", "30")
+    code, out, err = generate(*words)
     assert (code, err) == (0, "")
     assert out.startswith("The just man")
     assert len(out) == len("The just man") + 30 + len("\n")
-    assert generate("book", "--prompt", "The just man", "--length", "30", "--temperature", "1", "--seed", "5")[1] == out
-    assert generate("book", "--prompt", "The just man", "--length", "30", "--seed", "6")[1] != out
+    assert generate(*words, "--temperature", "0.5", "--seed", "5")[1] == out
+    assert generate(*words, "--seed", "6")[1] != out
 
 
 def test_several_temperatures(generate: Generate) -> None:

@@ -8,6 +8,7 @@ from left_out.yaml.
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import os
 from collections.abc import Iterator
@@ -28,6 +29,7 @@ from trainer.recipe.json_schema import KINDS
 DOCUMENT = Path(__file__).parents[2] / "docs" / "coverage.md"
 SECTIONS = {
     "layers": "layer",
+    "models": "layer",
     "losses": "loss",
     "metrics": "metric",
     "optimizers": "optimizer",
@@ -41,6 +43,10 @@ SECTIONS = {
     "utils": "",
 }
 """Sections of the table, each a module of Keras, and the kind whose names answer to it."""
+
+
+EVERYWHERE = {"trainable", "name", "inputs"}
+"Options of every layer; `inputs` says how it is called, which in Keras is code."
 
 
 @dataclass
@@ -63,7 +69,7 @@ class Entry:
 
     def added(self) -> list[str]:
         """Options that are no arguments."""
-        return [o for o in self.final.options() if o not in {*self.arguments, *self.inherited, "trainable", "name"}]
+        return [o for o in self.final.options() if o not in {*self.arguments, *self.inherited, *EVERYWHERE}]
 
 
 @cache
@@ -78,6 +84,12 @@ def the_keras() -> Any:
     import keras
 
     return keras
+
+
+def functional() -> Any:
+    """The class of models that are graphs."""
+    the_keras()
+    return importlib.import_module("keras.src.models.functional").Functional
 
 
 @cache
@@ -96,7 +108,9 @@ def spellings(section: str) -> dict[str, type[Declared]]:
     """What recipes accept; nothing where the section is no kind."""
     kind = next((k for k in KINDS if k.kind == SECTIONS[section]), None)
     # Tests of plugins leave classes of their own in the catalogues.
-    return {n: c for n, c in kind.spellings().items() if c.__module__.startswith("trainer.")} if kind else {}
+    ours = {n: c for n, c in kind.spellings().items() if c.__module__.startswith("trainer.")} if kind else {}
+    # Models are layers too, of a section of their own.
+    return {n: c for n, c in ours.items() if (c.keras == "keras.models") == (section == "models")}
 
 
 def left_out(section: str) -> list[str]:
@@ -123,7 +137,8 @@ def _take(entry: Entry, section: str, thing: Any) -> None:
         entry.own = _named(thing.load_data) if section == "datasets" else _named(thing)[1:]
         entry.arguments = entry.own
         return
-    initial: Any = thing.__init__
+    # `Model(inputs, outputs)` makes another class, as Keras's page of Model says.
+    initial: Any = functional().__init__ if thing is the_keras().Model else thing.__init__
     entry.own = entry.arguments = _named(initial)
     entry.inherited = {n for base in thing.__mro__ for n in _named(base.__init__)}
     keywords = any(p.kind is p.VAR_KEYWORD for p in inspect.signature(initial).parameters.values())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:Depreca
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 MADE_HERE = {"unet", "two_outputs"}
 "Recipes that read nothing from the data folder."
-SHORT = ["dataset.limit=240", "fit.epochs=1", "fit.shuffle=false", "expect={}"]
+SHORT = ["dataset.limit=240", "dataset.split.test=100", "fit.epochs=1", "fit.shuffle=false", "expect={}"]
 SPARSE: dict[str, Any] = {"loss": "sparse_categorical_crossentropy", "metrics": ["accuracy"]}
 
 seen = partial(layers.Conv2D, padding="same", activation="relu")
@@ -200,6 +200,11 @@ def equalled(built: Built, model: Any) -> list[tuple[str, torch.Tensor, Any, boo
     return pairs
 
 
+def alone(values: Sequence[Any]) -> Any:
+    """One tensor by itself, several as a list: what Keras is given."""
+    return values[0] if len(values) == 1 else list(values)
+
+
 def listed(outputs: Any) -> list[Any]:
     """Outputs of a Keras model in order."""
     values = list(outputs.values()) if isinstance(outputs, dict) else outputs
@@ -209,12 +214,11 @@ def listed(outputs: Any) -> list[Any]:
 @every_recipe
 def test_forward_is_that_of_the_graph_built_by_hand(name: str, data: Path | None) -> None:
     built, training = ours(short(name), Options(data=data))
-    model = BY_HAND[name]()
+    model: Any = BY_HAND[name]()
     equalled(built, model)
     xs = next(training.train.batches(32)).xs
-    x = list(xs) if len(xs) > 1 else xs[0]
     made = built.network.eval().run(*xs).outputs
-    for mine, there in zip(made, listed(model(x)), strict=True):
+    for mine, there in zip(made, listed(model(alone(xs))), strict=True):
         close(mine, there, "outputs")
 
 
@@ -223,21 +227,22 @@ def test_forward_is_that_of_the_graph_built_by_hand(name: str, data: Path | None
 def test_gradients_are_those_of_the_graph_built_by_hand(name: str, data: Path | None) -> None:
     """In double precision: in float32, a value beside a corner of relu may fall on either side of it."""
     built, training = ours(short(name, "model.dtype=float64"), Options(data=data))
-    model = BY_HAND[name]()
+    model: Any = BY_HAND[name]()
     pairs = equalled(built, model)
     xs = next(training.train.batches(16)).xs
     made = built.network.train().run(*xs).outputs
     assert {out.dtype for out in made} == {torch.float64}
-    theirs = listed(model(list(xs) if len(xs) > 1 else xs[0], training=True))
+    theirs = listed(model(alone(xs), training=True))
     random = torch.Generator().manual_seed(0)
     ups = [torch.randn(out.shape, generator=random, dtype=out.dtype) for out in made]
     for mine, there in zip(made, theirs, strict=True):
         close(mine, there, "outputs", DOUBLE)
-    sum((out * up).sum() for out, up in zip(made, ups, strict=True)).backward()
-    sum((out * up).sum() for out, up in zip(theirs, ups, strict=True)).backward()
+    for outputs in (made, theirs):
+        torch.stack([(out * up).sum() for out, up in zip(outputs, ups, strict=True)]).sum().backward()
     moving = [(path, tensor, variable) for path, tensor, variable, moves in pairs if moves]
     assert len(moving) == len(model.trainable_weights) > 0
     for path, tensor, variable in moving:
+        assert tensor.grad is not None
         assert float(tensor.grad.abs().max()) > 0, path
         close(tensor.grad, variable.value.grad, f"gradient of {path}", DOUBLE)
 
@@ -247,7 +252,7 @@ def test_gradients_are_those_of_the_graph_built_by_hand(name: str, data: Path | 
 def test_an_epoch_is_that_of_the_graph_built_by_hand(name: str, data: Path | None) -> None:
     """The history, whose means are float32 in Keras, and the weights after it."""
     built, training = ours(short(name, "model.dtype=float64"), Options(data=data))
-    model = BY_HAND[name]()
+    model: Any = BY_HAND[name]()
     pairs = equalled(built, model)
     x, y = arrays(training.train, weighed=False)
     if isinstance(y, list):
@@ -277,7 +282,7 @@ def test_keras_opens_the_model_file(name: str, data: Path | None, tmp_path: Path
     run = OpenRun(directory_of(outcome), options)
     columns = run.built.columns(run.sets.train)
     x = [slot.rows(slice(None)).numpy() for slot in run.built.slots(columns)]
-    theirs = listed(model.predict(x if len(x) > 1 else x[0], verbose=0))
+    theirs = listed(model.predict(alone(x), verbose=0))
     for mine, there in zip(run.predict(columns).values(), theirs, strict=True):
         close(mine, there, "predictions")
     assert len(theirs) == len(run.built.graph.outputs)

@@ -12,6 +12,7 @@ import torch
 
 from tests.parity.fitting import hold_history, model_weights, ours, twin
 from tests.parity.harness import close
+from tests.runs.test_keras_opens import MODELS, SEVERAL_INPUTS
 from tests.train.recipes import directory_of, loaded, trained
 from trainer.train.job import Options
 from trainer.train.use import OpenRun
@@ -343,7 +344,12 @@ GRAPHS = {
     - Dense: {name: words, units: 8}
     - AdditiveAttention: {name: added, inputs: {query: words, value: words}}
     - GroupQueryAttention:
-        {name: grouped, inputs: {query: words, value: words}, head_dim: 3, num_query_heads: 4, num_key_value_heads: 2}
+        name: grouped
+        inputs: {query: words, value: words}
+        head_dim: 3
+        num_query_heads: 4
+        num_key_value_heads: 2
+        use_bias: false
     - Add: {inputs: [words, added, grouped]}
     - GlobalAveragePooling1D
     - Dense: {units: 10, activation: softmax}
@@ -460,3 +466,9 @@ def test_keras_opens_the_model_file(name: str, tmp_path: Path) -> None:
     before = [w.copy() for w in model_weights(model)]
     model.fit(x if len(x) > 1 else x[0], y if len(y) > 1 else y[0], epochs=1, verbose=0)
     assert any((a != b).any() for a, b in zip(before, model_weights(model), strict=True))
+
+
+def test_the_zoo_s_other_layers_stand_in_graphs() -> None:
+    """Those that tests/runs/test_keras_opens.py can't put into a chain."""
+    written = "".join(model for _, _, model, _ in GRAPHS.values())
+    assert [name for name in sorted(SEVERAL_INPUTS | MODELS) if f"- {name}:" not in written] == []

@@ -160,7 +160,9 @@ def test_once_is_no_repetition() -> None:
 
 
 def test_what_a_block_calls_its_input_is_the_line_above() -> None:
-    found = calls(RESIDUAL + layers("Dense: {units: 64}", "Dense: {units: 64}", "residual: {times: 2}", "residual"))
+    found = calls(
+        RESIDUAL + layers("Dense: {units: 64}", "Dense: {units: 64}", "residual: {times: 2}", "residual: {name: r}")
+    )
     assert found[:6] == [
         "dense < image",
         "dense_1 < dense",
@@ -300,11 +302,12 @@ def test_a_layer_called_again_inside_a_block() -> None:
         - Dense: {name: eye, inputs: x, units: 8}
         - eye: {name: other, inputs: y}
         - eye: {inputs: y}
-""" + layers("shared: {name: s, inputs: [left, right]}").replace("inputs", "inputs")
+""" + layers("shared: {name: s, inputs: [left, right]}")
     found = problems(text_of(model, TWO))
     assert [m for _, m, _ in found] == [
-        "what s_eye makes leads to no output (in s, line 15)",
-        "what s_other makes leads to no output (in s, line 15)",
+        'no layer that leads to an output reads the input "left"',
+        "what s_eye makes leads to no output (in s, line 14)",
+        "what s_other makes leads to no output (in s, line 14)",
     ]
     good = model.replace("        - eye: {inputs: y}\n", "        - Subtract: {inputs: [eye, other]}\n")
     loaded = recipe(good, inputs=TWO)
@@ -408,7 +411,7 @@ def test_formulas(a: float, sign: str, b: float, made: float) -> None:
 
 @pytest.mark.parametrize(("a", "sign", "b"), [(1, "/", 0), (10**15, "*", 10), (10**16, "-", 1), (float("inf"), "*", 0)])
 def test_formulas_without_a_sensible_result(a: float, sign: str, b: float) -> None:
-    with pytest.raises(ValueError, match="expected a"):
+    with pytest.raises(ValueError, match=r"^expected (a|numbers) "):
         computed(a, sign, b)
 
 
@@ -457,7 +460,7 @@ MISTAKES: dict[str, tuple[str, str, str, str]] = {
         "",
     ),
     "shapes that clash at a use": (
-        BESIDE + layers("Dense: {name: a, units: 3}", "beside: {name: b, inputs: [a, right]}"),
+        BESIDE + layers("Dense: {name: a, inputs: left, units: 3}", "beside: {name: b, inputs: [right, a]}"),
         "11:16 model.blocks.beside.layers[1].Add",
         "b: expected inputs of one shape, or with axes of 1 in place of others, "
         "found (None, 64) and (None, 3) (in b, line 14)",
@@ -487,10 +490,10 @@ MISTAKES: dict[str, tuple[str, str, str, str]] = {
         FIRE.replace("[left, right]", "[left, right, image]") + layers("fire: {name: s, squeeze: 4}"),
         "13:47 model.blocks.fire.layers[3].Concatenate.inputs[2]",
         'the block fire has no layer and no input called "image"',
-        "there are squeezed, left, right, concatenate, input",
+        "a block sees only what is handed to it: add image to its inputs",
     ),
     "a layer called again that is outside": (
-        FIRE.replace("Concatenate: {inputs: [left, right]}", "stem: {inputs: [left, right]}")
+        FIRE.replace("Concatenate: {inputs", "stem: {inputs")
         + layers("Dense: {name: stem, units: 3}", "fire: {name: s, squeeze: 4}"),
         "13:11 model.blocks.fire.layers[3]",
         'the block fire has no layer, and there is no kind of layer, called "stem"',
@@ -540,7 +543,7 @@ MISTAKES: dict[str, tuple[str, str, str, str]] = {
     ),
     "an unknown parameter of a repetition": (
         FIRE + layers("fire: {squeeze: 4, each: [{}, {a: 3}]}"),
-        "15:39 model.layers[0].fire.each[1].a",
+        "15:38 model.layers[0].fire.each[1].a",
         'the block fire has no parameter "a"',
         "it has squeeze, expand",
     ),
@@ -609,25 +612,25 @@ MISTAKES: dict[str, tuple[str, str, str, str]] = {
         FIRE + layers("fire: {name: s, squeeze: 4}", "Dense: {name: s_left, units: 3}"),
         "16:21 model.layers[1].Dense.name",
         'two layers are called "s_left"; the other one comes from line 15',
-        "layer names must differ: rename a use or a layer",
+        "layer names must differ: give one of the two another name",
     ),
     "a use that makes a name that is there": (
         FIRE + layers("Dense: {name: s_left, units: 3}", "fire: {name: s, squeeze: 4}"),
         "16:7 model.layers[1]",
         'two layers are called "s_left"; the other one comes from line 15',
-        "layer names must differ: rename a use or a layer",
+        "layer names must differ: give one of the two another name",
     ),
     "two uses of one name": (
         FIRE + layers("fire: {name: s, squeeze: 4}", "fire: {name: s, squeeze: 4}"),
         "16:20 model.layers[1].fire.name",
         'two layers are called "s"; the other one comes from line 15',
-        "layer names must differ: rename a use or a layer",
+        "layer names must differ: give one of the two another name",
     ),
     "a use with the name of another's repetition": (
         FIRE + layers("fire: {name: s, squeeze: 4, times: 2}", "fire: {name: s_1, squeeze: 4}"),
         "16:20 model.layers[1].fire.name",
         'two layers are called "s_1"; the other one comes from line 15',
-        "layer names must differ: rename a use or a layer",
+        "layer names must differ: give one of the two another name",
     ),
     "two layers of one name in a block": (
         FIRE.replace("name: right", "name: left").replace("[left, right]", "[left, squeezed]")
@@ -650,19 +653,19 @@ MISTAKES: dict[str, tuple[str, str, str, str]] = {
     ),
     "too few inputs": (
         BESIDE + layers("beside: {name: b, inputs: left}"),
-        "13:32 model.layers[0].beside.inputs",
+        "13:33 model.layers[0].beside.inputs",
         'the block beside reads 2 inputs (main, memory), found "left"',
         "",
     ),
     "an input by a wrong name": (
         BESIDE + layers("beside: {name: b, inputs: {main: left, mem: right}}"),
-        "13:32 model.layers[0].beside.inputs",
+        "13:33 model.layers[0].beside.inputs",
         "the block beside reads 2 inputs (main, memory), found {'main': 'left', 'mem': 'right'}",
         "",
     ),
     "an input that is not there": (
         BESIDE + layers("beside: {name: b, inputs: [left, ritgh]}"),
-        "13:39 model.layers[0].beside.inputs[1]",
+        "13:40 model.layers[0].beside.inputs[1]",
         'nothing is called "ritgh"',
         "did you mean right?",
     ),
@@ -720,7 +723,7 @@ DECLARED: dict[str, tuple[str, list[tuple[str, str]]]] = {
     "a number": ("{3: {layers: [ReLU]}}", [("6:12 model.blocks[3]", "expected the name of a block, found 3")]),
     "a layer": ("{Dense: {layers: [ReLU]}}", [("6:12 model.blocks.Dense", '"Dense" is a layer already')]),
     "no layers": ("{a: {}}", [("6:12 model.blocks.a.layers", "LayerBlock needs layers, which is missing")]),
-    "nothing": ("{a: }", [("6:15 model.blocks.a.layers", "LayerBlock needs layers, which is missing")]),
+    "nothing": ("{a: }", [("6:14 model.blocks.a.layers", "LayerBlock needs layers, which is missing")]),
     "text": ("{a: b}", [("6:15 model.blocks.a", 'expected the options of LayerBlock as a mapping, found "b"')]),
     "empty layers": ("{a: {layers: []}}", [("6:24 model.blocks.a.layers", "expected a list of layers, found []")]),
     "an unknown key": (
@@ -813,7 +816,7 @@ def test_a_faulty_block_does_not_hide_what_else_is_wrong() -> None:
 def test_all_uses_with_a_wrong_value_are_told_at_once() -> None:
     model = FIRE + layers("fire: {squeeze: 0}", "fire: {squeeze: x}", "fire: {squeeze: 3, expand: 2.5}")
     text = text_of(model).replace("loss: sparse", "metrics: [acuracy], loss: sparse")
-    assert [place.split()[0] for place, _, _ in problems(text)] == ["12:57", "15:22", "16:22", "17:34", "19:21"]
+    assert [place.split()[0] for place, _, _ in problems(text)] == ["12:57", "15:23", "16:23", "17:34", "19:21"]
 
 
 def test_blocks_that_are_null_are_none() -> None:
@@ -827,6 +830,7 @@ def exploding(depth: int, width: int) -> str:
     return "\n".join(lines) + "\n" + layers(f"b{depth - 1}")
 
 
+KEYS = ", ".join(f"k{i}: $v" for i in range(99))
 HOSTILE = {
     "blocks of blocks of blocks": (
         exploding(8, 40),
@@ -839,7 +843,8 @@ HOSTILE = {
         "expected blocks that make at most 5,000 layers in all, found more",
     ),
     "times of a mistake": (
-        "  blocks:\n    a: {layers: [{ReLU: {}}]}\n    b: {layers: [{a: {x: 3}}]}\n    c: {layers: [{b: {times: 5000}}]}\n"
+        "  blocks:\n    a: {layers: [{ReLU: {}}]}\n    b: {layers: [{a: {x: 3}}]}\n"
+        + "    c: {layers: [{b: {times: 5000}}]}\n"
         + layers("c: {times: 5000}"),
         'the block a has no parameter "x"',
     ),
@@ -861,10 +866,16 @@ HOSTILE = {
         + layers("a7: {v: 1}"),
         "expected blocks that make at most 100,000 values in all, found more",
     ),
+    "a mapping that grows": (
+        "  blocks:\n    a0: {parameters: [v], layers: [{Dense: {units: $v * 2, inputs: $v}}]}\n"
+        + "".join(f"    a{n}: {{parameters: [v], layers: [{{a{n - 1}: {{v: {{{KEYS}}}}}}}]}}\n" for n in range(1, 8))
+        + layers("a7: {v: 1}"),
+        "expected blocks that make at most 100,000 values in all, found more",
+    ),
     "numbers that grow": (
         "  blocks:\n    a0: {parameters: [v], layers: [{Dense: {units: $v}}]}\n"
         + "".join(f"    a{n}: {{parameters: [v], layers: [{{a{n - 1}: {{v: $v * $v}}}}]}}\n" for n in range(1, 8))
-        + layers(f"a7: {{v: {'9' * 4000}}}"),
+        + layers(f"a7: {{v: {'9' * 90}}}"),
         "expected numbers up to 1e+15 in a formula, found a larger one",
     ),
     "a block that is handed itself": (
@@ -917,7 +928,7 @@ def test_a_flag_gives_a_needed_parameter_a_default() -> None:
     ["model.layers.s.squeeze=-3", "model.blocks.fire.parameters.expand=-3", "model.blocks.fire.layers.left.units=-3"],
 )
 def test_a_wrong_flag_is_named(flag: str) -> None:
-    model = FIRE.replace("$expand * 2", "3") + layers("fire: {name: s, squeeze: 4}")
+    model = FIRE + layers("fire: {name: s, squeeze: 4}")
     with pytest.raises(RecipeError) as caught:
         recipe(model, flag)
     assert f"--set {flag}" in str(caught.value)

@@ -86,6 +86,26 @@ def test_shipped_recipes_are_sound(path: Path) -> None:
     assert list(VALIDATOR.iter_errors(merged)) == []
 
 
+BLOCKS = (
+    "recipe",
+    "Dataset",
+    "Model",
+    "LayerBlock",
+    "Weights",
+    "Base",
+    "Compile",
+    "Fit",
+    "Phase",
+    "PhaseCompile",
+    "PhaseFit",
+    "Folds",
+    "Split",
+    "Feature",
+    "Expectation",
+    "Bounds",
+)
+
+
 def test_every_name_and_option_is_there_with_its_line() -> None:
     definitions = SCHEMA["definitions"]
     for kind in KINDS:
@@ -99,7 +119,7 @@ def test_every_name_and_option_is_there_with_its_line() -> None:
             assert made["description"]
             assert set(made.get("properties", {})) == set(final.model_fields)
             assert all(p.get("description") for p in made.get("properties", {}).values()), final
-    for block in ("recipe", "Dataset", "Model", "Compile", "Fit", "Folds", "Split", "Feature", "Expectation", "Bounds"):
+    for block in BLOCKS:
         made = definitions[block]
         assert made["additionalProperties"] is False
         assert [n for n, p in made["properties"].items() if not p.get("description")] == [], block

@@ -52,6 +52,11 @@ callbacks:
 """
 KFOLD = RECIPE.partition("callbacks:")[0] + "callbacks: [CSVLogger: {filename: log.csv}]\n"
 KFOLD = KFOLD.replace("validation_split: 0.25", "kfold: {folds: 3}").replace("epochs: 25", "epochs: 8")
+PHASES = RECIPE.replace("fit: {epochs: 25,", "fit: {epochs: 12,") + """
+phases:
+  - {frozen: dense, fit: {epochs: 10}}
+  - {compile: {optimizer: {Adam: {learning_rate: 0.001}}, metrics: [sparse_top_k_categorical_accuracy, accuracy]}}
+"""
 SAME = ["model.h5", "history.csv", "metrics.json", "log.csv", "checkpoints/best.h5"]
 
 SERVER = """
@@ -185,6 +190,11 @@ def whole_kfold(commands: Commands, tmp_path_factory: pytest.TempPathFactory) ->
     return never_stopped(commands, tmp_path_factory.mktemp("kfold"), KFOLD)
 
 
+@pytest.fixture(scope="module")
+def whole_phases(commands: Commands, tmp_path_factory: pytest.TempPathFactory) -> Whole:
+    return never_stopped(commands, tmp_path_factory.mktemp("phases"), PHASES)
+
+
 def hold_left(commands: Commands, runs: Path, listed: bool) -> None:
     """What a killed process left: every file that is there is whole, every checkpoint can be gone on from."""
     for directory in list_runs(runs):
@@ -273,10 +283,17 @@ def test_killed_inside_folds(commands: Commands, whole_kfold: Whole, tmp_path: P
     assert killed(commands, whole_kfold, tmp_path, kills=2, seed=2, chain=2) == 2
 
 
+def test_killed_in_phases(commands: Commands, whole_phases: Whole, tmp_path: Path) -> None:
+    assert killed(commands, whole_phases, tmp_path, kills=3, seed=5, chain=3) == 3
+
+
 @pytest.mark.long
-def test_killed_200_times(commands: Commands, whole: Whole, whole_kfold: Whole, tmp_path: Path) -> None:
-    assert killed(commands, whole, tmp_path, kills=140, seed=3, chain=4) == 140
-    assert killed(commands, whole_kfold, tmp_path, kills=60, seed=4, chain=4) == 60
+def test_killed_200_times(
+    commands: Commands, whole: Whole, whole_kfold: Whole, whole_phases: Whole, tmp_path: Path
+) -> None:
+    assert killed(commands, whole, tmp_path, kills=100, seed=3, chain=4) == 100
+    assert killed(commands, whole_kfold, tmp_path, kills=50, seed=4, chain=4) == 50
+    assert killed(commands, whole_phases, tmp_path, kills=50, seed=6, chain=4) == 50
 
 
 def test_a_refused_resume_changes_nothing(commands: Commands, whole: Whole) -> None:

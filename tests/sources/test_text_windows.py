@@ -11,7 +11,7 @@ import pytest
 from keras.src.legacy.preprocessing.text import text_to_word_sequence
 
 from trainer.errors import DataError, FileError, TrainerError
-from trainer.sources import text_files
+from trainer.sources import text_files, text_windows
 from trainer.sources.base import Places
 from trainer.sources.columns import Table
 from trainer.sources.text_windows import TextWindows, encode, numbered
@@ -113,6 +113,10 @@ def test_a_prompt_with_what_the_text_lacks() -> None:
         encode("go zoo", ("go",), "word")
     with pytest.raises(DataError, match=r"'\\udc80'"):
         encode("\udc80", ("a",))
+    with pytest.raises(DataError, match="the characters 'x', 'y', 'z' do not occur"):
+        encode("azyxz", ("a", "b"))
+    with pytest.raises(DataError, match="'h', 'i' and 2 more do not occur"):
+        encode("bcdefghijk", ("a",))
     assert encode("abz", ("<unknown>", "a", "b")).tolist() == [1, 2, 0]
     assert encode("Go zoo", ("<unknown>", "go"), "word").tolist() == [1, 0]
 
@@ -158,6 +162,43 @@ def test_no_more_is_read_than_wanted(tmp_path: Path) -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     assert text_files.read_text(tmp_path / "endless.txt", limit=3) == "abc"
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000
+
+
+LICENSED = "A Licence.\r\n*** START ***\r\nOne two.\r\n*** START ***\r\nThree."
+
+
+@pytest.mark.parametrize(
+    ("options", "kept"),
+    [
+        ({"after": "*** START ***\n"}, "One two.\n*** START ***\nThree."),
+        ({"after": "START"}, " ***\nOne two.\n*** START ***\nThree."),
+        ({"after": "START ***\n", "limit_chars": 5}, "One t"),
+        ({"after": "A"}, LICENSED[1:].replace("\r", "")),
+    ],
+)
+def test_a_text_begins_after_its_licence(text: Any, options: dict[str, Any], kept: str) -> None:
+    table = text(LICENSED, lower=False, maxlen=1, step=1, **options)
+    assert table.words == tuple(sorted(set(kept)))
+    written = [*table.train.columns["window"][:, 0], table.train.columns["next"][-1]]
+    assert "".join(table.words[n] for n in written) == kept
+
+
+def test_a_beginning_that_is_nowhere(text: Any) -> None:
+    for after in ("start", "START ***\r\n", "Licence. "):
+        with pytest.raises(DataError, match=r"book\.txt: the text .*, after which to begin, does not occur") as refusal:
+            text(LICENSED, maxlen=1, after=after)
+        assert repr(after) in str(refusal.value)
+    with pytest.raises(DataError, match="expected more than maxlen"):
+        text(LICENSED, maxlen=1, after="Three")
+
+
+def test_a_limit_counts_from_the_beginning_in_a_text_of_any_length(text: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (text_files, text_windows):
+        monkeypatch.setattr(module, "MOST_CHARACTERS", 40)
+    long = "Licence. " + "ab" * 100
+    assert len(text(long, maxlen=1, step=1, after="Licence. ", limit_chars=10).train) == 9
+    with pytest.raises(FileError, match="longer than 40"):
+        text(long, maxlen=1, after="Licence. ")
 
 
 @pytest.mark.parametrize(

@@ -204,6 +204,19 @@ def test_models_of_every_kind_write(tmp_path: Path, name: str) -> None:
     assert set(text) <= set(TEXT.lower())
 
 
+def test_states_are_not_kept_from_window_to_window(tmp_path: Path) -> None:
+    layers = "- Embedding: {input_dim: 60, output_dim: 8}\n    - LSTM: {units: 16, stateful: true}"
+    text = recipe(tmp_path, layers=layers, features="limit: 640")
+    made = Writer(opened(tmp_path, text.replace("batch_size: 64", "batch_size: 64, shuffle: false")))
+    window = made.begin("the just man")
+    first = made.chances(window)
+    made.chances(made.begin("is he?"))
+    np.testing.assert_array_equal(made.chances(window), first)
+    again = opened(tmp_path, recipe(tmp_path, features="limit: 640"))
+    again.built.network.set_weights(made.run.built.network.get_weights())
+    np.testing.assert_allclose(Writer(again).chances(window), first, rtol=1e-5)
+
+
 REFUSED = {
     "a number": (
         {"units": 1, "activation": "", "loss": "mse"},

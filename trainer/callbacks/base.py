@@ -76,6 +76,8 @@ class Callback(Declared, kind="callback", room="trainer.callbacks", keras="keras
 
     sets_learning_rate: ClassVar[bool] = False
     "Whether the callback sets the learning rate, which a schedule must not do as well."
+    needs_averages: ClassVar[bool] = False
+    "Whether the optimizer must keep moving averages of the weights (`use_ema`)."
     needs_batches: ClassVar[bool] = False
     "Whether on_batch_end must be called (it costs a look at the loss every step)."
 

@@ -18,6 +18,8 @@ class SwapEMAWeights(Callback):
         RecipeError: the optimizer keeps no averages.
     """
 
+    needs_averages = True
+
     swap_on_epoch: Bool = False
     """Whether they change places at the end of an epoch too, until the next one begins, so that callbacks listed below
     (ModelCheckpoint) save the averages."""

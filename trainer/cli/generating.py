@@ -27,6 +27,8 @@ from trainer.wording import clean
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+DEFAULT = 0.5
+"Small models misspell words at 1."
 PromptOption = Annotated[
     str | None, typer.Option("--prompt", help="The text to go on from; by default one drawn from the run's own text.")
 ]
@@ -34,7 +36,7 @@ TemperaturesOption = Annotated[
     list[float] | None,
     typer.Option(
         "--temperature",
-        help="Below 1 plays safe, above 1 takes risks; 1 by default, 0 is --greedy; repeatable, a text for each.",
+        help="1 draws as the model learned, below 1 safer, above 1 bolder, 0 is --greedy; 0.5 by default; repeatable.",
     ),
 ]
 
@@ -57,7 +59,7 @@ def generate(
 ) -> None:
     """Go on with a text, a character or word at a time, by a run that learned from one; the same seed, the same text.
 
-    Example: trainer generate last --prompt "justice is" --temperature 0.5
+    Example: trainer generate last --prompt "justice is" --temperature 0.2 --temperature 1
     """
     heats = asked(temperature or [], greedy=greedy)
     from trainer.runs.directory import RunDirectory
@@ -91,7 +93,7 @@ def asked(temperatures: list[float], *, greedy: bool) -> list[float]:
     bad = next((t for t in temperatures if not t >= 0), None)
     if bad is not None:
         raise RecipeError(f"--temperature: expected a number of 0 or more, found {bad:g}")
-    return [0.0] if greedy else temperatures or [1.0]
+    return [0.0] if greedy else temperatures or [DEFAULT]
 
 
 def shown(prompt: str, pieces: Iterable[str]) -> str:

@@ -30,6 +30,7 @@ from trainer.wording import clean, number
 if TYPE_CHECKING:
     from trainer.layers.graph import Graph
     from trainer.recipe.load import Loaded
+    from trainer.recipe.schema import Recipe
 
 
 def summary(
@@ -55,8 +56,23 @@ def summary(
     put(f"Total params: {made.parameters:,} ({bytes_text(made.parameters)})")
     put(f"Trainable params: {made.trainable:,} ({bytes_text(made.trainable)})")
     put(f"Non-trainable params: {made.fixed:,} ({bytes_text(made.fixed)})")
+    phases = trainable_in_phases(loaded.recipe)
+    for name, count in phases.items():
+        put(f"Trainable in {name[0].lower()}{name[1:]}: {count:,}")
     lines = [vars(line) for line in made.lines]
-    reply({"layers": lines, "parameters": made.parameters, "trainable": made.trainable, "fixed": made.fixed})
+    found = {"layers": lines, "parameters": made.parameters, "trainable": made.trainable, "fixed": made.fixed}
+    reply(found | ({"phases": phases} if phases else {}))
+
+
+def trainable_in_phases(recipe: Recipe) -> dict[str, int]:
+    """How many parameters each phase moves, as far as shapes are known without the data."""
+    from trainer.model.summary import summarize
+    from trainer.recipe.check import outlines
+    from trainer.recipe.phases import phase_name
+
+    graphs = [outline.graph for outline in outlines(recipe)] if recipe.phases else []
+    named = ((phase_name(recipe.phases, number), graph) for number, graph in enumerate(graphs))
+    return {name: summarize(graph).trainable for name, graph in named if graph is not None}
 
 
 def table(made: Any) -> None:

@@ -160,7 +160,14 @@ SplitChoice = Annotated[
 ClassesOption = Annotated[bool, typer.Option("--classes", help="The class of each row instead of the outputs.")]
 ProbaOption = Annotated[bool, typer.Option("--proba", help="Probabilities, also from a model that ends in raw scores.")]
 TopOption = Annotated[
-    int | None, typer.Option("--top-k", min=1, help="The K likeliest classes with their probabilities.")
+    int | None, typer.Option("--top-k", min=1, help="The K likeliest classes, or sequences, with their probabilities.")
+]
+DecodeOption = Annotated[
+    str | None,
+    typer.Option("--decode", metavar="greedy|beam", help="The sequence that a CTC model reads in each row."),
+]
+BeamOption = Annotated[
+    int | None, typer.Option("--beam-width", min=1, help="Beginnings that --decode beam keeps; 100 by default.")
 ]
 TemperatureOption = Annotated[float, typer.Option("--temperature", help="Sharpen (<1) or flatten (>1) probabilities.")]
 LayerOption = Annotated[
@@ -180,6 +187,8 @@ def predict(
     top_k: TopOption = None,
     temperature: TemperatureOption = 1.0,
     layer: LayerOption = None,
+    decode: DecodeOption = None,
+    beam_width: BeamOption = None,
     output: OutputOption = None,
     checkpoint: CheckpointOption = None,
     device: DeviceOption = "auto",
@@ -202,7 +211,7 @@ def predict(
     from trainer.train.use import OpenRun
 
     layers = layer or []
-    asked = Asked(show_classes, proba, top_k, temperature, layers)
+    asked = Asked(show_classes, proba, top_k, temperature, layers, decode, beam_width)
     asked.check()
     if split is not None and inputs:
         raise RecipeError(f"predict takes either files of rows or --split {split}, not both")

@@ -251,6 +251,10 @@ class Layer(Declared, kind="layer", room="trainer.layers", keras="keras.layers")
         """For layers that say `is_input`: the shape with the batch; None where it is left open."""
         raise NotImplementedError
 
+    def shape_option(self) -> str:
+        """For layers that say `is_input`: the option that says the shape."""
+        raise NotImplementedError
+
     def wiring(self, at: Path = ("model",)) -> Any:
         """For layers that say `wires`: who reads what inside; paths of mistakes go on from `at`."""
         raise NotImplementedError

@@ -111,7 +111,7 @@ class ReversibleEmbedding(Table):
     tie_weights: Bool = True
     "Whether the way back uses the same table; otherwise it has weights of its own."
     reverse_dtype: Literal["float16", "bfloat16", "float32", "float64"] | None = None
-    "Number type in which scores are computed, and which they have; by default the layer's."
+    "Number type in which scores are computed, and which they have; by default that of the layer's computations."
     logit_soft_cap: PositiveFloat | None = None
     "Scores stay between this number and its negative."
 
@@ -140,8 +140,7 @@ class ReversibleEmbedding(Table):
         if not reverse:
             return self._rows(w, x)
         kernel = w.embeddings.T if self.tie_weights else w.reverse_embeddings
-        if self.reverse_dtype is not None:
-            kernel = kernel.to(getattr(torch, self.reverse_dtype))
+        kernel = kernel if self.reverse_dtype is None else kernel.to(getattr(torch, self.reverse_dtype))
         scores = x.to(kernel.dtype) @ kernel
         cap = self.logit_soft_cap
         return scores if cap is None else torch.tanh(scores / cap) * cap

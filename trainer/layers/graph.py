@@ -74,7 +74,7 @@ class Lines:
     def __get_pydantic_json_schema__(cls, schema: Any, handler: Any) -> dict[str, Any]:
         again = {
             "type": "object",
-            "description": "A layer called again by its name, with the weights that it has.",
+            "description": "A use of a block, or a layer called again by its name, with the weights that it has.",
             "propertyNames": {"pattern": "^[a-z0-9]"},
             "maxProperties": 4,
         }
@@ -168,9 +168,10 @@ class Said:
             return shape
         if clash(said, shape):
             message = f"expected {text(shape)}, the shape of the input, found {text(said)}"
+            path = (*self.path, self.layer.shape_option())
             if at is None:
-                raise Misfit(message, "leave the shape out: what reaches the model says it", self.path[1:])
-            raise RecipeError(message, path=self.path, hint="leave the shape out: the data say it", code="shape")
+                raise Misfit(message, "leave the shape out: what reaches the model says it", path[1:])
+            raise RecipeError(message, path=path, hint="leave the shape out: the data say it", code="shape")
         return (shape[0], *(n or m for n, m in zip(shape[1:], said[1:], strict=True)))
 
 
@@ -326,7 +327,7 @@ class _Wirer:
         if not self._known_arguments(index, arguments):
             return ()
         wanted = zip(in_turn(line.inputs, arguments), _steps(line.inputs, arguments), strict=True)
-        found = [self._tensor(name, (*path, "inputs", *steps)) for name, steps in wanted]
+        found = [self._tensor(name, (*path, "inputs", *steps), self.names[index]) for name, steps in wanted]
         return tuple(n for n in found if n is not None)
 
     def _says(self, index: int) -> Block | None:
@@ -339,7 +340,9 @@ class _Wirer:
             try:
                 return layer.call_options.read(line.call)
             except ValidationError as error:
-                self.problems += [p.at(*path) for p in problems_of(error)]
+                block, call = layer.call_options.__name__, f"a call of {line.layer}"
+                found = [replace(p, message=p.message.replace(block, call, 1)) for p in problems_of(error)]
+                self.problems += [p.at(*path) for p in found]
                 return None
         message = f"{line.layer} is called again with the options that it has: only inputs and a name can be said here"
         hint = "remove it; a layer with options of its own begins with its kind, such as Dense"
@@ -393,13 +396,14 @@ class _Wirer:
     def _called(self, index: int) -> str:
         return self.names[index] or self._layer(index)
 
-    def _tensor(self, name: str, path: Path) -> int | None:
+    def _tensor(self, name: str, path: Path, reader: str | None = None) -> int | None:
+        """The tensor of that name; `reader` is the layer that asks for it."""
         whole, slash, part = name.partition(PART)
         number = self.made.get(whole, self.inputs.get(whole))
         if number is None and whole == ONE_INPUT and len(self.inputs) == 1:
             number = 0
         if number is None:
-            known = [*self.inputs, *self.made]
+            known = [n for n in (*self.inputs, *self.made) if n != reader]
             hint = nearest(whole, known) or f"there are {', '.join(known[:12])}"
             message = f'nothing is called "{whole}"'
             if whole == ONE_INPUT:
@@ -544,6 +548,15 @@ def in_turn(inputs: Any, arguments: Sequence[str]) -> list[str]:
     return [name for argument in arguments if argument in inputs for name in inputs[argument]]
 
 
+def hears_masks(layer: Layer, count: int) -> bool:
+    """Whether a layer is handed the masks of the `count` tensors that it reads.
+
+    Keras hands none to a recurrent layer that is called with first states beside its sequence: it reads padding like
+    all else there. The sequence's mask goes on behind it all the same.
+    """
+    return layer.takes_mask and not (count > 1 and "initial_state" in layer.arguments())
+
+
 def keras_order(calls: Sequence[Call], outputs: Sequence[int], parts: Mapping[int, tuple[int, Any]]) -> list[str]:
     """Names of the layers in the order in which Keras lists those of a functional model.
 
@@ -622,8 +635,8 @@ class Graph:
         return shape
 
     def tensor(self, name: str) -> int | None:
-        """The tensor that a layer of that name makes (at its first call), or that is called so."""
-        made = {call.layer: call.output for call in reversed(self.calls)}
+        """The tensor that is called so: a layer's, that of a later call of it, one of several, or an output's."""
+        made = {self.called(n): n for n in (*(call.output for call in self.calls), *self.wiring.parts)}
         return made.get(name, self.outputs.get(name))
 
     def called(self, number: int) -> str:
@@ -643,11 +656,23 @@ class Graph:
         once = len(self.calls) == len(self.layers)
         return once and len(self.inputs) == 1 and list(self.outputs.values()) == [tensor]
 
+    def weight_paths(self) -> Iterator[str]:
+        """What the weights are called: `dense/kernel`."""
+        for name, plan in self.plans.items():
+            yield from _weight_paths(plan, name)
+
     def sizes(self) -> Iterator[tuple[str, Layer, Any, int, int]]:
         """(name, layer, output shape or shapes, trainable parameters, other parameters) for each layer, in order."""
         made = {c.layer: self.shapes[c.output] for c in reversed(self.calls)}
         for name, layer in self.layers.items():
             yield name, layer, made[name], *parameters(layer, self.plans[name])
+
+
+def _weight_paths(plan: Plan, path: str) -> Iterator[str]:
+    for weight in plan.weights:
+        yield "/".join(part for part in (path, weight.group, weight.name) if part)
+    for name, (inner, inner_plan) in plan.children.items():
+        yield from _weight_paths(inner_plan, f"{path}/{inner.name or name}")
 
 
 def parameters(layer: Layer, plan: Plan) -> tuple[int, int]:

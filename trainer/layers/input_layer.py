@@ -93,6 +93,10 @@ class InputLayer(Layer):
             return self.batch_shape
         return None if self.shape is None else (self.batch_size, *self.shape)
 
+    def shape_option(self) -> str:
+        """Which option says the shape."""
+        return "shape" if self.batch_shape is None else "batch_shape"
+
     def typed(self, dtype: DType) -> Self:
         return self
 

@@ -9,7 +9,7 @@ from pydantic import field_validator
 from trainer.activations.base import Activation
 from trainer.errors import Path, RecipeError
 from trainer.layers.base import Layer, Plan, Weights
-from trainer.layers.graph import ONE_INPUT, Line, Lines, Wiring, built, wire
+from trainer.layers.graph import ONE_INPUT, Line, Lines, Wiring, built, hears_masks, wire
 from trainer.layers.misfit import Misfit
 from trainer.layers.nested import named
 from trainer.options import Str, complaint, raise_all
@@ -92,7 +92,7 @@ class Composite(Layer, abstract=True, keras="keras.models"):
             given = [values[n] for n in call.inputs]
             seen = [masks.get(n) for n in call.inputs]
             one, hidden = (given[0], seen[0]) if len(given) == 1 else (given, seen)
-            options = {**call.options, "mask": hidden} if layer.takes_mask else call.options
+            options = {**call.options, "mask": hidden} if hears_masks(layer, len(given)) else call.options
             values[call.output] = cell(one, **options)
             masks[call.output] = layer.compute_mask(one, hidden, **call.options)
             for number, (whole, which) in wiring.parts.items():
@@ -110,6 +110,8 @@ class Sequential(Composite):
 
     Shape: (batch, ...) -> what the last layer makes of it
     """
+
+    keras_order = "layers trainable name ..."
 
     @field_validator("layers")
     @classmethod
@@ -139,6 +141,7 @@ class Model(Composite):
     """
 
     called_only = True
+    keras_order = "layers inputs outputs name ..."
     outputs: tuple[Str, ...] | None = None
     "Names of the layers whose outputs the model returns; by default the last one's."
 

@@ -13,7 +13,7 @@ from torch import nn
 from trainer.activations.base import Activation
 from trainer.layers.arrays import as_numpy
 from trainer.layers.base import Blend, Layer, Plan, WeightSpec
-from trainer.layers.graph import Graph, Wiring
+from trainer.layers.graph import Graph, Wiring, hears_masks
 from trainer.layers.models import Composite
 from trainer.losses.shaping import floating
 from trainer.model.number_types import cast, kept, typed
@@ -162,6 +162,8 @@ class Step(NamedTuple):
     "Applied to what the layer makes, which is kept as scores."
     options: dict[str, Any]
     "What this call says beside its inputs."
+    hears: bool
+    "Whether the layer is handed the masks of what it reads."
 
 
 class Network(nn.Module):
@@ -248,7 +250,8 @@ class Network(nn.Module):
         penalty = getattr(layer, "activity_regularizer", None)
         if last is not None:
             layer = layer.model_copy(update={"activation": Activation.parse(None)})
-        return Step(cell, typed(layer), reads, makes, parts, penalty, last, options)
+        hears = hears_masks(layer, len(reads))
+        return Step(cell, typed(layer), reads, makes, parts, penalty, last, options, hears)
 
     def run(self, *inputs: torch.Tensor, want: Sequence[int] | None = None) -> Made:
         """What the network makes of its input tensors; `want` asks for other tensors of the graph than the outputs."""
@@ -262,13 +265,13 @@ class Network(nn.Module):
         masks: dict[int, Any] = {}
         scores: dict[int, torch.Tensor] = {}
         missing = None if want is None else {n for number in want for n in self._known[number]}
-        for cell, layer, reads, makes, parts, penalty, last, options in self._steps:
+        for cell, layer, reads, makes, parts, penalty, last, options, hears in self._steps:
             x = values[reads[0]] if len(reads) == 1 else [values[i] for i in reads]
             if not self.masked:
                 out = layer.forward(cell, x, **options)
             else:
                 mask = masks.get(reads[0]) if len(reads) == 1 else [masks.get(i) for i in reads]
-                given = {**options, "mask": mask} if layer.takes_mask else options
+                given = {**options, "mask": mask} if hears else options
                 out = layer.forward(cell, x, **given)
                 masks[makes] = layer.compute_mask(x, mask, **options)
             if last is not None:

@@ -131,7 +131,10 @@ class _Taken:
         order = [*sorted(needed - {last}), last]
         used = dict.fromkeys(n for i in order for n in self.reads[i] if _whole(n) not in self.names)
         called = self._inputs(list(used))
-        lines = [self._line(i, called) for i in order]
+        firsts = self._first_calls(order)
+        called |= {self.names[call]: self.names[layer] for layer, call in firsts.items()}
+        layers = {call: layer for layer, call in firsts.items()}
+        lines = [self._line(layers.get(i, i), i, called) for i in order]
         foreign = next((n for line in lines for n in _words(line) if n in self.stack.foreign), None)
         if foreign is not None:
             file = self.stack.foreign[foreign]
@@ -150,18 +153,14 @@ class _Taken:
         return self.names.index(self.base.until)
 
     def _needed(self, last: int) -> set[int]:
-        """The lines that lead to the last one, and those whose weights they use."""
+        """The lines that lead to the last one."""
         needed: set[int] = set()
         todo = [last]
         while todo:
             index = todo.pop()
-            if index in needed:
-                continue
-            needed.add(index)
-            line = self.held[index]
-            if isinstance(line, Again):
-                todo.append(self.names.index(line.layer))
-            todo += [self.names.index(_whole(n)) for n in self.reads[index] if _whole(n) in self.names]
+            if index not in needed:
+                needed.add(index)
+                todo += [self.names.index(_whole(n)) for n in self.reads[index] if _whole(n) in self.names]
         return needed
 
     def _reads(self, index: int) -> list[str]:
@@ -191,16 +190,41 @@ class _Taken:
                 raise RecipeError(message, path=AT, hint=f"call the one that it shall read {name}, in dataset.inputs")
         return {}
 
-    def _line(self, index: int, called: Mapping[str, str]) -> dict[str, Any]:
-        line, name = self.held[index], self.names[index]
-        inputs: Any = [called.get(n, n) for n in self.reads[index]]
-        if isinstance(line.inputs, dict):
-            inputs = {k: [called.get(m := self._meant(n), m) for n in v] for k, v in line.inputs.items()}
+    def _first_calls(self, order: Sequence[int]) -> dict[int, int]:
+        """Layers that are taken without their own line, and the first call of them, which takes its place.
+
+        Raises:
+            RecipeError: that call says what only later ones can.
+        """
+        found: dict[int, int] = {}
+        for index in order:
+            line = self.held[index]
+            layer = self.names.index(line.layer) if isinstance(line, Again) else index
+            if layer in order or layer in found:
+                continue
+            found[layer] = index
+            if isinstance(line, Again) and line.call:
+                message = (
+                    f"{self.names[index]} calls {self.names[layer]} in a way of its own, and no line before it is taken"
+                )
+                raise RecipeError(message, path=(*AT, "until"), hint=f"name a layer that reads {self.names[layer]} too")
+        return found
+
+    def _line(self, index: int, call: int, called: Mapping[str, str]) -> dict[str, Any]:
+        """The line of a layer as it is called by a line, its own or another."""
+        line, asked, name = self.held[index], self.held[call], self.names[index]
+        inputs: Any = [self._called(n, called) for n in self.reads[call]]
+        if isinstance(asked.inputs, dict):
+            inputs = {k: [self._called(self._meant(n), called) for n in v] for k, v in asked.inputs.items()}
         if isinstance(line, Again):
-            return {"layer": line.layer, "inputs": inputs, "name": name}
+            return {"layer": line.layer, "inputs": inputs, "name": name, "call": dict(line.call)}
         spec = (line if self.stack.model.dtype == self.dtype else line.typed(self.stack.model.dtype)).spec()
         ((kind, options),) = spec.items() if isinstance(spec, dict) else ((spec, {}),)
         return {kind: {**options, "name": name, "inputs": inputs}}
+
+    def _called(self, name: str, called: Mapping[str, str]) -> str:
+        whole, slash, part = name.partition(PART)
+        return f"{called.get(whole, whole)}{slash}{part}"
 
 
 def _all_named(lines: Sequence[Line]) -> list[str]:

@@ -18,7 +18,15 @@ from trainer.model.freezing import frozen
 from trainer.recipe.agreement import disagreements
 from trainer.recipe.compile import logged
 from trainer.recipe.dataset import Dataset, Feature
-from trainer.recipe.features import at_each_step, before_the_model, default_features, feature_path, raw_shape, through
+from trainer.recipe.features import (
+    at_each_step,
+    before_the_model,
+    column_path,
+    default_features,
+    feature_path,
+    raw_shape,
+    through,
+)
 from trainer.recipe.model import Model
 from trainer.recipe.outline import Known, Outline
 from trainer.recipe.output_check import OutputCheck
@@ -125,7 +133,7 @@ class Checker:
     def _said_outputs(self) -> tuple[str, ...]:
         if self.parts.outputs is not None:
             return self.parts.outputs
-        return self.parts.compile.named() if self.parts.compile is not None else ("",)
+        return self.parts.compile.outputs_named() if self.parts.compile is not None else ("",)
 
     def outline(self) -> Outline:
         """The outline of a recipe without mistakes.
@@ -229,8 +237,8 @@ class Checker:
         try:
             shape, field = raw_shape(feature, self.fields, target=word == "targets")
         except ValueError as error:
-            key = "columns" if feature.columns is not None else "field"
-            self.problems.append(Problem(str(error), (*path, key), code="unknown-column"))
+            at, hint = column_path(self.parts.dataset, word, name, feature), getattr(error, "hint", "")
+            self.problems.append(Problem(str(error), at, hint, code="unknown-column"))
             return Known(feature)
         known = Known(feature, None, field.classes if field is not None else None)
         if shape is None:

@@ -194,12 +194,12 @@ class Compile(Block):
 
     @model_validator(mode="after")
     def _differ_too(self) -> Compile:
-        for output, goal in self.goals(self.named()).items():
+        for output, goal in self.goals(self.outputs_named()).items():
             path = ("weighted_metrics", output) if isinstance(self.weighted_metrics, dict) else ("weighted_metrics",)
             _unlike(goal.log_names(), len(goal.metrics), path)
         return self
 
-    def named(self) -> tuple[str, ...]:
+    def outputs_named(self) -> tuple[str, ...]:
         """The outputs that are named here; one without a name where none is."""
         named = [name for part in self._parts() if isinstance(part, dict) for name in part]
         return tuple(dict.fromkeys(named)) or ("",)

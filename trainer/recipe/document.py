@@ -77,7 +77,7 @@ class Document:
 
     def place(self, path: Path, on_key: bool = False) -> Place | None:
         """Where the value at a path (or its key) stands; for a path that does not exist, its nearest ancestor."""
-        whole = path
+        whole = path = self._spelled(path)
         while path not in self.spots:
             if not path:
                 return None
@@ -85,6 +85,15 @@ class Document:
         spot = self.spots[path]
         missing = path != whole and isinstance(at(self.value, path), dict)
         return spot.key if (on_key or missing) and spot.key is not None else spot.value
+
+    def _spelled(self, path: Path) -> Path:
+        """The path with the names of things in lists as the text has them, which may be aliases."""
+        found: list[str | int] = []
+        for step in path:
+            thing = at(self.value, tuple(found)) if found and isinstance(found[-1], int) else None
+            alone = isinstance(thing, dict) and len(thing) == 1 and isinstance(step, str)
+            found.append(next(iter(thing)) if alone and isinstance(thing, dict) else step)
+        return tuple(found)
 
     def locate(self, error: Raised) -> Raised:
         """The same error with places, in the order of the text."""

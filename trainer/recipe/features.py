@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from trainer.errors import Path, Problem, RecipeError, nearest
 from trainer.layers.base import Layer, Plan
 from trainer.layers.host import HostLayer, Learner
+from trainer.layers.misfit import Misfit
 from trainer.recipe.dataset import Dataset, Feature
 from trainer.shapes import Shape
 from trainer.sources.columns import Field
@@ -73,6 +74,7 @@ def raw_shape(feature: Feature, fields: dict[str, Field] | None, *, target: bool
         known = [f for f in (fields or {}) if f in feature.columns]
         if fields is not None and len(known) < width:
             name = next(c for c in feature.columns if c not in fields)
+            _by_number(feature.columns, fields)
             raise ValueError(_unknown("column", name, fields))
         if target and width == 1:
             return (None,), (fields or {}).get(feature.columns[0])
@@ -87,6 +89,20 @@ def raw_shape(feature: Feature, fields: dict[str, Field] | None, *, target: bool
     return (shape if target or len(shape) > 1 else (None, 1)), field
 
 
+def _by_number(columns: Sequence[str], fields: dict[str, Field]) -> None:
+    """Say so where columns that have names are asked for by number.
+
+    Raises:
+        ValueError: the columns have names.
+    """
+    names = list(fields)
+    if all(c.isdecimal() and int(c) < len(names) for c in columns) and not any(n.isdecimal() for n in names):
+        one = f"0 is {names[0]}" if len(columns) > 1 else f"{columns[0]} is {names[int(columns[0])]}"
+        meant = [names[int(c)] for c in columns]
+        written = meant[0] if len(meant) == 1 else f"[{', '.join(meant)}]"
+        raise Misfit(f"the columns of this source have names, and no numbers ({one})", f"write {written}")
+
+
 def _unknown(what: str, name: str, fields: Iterable[str]) -> str:
     return f'the source has no {what} "{name}"; {nearest(name, fields) or f"it has {_some(fields)}"}'
 
@@ -94,6 +110,14 @@ def _unknown(what: str, name: str, fields: Iterable[str]) -> str:
 def _some(fields: Iterable[str]) -> str:
     names = list(fields)
     return ", ".join(names[:8]) + (", …" if len(names) > 8 else "")
+
+
+def column_path(dataset: Dataset, word: str, name: str, feature: Feature) -> Path:
+    """Where the recipe names what a feature reads."""
+    path = feature_path(dataset, word, name)
+    if len(path) == 1:
+        return (*path, "columns" if word == "inputs" else "target")
+    return (*path, "columns" if feature.columns is not None else "field")
 
 
 def through(layers: tuple[Layer, ...], shape: Shape, path: Path) -> Shape | None:

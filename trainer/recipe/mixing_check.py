@@ -9,7 +9,7 @@ from trainer.layers.base import Layer
 from trainer.losses.base import Loss
 
 
-def mixing_problems(layers: Sequence[Layer], loss: Loss, at: Path) -> Iterator[Problem]:
+def mixing_problems(layers: Sequence[object], loss: Loss, at: Path) -> Iterator[Problem]:
     """A problem for each layer that mixes rows whose targets are class numbers; `at` is where the layers stand."""
     if not loss.counts:
         return
@@ -19,8 +19,10 @@ def mixing_problems(layers: Sequence[Layer], loss: Loss, at: Path) -> Iterator[P
         yield Problem(message, path, f"{hint} and take categorical_crossentropy", "loss", on_key=True)
 
 
-def _mixing(layers: Sequence[Layer], path: Path) -> Iterator[Path]:
+def _mixing(layers: Sequence[object], path: Path) -> Iterator[Path]:
     for index, layer in enumerate(layers):
+        if not isinstance(layer, Layer):
+            continue  # One that is called again has been looked at.
         here = (*path, index, type(layer).__name__)
         if layer.mixes_targets:
             yield here

@@ -85,7 +85,7 @@ class Weights(Block):
     skip_mismatch: Bool = False
     "Leave what does not fit as it is, instead of refusing the file."
     only: OutputNames | None = None
-    "Layers of the file that are taken: names or patterns such as conv*; by default all."
+    "Layers that are taken out of the file: names, or patterns such as `conv*`; by default all."
 
 
 class Base(Block):
@@ -96,7 +96,8 @@ class Base(Block):
     until: Str
     "The last layer that is taken; what comes after it is left behind."
     trainable: Bool = True
-    "Whether training moves the stack's weights."
+    """Whether training moves the stack's weights; false is the same as naming its layers under model.frozen, in whose
+    place a phase may name others."""
 
 
 class Model(Block):

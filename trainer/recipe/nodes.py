@@ -90,10 +90,14 @@ def plain(node: Node | None) -> Any:
     return [plain(v) for v in node.value] if isinstance(node.value, list) else node.value
 
 
-def size_of(node: Node) -> int:
-    """How many values a node holds, itself included."""
-    inner = node.value.values() if isinstance(node.value, dict) else node.value if isinstance(node.value, list) else ()
-    return 1 + sum(map(size_of, inner))
+def size_of(node: Node, most: int) -> int:
+    """How many values a node holds, itself included, counted up to a little more than `most`: parts may be shared."""
+    count, todo = 0, [node]
+    while todo and count <= most:
+        value = todo.pop().value
+        count += 1
+        todo += value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return count
 
 
 def kind_of(line: Node) -> str | None:
@@ -175,5 +179,5 @@ def names_of(lines: Sequence[Node], blocks: Container[str]) -> list[str | None]:
 
 
 def _named(line: Node) -> Any:
-    name = plain(option(line, "name"))
-    return {kind_of(line): {"name": name}} if name is not None else kind_of(line)
+    name = option(line, "name")
+    return {kind_of(line): {"name": name.value}} if name is not None else kind_of(line)

@@ -29,8 +29,3 @@ class Outline:
     wiring: Wiring
     graph: Graph | None
     "With shapes, where they can be told."
-
-    @property
-    def features(self) -> list[Feature]:
-        """Of all inputs, then of all targets."""
-        return [known.feature for known in (*self.inputs.values(), *self.targets.values())]

@@ -67,7 +67,7 @@ class OutputCheck:
                 steps = (*feature_path(dataset, "inputs", name), "preprocess")
                 self.problems += mixing_problems(known.feature.preprocess, goal.loss, steps)
             assert self.parts.model is not None
-            self.problems += mixing_problems(self.parts.model.held(), goal.loss, ("model", "layers"))
+            self.problems += mixing_problems(self.parts.model.layers, goal.loss, ("model", "layers"))
             if graph is None:
                 continue
             path = ("compile", "loss", *((output,) if by_name else ()))
@@ -96,7 +96,7 @@ class OutputCheck:
     def _named(self, path: tuple[str, str], entries: Mapping[str, Any]) -> None:
         wrong = [name for name in entries if name not in self.outputs]
         for name in wrong:
-            hint = nearest(name, self.outputs) or f"the outputs are {', '.join(self.outputs)}"
+            hint = nearest(str(name), self.outputs) or f"the outputs are {', '.join(self.outputs)}"
             message = f'no output of the model is called "{name}"'
             self.problems.append(Problem(message, (*path, name), hint, "graph", None, True))
         for output in self.outputs:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, TypeVar
 
 from trainer.block import Block
@@ -76,3 +77,9 @@ def changed(whole: Whole, part: Block) -> Whole:
     """A block with what a part of it says otherwise."""
     given = {n: getattr(part, n) for n in type(part).model_fields if getattr(part, n) is not None}
     return whole.model_copy(update=given)
+
+
+def phase_name(phases: Sequence[Phase], number: int) -> str:
+    """`Phase head (1 of 2)`"""
+    name = phases[number].name
+    return f"Phase {name} ({number + 1} of {len(phases)})" if name else f"Phase {number + 1}"

@@ -128,7 +128,6 @@ class _Replacer:
             raise _Enough
 
     def _add(self, line: Node, name: str | None, made: LayerList, use: Use | None) -> None:
-        self._grow(line, use, values=size_of(line))
         other = made.named.get(name) if name is not None else None
         if other is not None and (use is None or other.use != use):
             self._taken(str(name), other, use.path if use is not None else (option(line, "name") or line).path)
@@ -143,7 +142,7 @@ class _Replacer:
         message = f'two layers are called "{name}"; the other one comes from line {place.line}'
         # One name is enough: with it all names of a use are those of another.
         if ("name", path) not in self.problems:
-            hint = "layer names must differ: rename a use or a layer"
+            hint = "layer names must differ: give one of the two another name"
             self.problems["name", path] = Problem(message, path, hint, "block")
 
     def _inside(self, node: Node, scope: Scope) -> Node:
@@ -196,25 +195,17 @@ class _Replacer:
         scope: Scope,
     ) -> None:
         """Add the layers of one repetition; `called` is how their names begin, and the name of the last one."""
-        lines = self._filled(asked.block, values)
+        lines = self._filled(asked, values, scope)
         names = names_of(lines, self.blocks)
         self._differ(asked.block, lines, names)
-        ends = {len(lines) - 1: called[1]}
-        own = [ends.get(i, None if n is None else f"{called[0]}_{n}") for i, n in enumerate(names)]
-        root = scope.use or Use("", asked.line.spot.value, asked.line.path)
-        inner = Scope(
-            self._uses(lines, names),
-            (*scope.within, asked.block.name),
-            replace(root, name=called[1]),
-            asked.block,
-            {n: o for n, o in zip(names, own, strict=True) if n is not None and o is not None},
-            dict(zip(asked.block.inputs, reads, strict=False)),
-        )
+        own = [None if name is None else f"{called[0]}_{name}" for name in names[:-1]] + [called[1]]
+        inner = self._scope(asked, lines, list(zip(names, own, strict=True)), reads, scope)
         for index, (line, name) in enumerate(zip(lines, own, strict=True)):
             self._not_a_use(line, inner)
             moved = inner.translated(line, self.blocks.sound)
             if name is not None:
-                given = option(asked.line if index in ends else line, "name") or (asked.line if index in ends else line)
+                of = asked.line if index == len(lines) - 1 else line
+                given = option(of, "name") or of
                 moved = with_option(moved, "name", Node(name, given.spot, given.path))
             if index == 0 and reads and option(line, "inputs") is None:
                 moved = with_option(moved, "inputs", reads[0])
@@ -222,11 +213,33 @@ class _Replacer:
         for problem in () if self.problems else inner.strangers(lines, made, self.blocks.sound):
             self._keep(problem)
 
-    def _filled(self, block: Template, values: Values) -> list[Node]:
+    def _scope(
+        self,
+        asked: Asked,
+        lines: Sequence[Node],
+        names: Sequence[tuple[str | None, str | None]],
+        reads: Sequence[Node],
+        around: Scope,
+    ) -> Scope:
+        """What names mean in the lines of one repetition; `names` are those in the block, with those in the model."""
+        root = around.use or Use("", asked.line.spot.value, asked.line.path)
+        return Scope(
+            self._uses(lines, [name for name, _ in names]),
+            (*around.within, asked.block.name),
+            replace(root, name=str(names[-1][1])),
+            asked.block,
+            {name: own for name, own in names if name is not None and own is not None},
+            dict(zip(asked.block.inputs, reads, strict=False)),
+        )
+
+    def _filled(self, asked: Asked, values: Values, scope: Scope) -> list[Node]:
+        """The lines of a block with the values of their parameters, none of them larger than the rest can take."""
         problems: list[Problem] = []
-        lines = [filled(line, values, problems) for line in block.lines]
+        lines = [filled(line, values, problems) for line in asked.block.lines]
         for problem in problems:
             self._keep(problem)
+        for line in lines:
+            self._grow(asked.line, scope.use, values=size_of(line, MOST_VALUES))
         return lines
 
     def _differ(self, block: Template, lines: Sequence[Node], names: Sequence[str | None]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 from trainer.declare import Declared
@@ -143,6 +144,11 @@ def whole_entry(graph: Graph, name: str) -> dict[str, Any]:
         s for n in call.inputs for s in (graph.shapes[n] if isinstance(graph.shapes[n], list) else [graph.shapes[n]])
     ]
     wiring = layer.wiring()
+    if not layer.trainable:
+        # Keras's reader freezes the model alone, which changes the order in which it expects the weights inside.
+        wiring = replace(
+            wiring, layers={n: x.model_copy(update={"trainable": False}) for n, x in wiring.layers.items()}
+        )
     inner = grown(wiring, dict(zip(wiring.inputs, shapes, strict=True)), name, dtype=graph.dtype)
     config = functional(inner) if isinstance(layer, Model) else sequential(inner)
     kind, module = (

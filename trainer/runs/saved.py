@@ -36,6 +36,15 @@ def model_path(directory: RunDirectory, checkpoint: str | None) -> Path:
         elif directory.record().get("state") == "done":
             hint = "its folds were trained and no final model; set fit.kfold.final to true for one"
         else:
-            hint = "it is not complete: `trainer resume` it" + (", or use `--checkpoint last`" if have else "")
+            hint = _unfinished(directory) + (", or use `--checkpoint last`" if have else "")
         raise RunError(f"the run {directory.label} has no {path.name}", hint=hint)
     return path
+
+
+def _unfinished(directory: RunDirectory) -> str:
+    """What to do with a run that has no model yet."""
+    record = directory.record()
+    if record.get("state") != "failed":
+        return "it is not complete: `trainer resume` it"
+    why = str(record.get("error") or "log.txt says why").partition("\n")[0]
+    return f"it failed: {why}; mend that and `trainer fit` it again"

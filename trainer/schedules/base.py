@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from trainer.declare import Declared
-from trainer.options import PositiveFloat, number
+from trainer.options import PositiveFloat, complaint, number, raise_all, shown
 
 
 class Schedule(Declared, kind="schedule", room="trainer.schedules", keras="keras.optimizers.schedules"):
@@ -22,6 +23,9 @@ class Schedule(Declared, kind="schedule", room="trainer.schedules", keras="keras
         try:
             number(value)
         except (ValueError, ZeroDivisionError):
+            if isinstance(value, str) and re.fullmatch(r"[-+]?\d*\.?\d+(e[-+]?\d+)?", value.lower()):
+                hint = f"without quotes: {value}"
+                raise_all([(complaint(f"expected a number or a schedule, found {shown(value)}", hint), ())])
             return value
         return {"ConstantRate": {"learning_rate": value}}
 

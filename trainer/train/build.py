@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -19,15 +20,18 @@ from trainer.optimizers.base import Optimizer
 from trainer.optimizers.loss_scale import LossScaleOptimizer
 from trainer.optimizers.updater import Updater
 from trainer.optimizers.updaters import Updaters, updater_of
+from trainer.recipe.agreement import pattern_problems
 from trainer.recipe.check import outlines
 from trainer.recipe.compile import Compile
 from trainer.recipe.dataset import Feature
+from trainer.recipe.features import column_path
 from trainer.recipe.loss_check import LossCheck
 from trainer.recipe.outline import Known, Outline
 from trainer.recipe.schema import Recipe
 from trainer.shapes import Shape, clash, size, text
 from trainer.sources.columns import Column, Ragged, Rows, Table
 from trainer.train.feed import Feed, Pipeline, Slot, input_dtypes, read_column
+from trainer.train.places import check_ids, said_at
 from trainer.train.rows import check_class_names, class_weights
 from trainer.train.scoring import Goal, Objective
 
@@ -63,7 +67,8 @@ class Built:
         """Rows as batches, with their own weights when the recipe names a weight column."""
         columns = self.columns(rows)
         for name, column in zip(self.outline.inputs, columns, strict=True):
-            check_finite(column, f"input {name}")
+            with self._place("inputs", name):
+                check_finite(column, f"input {name}")
         ys = self.goals(rows)
         asked = self.recipe.fit.sample_weight
         weights: list[torch.Tensor | None] = []
@@ -71,7 +76,14 @@ class Built:
             name = asked.get(output) if isinstance(asked, dict) else asked
             path = ("fit", "sample_weight", *((output,) if isinstance(asked, dict) else ()))
             weights.append(None if name is None else sample_weights(rows, name, shape, path).to(self.device))
-        return Feed(self.slots(columns), ys, tuple(weights))
+        xs = self.slots(columns)
+        check_ids(self.graph.wiring, dict(zip(self.inputs, xs, strict=True)))
+        return Feed(xs, ys, tuple(weights))
+
+    def _place(self, word: str, name: str) -> AbstractContextManager[None]:
+        """Problems of a feature's rows stand where the recipe names what it reads."""
+        known = (self.outline.inputs if word == "inputs" else self.outline.targets)[name]
+        return said_at(column_path(self.recipe.dataset, word, name, known.feature))
 
     def goals(self, rows: Rows) -> tuple[Slot, ...]:
         """The targets of rows, for each output.
@@ -79,7 +91,11 @@ class Built:
         Raises:
             DataError: a loss can't take them.
         """
-        return tuple(self._target(rows, *each) for each in self._aims())
+        found = []
+        for name, loss, shape in self._aims():
+            with self._place("targets", name):
+                found.append(self._target(rows, name, loss, shape))
+        return tuple(found)
 
     def _aims(self) -> Iterator[tuple[str, Loss, Shape]]:
         """(name of the target, loss, shape of the output) for each output."""
@@ -140,9 +156,11 @@ def real_outlines(recipe: Recipe, table: Table) -> list[Outline]:
         DataError: a column that the recipe reads can't be read.
     """
     found = outlines(recipe, table.fields)
-    for feature in found[0].features:
-        for name in feature.columns or (feature.field or "",):
-            table.train.column(name)
+    for word, features in (("inputs", found[0].inputs), ("targets", found[0].targets)):
+        for name, known in features.items():
+            with said_at(column_path(recipe.dataset, word, name, known.feature)):
+                for column in known.feature.columns or (known.feature.field or "",):
+                    table.train.column(column)
     return found
 
 
@@ -154,8 +172,8 @@ def build(
     `saved` is the preprocessing state of an earlier run; without it the pipelines are adapted to `sample`, which
     must then be all training rows.
     """
-    inputs = pipelines("inputs", outline.inputs, sample, saved)
-    targets = pipelines("targets", outline.targets, sample, saved)
+    inputs = pipelines(recipe, "inputs", outline.inputs, sample, saved)
+    targets = pipelines(recipe, "targets", outline.targets, sample, saved)
     shapes, fronts = {}, {}
     for name, pipeline in inputs.items():
         reaching, fronts[name] = pipeline.front()
@@ -166,6 +184,9 @@ def build(
     outline = replace(outline, targets={n: replace(t, classes=targets[n].names() or t.classes) for n, t in known})
     if outline.graph is None:
         check_losses(recipe, outline, graph, {name: p.shape for name, p in targets.items()})
+        late = list(pattern_problems(recipe.compile.optimizer, graph))
+        if late:
+            raise RecipeError(*late)
     network = Network(graph, recipe.seed, fronts).to(device)
     network.clock.device = device
     aims = objective(recipe.compile, [p.shape for p in targets.values()], graph)
@@ -173,17 +194,18 @@ def build(
 
 
 def pipelines(
-    word: str, features: Mapping[str, Known], sample: Rows, saved: dict[str, Any] | None
+    recipe: Recipe, word: str, features: Mapping[str, Known], sample: Rows, saved: dict[str, Any] | None
 ) -> dict[str, Pipeline]:
     """The preprocessing of inputs or of targets, adapted to rows or taken up from a run."""
     made = {}
     for name, known in features.items():
-        column = read_column(sample, known.feature, target=word == "targets")
-        made[name] = pipeline = Pipeline(known.feature, row_shape(column), f"{word}.{name}")
-        if saved is None:
-            pipeline.adapt(column)
-        else:
-            pipeline.load_state(saved[word][name])
+        with said_at(column_path(recipe.dataset, word, name, known.feature)):
+            column = read_column(sample, known.feature, target=word == "targets")
+            made[name] = pipeline = Pipeline(known.feature, row_shape(column), f"{word}.{name}")
+            if saved is None:
+                pipeline.adapt(column)
+            else:
+                pipeline.load_state(saved[word][name])
     return made
 
 

@@ -49,7 +49,8 @@ class Writer:
     def begin(self, prompt: str) -> np.ndarray:
         """The window that a prompt ends: its last maxlen symbols, or less of them behind what the text begins with.
 
-        A model was shown whole windows alone, so it is shown nothing else here.
+        A model was shown whole windows of text alone, so it is shown nothing else here: for the recipe republic_lstm,
+        what follows four characters has a loss of 1.9 behind that beginning, and of 5.7 behind line ends.
 
         Raises:
             DataError: the prompt holds what the text does not; names it.
@@ -68,7 +69,10 @@ class Writer:
         Raises:
             RunError: the model gives no finite numbers.
         """
-        (outputs,) = self.run.predict([window[None]]).values()
+        # A stateful model reads batches of its own size, and a window is whole: nothing came before it.
+        network = self.run.built.network
+        network.reset_states()
+        (outputs,) = self.run.predict([np.repeat(window[None], network.batch_size or 1, 0)]).values()
         found = probabilities(self.run, outputs)[0].astype("float64")
         if not np.isfinite(found).all():
             raise RunError(f"the model of the run {self.run.directory.label} gives no numbers: its training diverged")

@@ -13,14 +13,18 @@ from typing import TYPE_CHECKING, Any, TextIO
 import numpy as np
 
 from trainer.errors import EnvironmentFault, RecipeError
+from trainer.losses.sequence import CTC
 from trainer.recipe.loss_check import last_activation
 from trainer.runs.files import write_atomic
+from trainer.train.decoding import decoded_columns
 from trainer.train.use import OpenRun, tempered
 
 if TYPE_CHECKING:
     from numpy import ndarray
 
 Columns = dict[str, "ndarray"]
+BEAM_WIDTH = 100
+"Keras's default."
 
 
 @dataclass
@@ -32,6 +36,9 @@ class Asked:
     top_k: int | None = None
     temperature: float = 1.0
     layers: Sequence[str] = ()
+    decode: str | None = None
+    "How the steps of a CTC model become a sequence: greedy or beam; then `top_k` is how many sequences."
+    beam_width: int | None = None
 
     def check(self) -> None:
         """Refuse combinations that mean nothing.
@@ -39,6 +46,13 @@ class Asked:
         Raises:
             RecipeError: for example a temperature that is not above 0.
         """
+        if self.decode not in (None, "greedy", "beam"):
+            raise RecipeError(f'--decode: expected greedy or beam, found "{self.decode}"')
+        if self.beam_width is not None and self.decode != "beam":
+            raise RecipeError("--beam-width is for --decode beam")
+        if self.decode and (self.classes or self.proba or self.layers or self.temperature != 1.0):
+            message = "--decode gives sequences; of the other choices only --top-k goes with it, for several of them"
+            raise RecipeError(message, hint="leave --classes, --proba, --temperature and --layer out")
         if not self.temperature > 0:
             raise RecipeError(f"--temperature: expected a number above 0, found {self.temperature:g}")
         if self.layers and self.chances:
@@ -59,6 +73,10 @@ def columns_of(run: OpenRun, made: Mapping[str, ndarray], asked: Asked, *, whole
     """
     if asked.layers:
         return _of_layers(made, whole=whole)
+    if asked.decode and not any(isinstance(run.loss(i), CTC) for i in range(len(made))):
+        losses = ", ".join(dict.fromkeys(type(run.loss(i)).__name__ for i in range(len(made))))
+        message = f"--decode reads the steps of a model that learned with the loss CTC; this one learned with {losses}"
+        raise RecipeError(message, hint="leave --decode out")
     if asked.chances and not any(run.is_classifier(i) for i in range(len(made))):
         raise RecipeError("the run predicts numbers, not classes", hint="leave --classes, --proba and --top-k out")
     found: Columns = {}
@@ -83,6 +101,11 @@ def _of_layers(made: Mapping[str, ndarray], *, whole: bool) -> Columns:
 def _of_output(run: OpenRun, place: int, outputs: ndarray, asked: Asked) -> Columns:
     """The columns of one output; what is asked of classes leaves an output of numbers as it is."""
     flat = outputs.reshape(len(outputs), -1)
+    if asked.decode and isinstance(run.loss(place), CTC):
+        names = run.class_names(outputs.shape[-1], place)
+        return decoded_columns(outputs, asked.decode, asked.beam_width or BEAM_WIDTH, asked.top_k or 1, names)
+    if asked.decode:
+        asked = Asked()
     if not run.is_classifier(place):
         names = [run.target_name(place)] if flat.shape[1] == 1 else None
         return {names[0] if names else f"y{i}": flat[:, i] for i in range(flat.shape[1])}
@@ -93,14 +116,30 @@ def _of_output(run: OpenRun, place: int, outputs: ndarray, asked: Asked) -> Colu
         raise RecipeError(message, hint="--proba gives the probability of each")
     if asked.temperature != 1.0:
         chances = _tempered(chances, asked.temperature, each_alone)
+    if chances.ndim > 2 and not each_alone:
+        return _at_places(run, chances, asked, place)
     if asked.classes:
         names = run.class_names(max(2, flat.shape[1]), place)
         return {"class": np.asarray([names[i] for i in choose(chances)], dtype=object)}
     if asked.top_k:
         return _top(run, chances, asked.top_k, place)
     flat = chances.reshape(len(chances), -1)
-    names = run.class_names(flat.shape[1], place) if flat.shape[1] > 1 else [run.target_name(place)]
+    names = run.class_names(flat.shape[1], place) if flat.shape[1] > 1 else [run.unit_name(place)]
     return {names[i]: flat[:, i] for i in range(flat.shape[1])}
+
+
+def _at_places(run: OpenRun, chances: ndarray, asked: Asked, place: int) -> Columns:
+    """The columns of an output that chooses a class at each of a row's places: `answer_0`, or `0_yes` and `0_no`."""
+    names, target = run.class_names(chances.shape[-1], place), run.target_name(place)
+    spots = ["_".join(map(str, spot)) for spot in np.ndindex(chances.shape[1:-1])]
+    if asked.top_k:
+        message = f"--top-k is for one class a row; here each row has {len(spots)} places with a class each"
+        raise RecipeError(message, hint="--classes gives the class of each place, --proba all probabilities")
+    each = chances.reshape(len(chances), len(spots), -1)
+    if asked.classes:
+        best = np.asarray(names, dtype=object)[each.argmax(-1)]
+        return {f"{target}_{spot}": best[:, i] for i, spot in enumerate(spots)}
+    return {f"{spot}_{name}": each[:, i, j] for i, spot in enumerate(spots) for j, name in enumerate(names)}
 
 
 def probabilities(run: OpenRun, outputs: ndarray, place: int = 0) -> ndarray:

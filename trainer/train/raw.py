@@ -28,6 +28,8 @@ class RawColumns:
     "text, integer or number, as in the training rows."
     every: tuple[str, ...]
     "All columns of the training rows, in order."
+    targets: tuple[str, ...] = ()
+    "Those of them that are to be predicted, which rows may lack."
     gaps: frozenset[str] = frozenset()
     "Texts that stand for the empty one."
     strip: bool = True
@@ -36,7 +38,7 @@ class RawColumns:
     "Whether the training rows came with a header, so that rows to predict must have one too."
 
     @classmethod
-    def of(cls, feature: Feature, rows: Rows, source: Any) -> RawColumns | None:
+    def of(cls, feature: Feature, rows: Rows, source: Any, targets: tuple[str, ...] = ()) -> RawColumns | None:
         """The columns of a feature; None when it begins with numbers as they are, or with lists of them."""
         if not feature.preprocess or not isinstance(feature.preprocess[0], HostLayer):
             return None
@@ -44,7 +46,7 @@ class RawColumns:
         columns = [rows.column(n) for n in names]
         if any(isinstance(c, Ragged) or c.ndim > 1 for c in columns):
             return None
-        made = cls(names, tuple(map(_kind, columns)), tuple(rows.columns))
+        made = cls(names, tuple(map(_kind, columns)), tuple(rows.columns), targets)
         if not isinstance(source, Csv):
             return made
         headed = source.header if source.header is not None else source.names is None
@@ -117,10 +119,11 @@ class RawColumns:
         first = [cell.strip() for cell in rows[0][0]]
         absent = [n for n in self.names if n not in first]
         header = None if absent else first
-        if self.headed and header is None:
+        names = sum(cell in self.every for cell in first if not cell.isdigit())
+        if header is None and (self.headed or 2 * names >= len(first)):
             # Texts look like names and names like texts: without this, a header would be taken for a row.
             message = f'{source}: the first line has no column "{absent[0]}"'
-            message += "; like the training rows, it must hold names"
+            message += "; like the training rows, it must hold names" if self.headed else ""
             raise DataError(message, hint=nearest(absent[0], first) or f"expected {', '.join(self.names)}")
         wanted = self._positions(header, len(first), source)
         for row, line in rows[1:] if header else rows:
@@ -131,8 +134,10 @@ class RawColumns:
     def _positions(self, header: list[str] | None, width: int, source: str) -> list[int]:
         if header is not None:
             return [header.index(n) for n in self.names]
-        if width == len(self.every):
-            return [self.every.index(n) for n in self.names]
+        rest = tuple(n for n in self.every if n not in self.targets)
+        for known in (self.every, rest):
+            if width == len(known) and set(self.names) <= set(known):
+                return [known.index(n) for n in self.names]
         if width == len(self.names):
             return list(range(width))
         message = f"{source}: expected {len(self.names)} values a row ({', '.join(self.names[:6])}), found {width}"

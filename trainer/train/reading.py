@@ -6,20 +6,22 @@ import csv
 import io
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from trainer.errors import DataError, nearest
+from trainer.layers.host import HostLayer
 from trainer.recipe.dataset import Feature
 from trainer.shapes import size
 from trainer.sources.arrays import read_npy, read_npz
 from trainer.sources.columns import Column, Ragged
+from trainer.sources.csv_files import Csv
 from trainer.sources.idx import read_idx
 from trainer.train.build import check_finite
-from trainer.train.pipeline import read_column
+from trainer.train.pipeline import beside, read_column
 from trainer.train.raw import RawColumns
 from trainer.train.use import OpenRun
 
@@ -31,9 +33,7 @@ def read_inputs(run: OpenRun, source: str, text: bytes) -> list[Column]:
         DataError: the rows do not fit the model's inputs.
     """
     inputs = run.built.outline.inputs
-    found = [
-        _read_input(run, Wanted(name, known.feature, len(inputs) == 1), source, text) for name, known in inputs.items()
-    ]
+    found = [_read_input(run, Wanted.of(run, name), source, text) for name in inputs]
     for column in found:
         if len(column) == 0:
             raise DataError(f"{source}: there are no rows")
@@ -52,11 +52,56 @@ class Wanted:
     feature: Feature
     alone: bool
     "Whether the model has no other input, so that all columns of the file may be meant."
+    every: tuple[str, ...] = ()
+    "The columns of the table that the training rows came from, in order."
+    targets: tuple[str, ...] = ()
+    "Those of them that are to be predicted, which rows may lack."
+    delimiter: str = ","
 
-    def array(self, found: Mapping[str, Any]) -> str | None:
-        """Which of a file's arrays it is."""
+    @classmethod
+    def of(cls, run: OpenRun, name: str) -> Wanted:
+        """An input of a run's model."""
+        outline, source = run.built.outline, run.recipe.dataset.source
+        made = cls(name, outline.inputs[name].feature, len(outline.inputs) == 1)
+        if not isinstance(source, Csv):
+            return made
+        asked = tuple(n for t in outline.targets.values() for n in t.feature.columns or (t.feature.field or "",))
+        return replace(made, every=tuple(run.sets.train.columns), targets=asked, delimiter=source.delimiter)
+
+    def columns(self, need: int) -> tuple[str, ...]:
+        """What a file's columns of this input are called: a field of several values as `story_0`, `story_1`, …"""
+        field = self.feature.field or ""
+        return self.feature.columns or ((field,) if need == 1 else tuple(f"{field}_{i}" for i in range(need)))
+
+    def unheaded(self, width: int) -> list[int] | None:
+        """Where its columns stand in rows without a header that are like the training rows, with or without targets."""
+        names = self.feature.columns or (self.feature.field or "",)
+        rest = tuple(n for n in self.every if n not in self.targets)
+        like = next((known for known in (self.every, rest) if known and len(known) == width), ())
+        return [like.index(n) for n in names] if set(names) <= set(like) else None
+
+    def arrays(self, found: Mapping[str, Any]) -> list[str]:
+        """Which of a file's arrays hold it: one, or one for each column; none when that can't be told."""
         known = next((n for n in (self.feature.field, self.name) if n in found), None)
-        return known or (next(iter(found)) if self.alone and len(found) == 1 else None)
+        if known is not None:
+            return [known]
+        if self.feature.columns and set(self.feature.columns) <= set(found):
+            return list(self.feature.columns)
+        return list(found) if self.alone and len(found) == 1 else []
+
+    def value(self, row: Mapping[str, Any], place: str) -> Any:
+        """Its value in a row of JSON.
+
+        Raises:
+            DataError: the row lacks it.
+        """
+        names = self.feature.columns or (self.feature.field or "",)
+        missing = [n for n in names if n not in row]
+        if missing and self.name in row:
+            return row[self.name]
+        if missing:
+            raise DataError(f'{place}: the row has no "{missing[0]}"', hint=nearest(missing[0], map(str, row)))
+        return [row[n] for n in names] if self.feature.columns else row[names[0]]
 
 
 def _read_input(run: OpenRun, wanted: Wanted, source: str, text: bytes) -> Column:
@@ -66,11 +111,11 @@ def _read_input(run: OpenRun, wanted: Wanted, source: str, text: bytes) -> Colum
         return _shaped(read_idx(Path(source)), source, raw)
     if text[:6] == b"\x93NUMPY" or text[:2] == b"PK":
         return _from_arrays(text, source, wanted, raw)
-    columns = RawColumns.of(feature, run.sets.train, run.recipe.dataset.source)
+    columns = RawColumns.of(feature, run.sets.train, run.recipe.dataset.source, wanted.targets)
     if columns is not None:
         return columns.read(source, text)
     if source.endswith((".jsonl", ".json", ".ndjson")) or text.lstrip()[:1] in (b"[", b"{"):
-        return _from_json_lines(text, source, feature, raw)
+        return _from_json_lines(text, source, wanted, raw)
     return _from_csv(text, source, wanted, raw)
 
 
@@ -87,11 +132,17 @@ def _from_arrays(text: bytes, source: str, wanted: Wanted, raw: tuple[int, ...] 
             raise DataError(f"{source}: one array can't hold the model's several inputs", hint=hint)
         return _shaped(read_npy(text, source), source, raw)
     found = read_npz(Path(source), stream=io.BytesIO(text))
-    name = wanted.array(found)
-    if name is None:
+    names = wanted.arrays(found)
+    if not names:
         called = wanted.feature.field or wanted.name
         raise DataError(f'{source}: expected an array called "{called}", found {", ".join(found)}')
-    return _shaped(found[name], source, raw)
+    if len(names) == 1:
+        return _shaped(found[names[0]], source, raw)
+    counts = {len(found[n]) for n in names}
+    if len(counts) > 1 or any(found[n].ndim != 1 for n in names):
+        raise DataError(f"{source}: expected arrays of one length and one axis called {', '.join(names)}")
+    first = wanted.feature.preprocess[0] if wanted.feature.preprocess else None
+    return beside([found[n] for n in names], whole=isinstance(first, HostLayer))
 
 
 def _shaped(array: np.ndarray, source: str, raw: tuple[int, ...] | None) -> Column:
@@ -104,7 +155,7 @@ def _shaped(array: np.ndarray, source: str, raw: tuple[int, ...] | None) -> Colu
     raise DataError(f"{source}: expected rows of shape {raw}, found {tuple(array.shape[1:])}")
 
 
-def _from_json_lines(text: bytes, source: str, feature: Feature, raw: tuple[int, ...] | None) -> Column:
+def _from_json_lines(text: bytes, source: str, wanted: Wanted, raw: tuple[int, ...] | None) -> Column:
     rows = []
     for line_number, line in enumerate(text.decode("utf-8", "replace").splitlines(), 1):
         if not line.strip():
@@ -114,11 +165,10 @@ def _from_json_lines(text: bytes, source: str, feature: Feature, raw: tuple[int,
         except ValueError as error:
             raise DataError(f"{source}:{line_number}: not JSON: {error}") from None
         if isinstance(row, dict):
-            names = feature.columns or (feature.field or "",)
-            missing = [n for n in names if n not in row]
-            if missing:
-                raise DataError(f'{source}:{line_number}: the row has no "{missing[0]}"')
-            row = [row[n] for n in names] if feature.columns else row[names[0]]
+            row = wanted.value(row, f"{source}:{line_number}")
+        elif not wanted.alone:
+            message = f"{source}:{line_number}: which values are the input {wanted.name} can't be told"
+            raise DataError(message, hint='write each row as {"name": values, …}')
         rows.append(row)
     try:
         return Ragged.of(rows) if raw is None else _shaped(np.asarray(rows, "float32"), source, raw)
@@ -128,12 +178,13 @@ def _from_json_lines(text: bytes, source: str, feature: Feature, raw: tuple[int,
 
 def _from_csv(text: bytes, source: str, wanted: Wanted, raw: tuple[int, ...] | None) -> Column:
     feature = wanted.feature
-    lines = list(csv.reader(io.StringIO(text.decode("utf-8-sig", "replace"))))
+    lines = list(csv.reader(io.StringIO(text.decode("utf-8-sig", "replace")), delimiter=wanted.delimiter))
     lines = [(n, row) for n, row in enumerate(lines, 1) if row]
     if not lines:
         raise DataError(f"{source}: there are no rows")
+    first = [cell.strip() for cell in lines[0][1]]
     # A row with a number in it is data, and what is no number there is an error, not a heading.
-    header = lines[0][1] if not any(map(_is_number, lines[0][1])) or _names(lines[0][1], feature) else None
+    header = first if not any(map(_is_number, first)) or _names(first, feature) else None
     if header is None and len(lines[0][1]) > 2 and lines[0][1] == [str(n) for n in range(len(lines[0][1]))]:
         message = f"{source}: the first line counts the columns (0, 1, 2, …), so it seems to be a header"
         raise DataError(message, hint="remove it, or write the rows without one")
@@ -150,22 +201,24 @@ def _names(row: list[str], feature: Feature) -> bool:
 
 
 def _positions(header: list[str] | None, width: int, wanted: Wanted, need: int, source: str) -> list[int]:
-    names = list(wanted.feature.columns or ())
-    absent = [n for n in names if header and n not in header and not n.isdigit()]
+    names = wanted.columns(need)
+    absent = [n for n in wanted.feature.columns or () if header and n not in header and not n.isdigit()]
     if header and absent:
         hint = nearest(absent[0], header) or f"it has {', '.join(header[:12])}"
         raise DataError(f'{source}: the header has no column "{absent[0]}"', hint=hint)
-    if header and names and set(names) <= set(header):
+    if header and set(names) <= set(header):
         return [header.index(n) for n in names]
     if width == need and wanted.alone:
         return list(range(width))
-    if names and all(n.isdigit() and int(n) < width for n in names):
+    found = None if header else wanted.unheaded(width)
+    if found is not None:
+        return found
+    if wanted.feature.columns and all(n.isdigit() and int(n) < width for n in names):
         return [int(n) for n in names]
     if not wanted.alone:
         message = f"{source}: which columns are the input {wanted.name} can't be told"
-        raise DataError(
-            message, hint=f"write a header with {', '.join(names) or 'their names'}, or an .npz or .jsonl file"
-        )
+        called = ", ".join(names) if len(names) < 9 else f"{names[0]}, {names[1]}, …, {names[-1]}"
+        raise DataError(message, hint=f"write a header with {called}, or an .npz or .jsonl file")
     raise DataError(f"{source}: expected {need} numbers a row, found {width} columns", hint="only the input's columns")
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from trainer.errors import DataError
+from trainer.errors import DataError, Problem
 from trainer.recipe.schema import Recipe
 from trainer.sources.columns import Rows, Table
 from trainer.sources.split import split_rows, validation_tail
@@ -94,7 +94,9 @@ def check_class_weight(asked: Any, y: np.ndarray) -> None:
     unknown = sorted(set(asked) - set(class_numbers(y).tolist())) if isinstance(asked, dict) else []
     if unknown:
         message = f"class_weight names class {unknown[0]}, which no training row has"
-        raise DataError(message, path=("fit", "class_weight"))
+        known = ", ".join(map(str, sorted(set(class_numbers(y).tolist()))[:12]))
+        place = ("fit", "class_weight", unknown[0])
+        raise DataError(Problem(message, place, f"the classes are {known}", "class-weight", on_key=True))
 
 
 def check_class_names(asked: Any, names: Sequence[str] | None) -> None:
@@ -106,7 +108,9 @@ def check_class_names(asked: Any, names: Sequence[str] | None) -> None:
     unknown = sorted(n for n in asked if not 0 <= n < len(names)) if isinstance(asked, dict) and names else []
     if unknown:
         message = f"class_weight names class {unknown[0]}, but the target has {len(names or ())} classes"
-        raise DataError(message, path=("fit", "class_weight"), hint=f"they are {', '.join((names or ())[:8])}")
+        known = ", ".join(f"{i} ({n})" for i, n in enumerate((names or ())[:8]))
+        place = ("fit", "class_weight", unknown[0])
+        raise DataError(Problem(message, place, f"they are {known}", "class-weight", on_key=True))
 
 
 def class_weights(asked: Any, y: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ import torch
 from trainer.errors import TrainerError
 from trainer.recipe.check import in_phase
 from trainer.recipe.outline import Outline
+from trainer.recipe.phases import phase_name
 from trainer.recipe.schema import Recipe
 from trainer.sources.columns import Rows
 from trainer.train.build import Built, build
@@ -79,10 +80,4 @@ def phase_line(recipe: Recipe, number: int, stage: Recipe) -> str:
     first, last = stage.fit.initial_epoch + 1, stage.fit.epochs
     epochs = f"epoch {first}" if first == last else f"epochs {first} to {last}"
     still = f", frozen: {', '.join(stage.model.frozen)}" if stage.model.frozen else ""
-    return f"{phase_name(recipe, number)}: {epochs}{still}"
-
-
-def phase_name(recipe: Recipe, number: int) -> str:
-    """`Phase head (1 of 2)`"""
-    name = recipe.phases[number].name
-    return f"Phase {name} ({number + 1} of {len(recipe.phases)})" if name else f"Phase {number + 1}"
+    return f"{phase_name(recipe.phases, number)}: {epochs}{still}"

@@ -88,6 +88,11 @@ class OpenRun:
             return list(known[:count])
         return [str(n) for n in range(count)]
 
+    def unit_name(self, output: int = 0) -> str:
+        """What a single unit that chooses between two classes tells the chance of: the second one, or the target."""
+        known = list(list(self.built.outline.targets.values())[output].classes or [])
+        return known[1] if len(known) == 2 and not known[1].isdecimal() else self.target_name(output)
+
     def is_classifier(self, output: int = 0) -> bool:
         """Whether the loss of an output chooses among classes."""
         return self.loss(output).targets in ("one_hot", "integer", "binary")

@@ -19,6 +19,7 @@ from trainer.recipe.document import dump
 from trainer.recipe.load import Loaded
 from trainer.recipe.model import Weights
 from trainer.recipe.outline import Outline
+from trainer.recipe.phases import phase_name
 from trainer.recipe.schema import Recipe
 from trainer.report.model_graph import of_graph
 from trainer.runs.directory import RunDirectory
@@ -38,7 +39,7 @@ from trainer.train.log import RunLog, now
 from trainer.train.loop import Training
 from trainer.train.rows import Sets, check_class_weight, class_numbers, divide
 from trainer.train.signals import Signals
-from trainer.train.stages import from_epoch, go_on, hand_over, phase_line, phase_name, placed, rehearse
+from trainer.train.stages import from_epoch, go_on, hand_over, phase_line, placed, rehearse
 from trainer.train.state import load_weights, state_of
 from trainer.train.terms import Options, Outcome, open_table
 from trainer.wording import figures as figures_text
@@ -96,9 +97,10 @@ class Job:
         self.device = choose_device(self.options.device)
         if self.going_on:
             self._take_up(table)
-        for stage in self.stages:
+        for number, stage in enumerate(self.stages):
             if stage.fit.class_weight is not None:
-                check_class_weight(stage.fit.class_weight, first_target(outline, sets.train))
+                with placed(recipe, number):
+                    check_class_weight(stage.fit.class_weight, first_target(outline, sets.train))
         here = fingerprint(self.device)
         if not self.going_on:
             self.record |= {"data": table.digests, "environment": here}
@@ -149,7 +151,7 @@ class Job:
             self.log.say(phase_line(self.recipe, self.stage, stage))
         training.run()
         if training.stop_reason and self.stage < len(self.stages) - 1:
-            self.log.say(f"{phase_name(self.recipe, self.stage)} ends: {training.stop_reason}")
+            self.log.say(f"{phase_name(self.recipe.phases, self.stage)} ends: {training.stop_reason}")
         return built, training
 
     def _begin_with(self, network: Network, asked: Weights) -> None:
