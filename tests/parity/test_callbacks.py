@@ -490,6 +490,8 @@ def test_options_that_do_not_fit_together() -> None:
 
 
 def keras_metrics() -> Iterator[Any]:
+    # Keras numbers the default names of all that a process has made.
+    keras.utils.clear_session()
     arguments = {"num_classes": 3, "target_class_ids": [0], "specificity": 0.5, "sensitivity": 0.5}
     arguments |= {"recall": 0.5, "precision": 0.5}
     for name, metric in vars(keras.metrics).items():

@@ -52,11 +52,14 @@ callbacks:
 """
 KFOLD = RECIPE.partition("callbacks:")[0] + "callbacks: [CSVLogger: {filename: log.csv}]\n"
 KFOLD = KFOLD.replace("validation_split: 0.25", "kfold: {folds: 3}").replace("epochs: 25", "epochs: 8")
-PHASES = RECIPE.replace("fit: {epochs: 25,", "fit: {epochs: 12,") + """
+PHASES = (
+    RECIPE.replace("fit: {epochs: 25,", "fit: {epochs: 12,")
+    + """
 phases:
   - {frozen: dense, fit: {epochs: 10}}
   - {compile: {optimizer: {Adam: {learning_rate: 0.001}}, metrics: [sparse_top_k_categorical_accuracy, accuracy]}}
 """
+)
 SAME = ["model.h5", "history.csv", "metrics.json", "log.csv", "checkpoints/best.h5"]
 
 SERVER = """

@@ -35,7 +35,9 @@ def built(recipe: Loaded, rows: Rows, table: Any) -> Built:
 
 
 def learned(made: Built) -> list[np.ndarray]:
-    return [value for name, value in next(iter(made.inputs.values())).state().items() if name.endswith(("mean", "variance"))]
+    return [
+        value for name, value in next(iter(made.inputs.values())).state().items() if name.endswith(("mean", "variance"))
+    ]
 
 
 def holds(made: Built, rows: Rows) -> None:

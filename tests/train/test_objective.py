@@ -45,21 +45,27 @@ def test_keras_opens_the_run_with_both_kinds_of_metrics(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("sets", "path", "words"),
     [
-        ("compile.weighted_metrics=[mae, mae]", "weighted_metrics", 'two metrics are called "mae"'),
         (
-            "compile.metrics=[mae, {MeanSquaredError: {name: weighted_mae}}]",
+            "compile.weighted_metrics=[sparse_categorical_accuracy, sparse_categorical_accuracy]",
             "weighted_metrics",
-            'two metrics are called "weighted_mae"',
+            'two metrics are called "sparse_categorical_accuracy"',
+        ),
+        (
+            "compile.metrics=[sparse_categorical_accuracy, {SparseCategoricalCrossentropy: {name: weighted_sparse_categorical_accuracy}}]",
+            "weighted_metrics",
+            'two metrics are called "weighted_sparse_categorical_accuracy"',
         ),
         ("compile.loss_weights=[1, 2]", "loss_weights", "expected a number, a list of one number, or a mapping"),
         ("compile.loss_weights={a: 1}", "loss_weights", 'no output of the model is called "a"'),
         ("compile.loss_weights=true", "loss_weights", "expected a number, a list of one number, or a mapping"),
-        ("callbacks=[{EarlyStopping: {monitor: weighted_acuracy}}]", "monitor", "weighted_mae"),
+        ("callbacks=[{EarlyStopping: {monitor: weighted_acuracy}}]", "monitor", "weighted_sparse_categorical_accuracy"),
         ("fit.sample_weight=weigt", "sample_weight", 'the source has no field "weigt"'),
     ],
 )
 def test_mistakes_are_found_in_the_recipe(sets: str, path: str, words: str) -> None:
-    text = DIGITS.replace("[accuracy]", "[mae], weighted_metrics: [mae]")
+    text = DIGITS.replace(
+        "[accuracy]", "[sparse_categorical_accuracy], weighted_metrics: [sparse_categorical_accuracy]"
+    )
     with pytest.raises(RecipeError) as raised:
         loaded(text, sets)
     (problem,) = raised.value.problems

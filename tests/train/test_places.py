@@ -53,8 +53,8 @@ def problem_of(tmp_path: Path, text: str, kind: type[TrainerError] = DataError) 
     [
         (("[age, size]", "[age, kind]"), ROWS, ("inputs", "n", "columns"), 'column "kind" holds text'),
         (("[sick]", "[kind]"), ROWS, ("targets", "y", "columns"), 'column "kind" holds text'),
-        (("[age, size]", "[size, age]"), ROWS.replace("\n1,0.5", "\nx,0.5"), ("inputs", "n", "columns"), '"x" in row 2'),
-        (("[age, size]", "[age, size]"), ROWS.replace(",0.5,", ",nan,"), ("inputs", "n", "columns"), "finite numbers"),
+        (("[age, size]", "[size, age]"), ROWS.replace("\n1,0.5", "\nx,0.5"), ("inputs", "n", "columns"), 'holds "x"'),
+        (("[age, size]", "[age, size]"), ROWS.replace(",0.5,", ",nan,"), ("inputs", "n", "columns"), "finite number"),
         (("loss: b", "loss: b"), ROWS.replace(",1\n", ",3\n"), ("targets", "y", "columns"), "values from 0 to 1"),
         (("{columns: [age, size]}", "{columns: [kind], preprocess: [{StringLookup: {vocabulary: [a], "
           "num_oov_indices: 0}}]}"), ROWS, ("inputs", "n", "columns"), "is not in the vocabulary"),
@@ -85,16 +85,17 @@ def test_names_asked_for_by_number(tmp_path: Path) -> None:
     assert [(p.path, p.message, p.hint) for p in caught.value.problems] == [
         (
             ("dataset", "columns"),
-            "the columns of this source have names, and no numbers (0 is age)",
+            "the columns of this source have names, and no numbers",
             "write [age, size]",
         ),
-        (("dataset", "target"), "the columns of this source have names, and no numbers (3 is sick)", "write sick"),
+        (("dataset", "target"), "the columns of this source have names, and no numbers", "write sick"),
     ]
 
 
 def test_a_number_beyond_the_columns(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match='no column "7"; it has age, size, kind, sick'):
+    with pytest.raises(RecipeError) as caught:
         trained(tmp_path / "runs", recipe(tmp_path, ("A", "0-7"), ("B", "sick"), text=SHORT))
+    assert caught.value.problems[0].hint == "there are 4: age, size, kind, sick"
 
 
 def test_weights_of_classes_that_no_row_has(tmp_path: Path) -> None:
@@ -137,7 +138,7 @@ def test_negative_ids(tmp_path: Path) -> None:
 def test_a_failed_run_is_not_resumed(tmp_path: Path) -> None:
     problem_of(tmp_path, recipe(tmp_path, ("[age, size]", "[age, kind]")))
     (directory,) = [RunDirectory(p) for p in (tmp_path / "runs" / "rows").iterdir() if p.is_dir()]
-    with pytest.raises(RunError, match="has no model.h5") as caught:
+    with pytest.raises(RunError, match="has no model") as caught:
         model_path(directory, None)
     hint = caught.value.problems[0].hint
     assert hint.startswith("it failed: dataset.inputs.n.columns: ")

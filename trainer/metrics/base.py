@@ -62,11 +62,11 @@ def zeros(device: torch.device | str, *shape: int) -> Tensor:
     return torch.zeros(shape, dtype=dtype, device=device)
 
 
-def needs_flags(classes: int) -> tuple[str, str]:
-    """`misfit` of a metric that compares flags."""
+def needs_flags(classes: int, what: str = "0/1 flags") -> tuple[str, str]:
+    """`misfit` of a metric that compares flags, or other values, shaped like the output."""
     if classes == 1:
         return "", ""
-    why = "compares 0/1 flags shaped like the output, but the targets are class numbers"
+    why = f"compares {what} shaped like the output, but the targets are class numbers"
     hint = "make the targets one-hot: preprocess them with {CategoryEncoding: {num_tokens: "
     return why, f"{hint}{classes}, output_mode: one_hot}}}}"
 
@@ -156,6 +156,9 @@ class Formula(Mean, abstract=True):
 
     integer: ClassVar[bool] = False
     "Whether the target holds class numbers."
+
+    def misfit(self, classes: int) -> tuple[str, str]:
+        return ("", "") if self.integer else needs_flags(classes, "values")
 
     def formula(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         """Value per sample of a target and an output of one rank and number type."""

@@ -202,8 +202,8 @@ class Network(nn.Module):
 
     def forward(self, *inputs: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...]:
         """The output tensor, or several, for the input tensors, in the graph's order."""
-        made = self.run(*inputs).outputs
-        return made if len(made) > 1 else made[0]
+        first, *others = self.run(*inputs).outputs
+        return (first, *others) if others else first
 
     def _planned(self) -> Iterator[Step]:
         """The steps of a pass; those of models inside the model are steps like all others."""

@@ -96,11 +96,11 @@ def _by_number(columns: Sequence[str], fields: dict[str, Field]) -> None:
         ValueError: the columns have names.
     """
     names = list(fields)
-    if all(c.isdecimal() and int(c) < len(names) for c in columns) and not any(n.isdecimal() for n in names):
-        one = f"0 is {names[0]}" if len(columns) > 1 else f"{columns[0]} is {names[int(columns[0])]}"
-        meant = [names[int(c)] for c in columns]
-        written = meant[0] if len(meant) == 1 else f"[{', '.join(meant)}]"
-        raise Misfit(f"the columns of this source have names, and no numbers ({one})", f"write {written}")
+    if all(map(str.isdecimal, columns)) and not any(map(str.isdecimal, names)):
+        meant = [names[int(c)] for c in columns if int(c) < len(names)]
+        written = f"write {meant[0] if len(meant) == 1 else f'[{_some(meant)}]'}"
+        hint = written if len(meant) == len(columns) else f"there are {len(names)}: {_some(names)}"
+        raise Misfit("the columns of this source have names, and no numbers", hint)
 
 
 def _unknown(what: str, name: str, fields: Iterable[str]) -> str:

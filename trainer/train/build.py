@@ -56,8 +56,11 @@ class Built:
         """Raw inputs, ready for the model."""
         dtypes = input_dtypes(self.outline, [p.drawn for p in self.inputs.values()])
         said = [self.graph.wiring.said.get(name) for name in self.inputs]
-        made = zip(self.inputs.values(), columns, dtypes, said, strict=True)
-        return tuple(Slot(pipeline, column, dtype, self.device, line) for pipeline, column, dtype, line in made)
+        made = []
+        for (name, pipeline), column, dtype, line in zip(self.inputs.items(), columns, dtypes, said, strict=True):
+            with self._place("inputs", name):
+                made.append(Slot(pipeline, column, dtype, self.device, line))
+        return tuple(made)
 
     def columns(self, rows: Rows) -> list[Column]:
         """The raw inputs that rows hold."""
