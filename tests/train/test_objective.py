@@ -51,7 +51,8 @@ def test_keras_opens_the_run_with_both_kinds_of_metrics(tmp_path: Path) -> None:
             'two metrics are called "sparse_categorical_accuracy"',
         ),
         (
-            "compile.metrics=[sparse_categorical_accuracy, {SparseCategoricalCrossentropy: {name: weighted_sparse_categorical_accuracy}}]",
+            "compile.metrics=[sparse_categorical_accuracy, "
+            "{SparseCategoricalCrossentropy: {name: weighted_sparse_categorical_accuracy}}]",
             "weighted_metrics",
             'two metrics are called "weighted_sparse_categorical_accuracy"',
         ),

@@ -67,7 +67,7 @@ class Asked:
 
 
 def columns_of(run: OpenRun, made: Mapping[str, ndarray], asked: Asked, *, whole: bool = False) -> Columns:
-    """Named columns, one entry a row; a layer's output is one array in its own shape when `whole` says so.
+    """Named columns, one entry a row; `whole` asks for arrays in their own shape: of layers, and of pictures and series.
 
     Columns of a model with several outputs begin with the output's name, as do those of several layers.
     """
@@ -81,6 +81,9 @@ def columns_of(run: OpenRun, made: Mapping[str, ndarray], asked: Asked, *, whole
         raise RecipeError("the run predicts numbers, not classes", hint="leave --classes, --proba and --top-k out")
     found: Columns = {}
     for place, (name, outputs) in enumerate(made.items()):
+        if whole and outputs.ndim > 2 and not asked.chances and not asked.decode:
+            found[name if len(made) > 1 else run.target_name(place)] = outputs
+            continue
         of_one = _of_output(run, place, outputs, asked)
         found |= of_one if len(made) == 1 else {_under(name, column): v for column, v in of_one.items()}
     return found

@@ -38,7 +38,7 @@ class OpenRun:
         self.folder = source_folder(directory)
         self.table: Table = open_table(self.recipe, self.folder, options)
         self.sets: Sets = divide(self.recipe, self.table)
-        stage = self.state["stage"]
+        stage = self.state.get("stage", 0)
         outline = real_outlines(self.recipe, self.table)[stage]
         self.recipe = self.recipe.stages()[stage]
         sample = self.sets.train.take(slice(0, 1))

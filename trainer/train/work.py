@@ -122,7 +122,7 @@ class Job:
     def _train(self, sets: Sets) -> tuple[Built, Training]:
         """All phases one after the other, from where the run stands."""
         here = bool(self.saved) and self.saved["fold"] == self.fold
-        first = self.saved["stage"] if here else 0
+        first = self.saved.get("stage", 0) if here else 0
         began = self.saved["began"] if here else self.stages[0].fit.initial_epoch
         done: tuple[Built, Training] | None = None
         for number, stage in enumerate(self.stages[first:], first):
