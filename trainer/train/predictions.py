@@ -67,7 +67,7 @@ class Asked:
 
 
 def columns_of(run: OpenRun, made: Mapping[str, ndarray], asked: Asked, *, whole: bool = False) -> Columns:
-    """Named columns, one entry a row; `whole` asks for arrays in their own shape: of layers, and of pictures and series.
+    """Named columns, one entry a row; `whole` asks for arrays in their own shape: of layers, of pictures, of series.
 
     Columns of a model with several outputs begin with the output's name, as do those of several layers.
     """
