@@ -175,7 +175,7 @@ def test_a_list_goes_only_where_lists_are_read() -> None:
     (problem,) = caught.value.problems
     assert problem.path == ("model", "layers", 1, "Dense")
     assert "dense: expected one tensor, found a list of 3" in problem.message
-    with pytest.raises(RecipeError, match="expected one output of the model, found a list of 3"):
+    with pytest.raises(RecipeError, match="expected one tensor as an output of the model, found a list of 3"):
         chain([states], {"x": (None, 5, 2)})
     graph = chain([states, Layer.parse("Average")], {"x": (None, 5, 2)})
     x = torch.from_numpy(normal(1, 4, 5, 2))

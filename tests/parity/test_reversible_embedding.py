@@ -18,6 +18,7 @@ from tests.train.recipes import loaded
 from trainer.block import problems_of
 from trainer.errors import DataError, RecipeError
 from trainer.layers.base import Layer, Plan
+from trainer.layers.embedding import ReversibleEmbedding
 from trainer.layers.graph import Again, grown, wire
 from trainer.model.network import Cell, Clock, Network
 from trainer.runs.keras_config import functional
@@ -73,7 +74,8 @@ def test_equals_keras_in_reverse(seed: int) -> None:
         found.append((vectors, both(torch.tanh(vectors), reverse=True)))
     (_, ours), (_, theirs) = found
     close(ours, theirs, f"{options}: scores")
-    inferred = cell.layer.build(Plan(), (None, *ids.shape[1:], options["output_dim"]), reverse=True)  # type: ignore
+    assert isinstance(cell.layer, ReversibleEmbedding)
+    inferred = cell.layer.build(Plan(), (None, *ids.shape[1:], options["output_dim"]), reverse=True)
     assert inferred[1:] == tuple(theirs.shape[1:])
     if not options["trainable"]:
         assert not ours.requires_grad
@@ -120,7 +122,8 @@ def test_the_mask(mask_zero: bool) -> None:
     if ours is not None:
         close(ours, theirs, "mask")
     assert getattr(twin(vectors, reverse=True), "_keras_mask", None) is None
-    assert cell.layer.compute_mask(vectors, ours, reverse=True) is None  # type: ignore
+    assert isinstance(cell.layer, ReversibleEmbedding)
+    assert cell.layer.compute_mask(vectors, ours, reverse=True) is None
 
 
 @pytest.mark.parametrize("dtype", [None, "float32", "mixed_bfloat16", "mixed_float16", "bfloat16"])

@@ -29,6 +29,17 @@ from trainer.train.scoring import evaluate, predict
 from trainer.train.use import OpenRun
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
+
+
+def is_chain(path: Path) -> bool:
+    """Whether a recipe's model is a list of layers, each reading the one above it (graphs have tests of their own)."""
+    model = load_recipe(path).recipe.model
+    return model.outputs is None and all(
+        isinstance(x, Layer) and x.inputs is None and not x.wires for x in model.layers
+    )
+
+
+CHAINS = [path for path in RECIPES if is_chain(path)]
 TINY = ["fit.epochs=1", "dataset.limit=100", "callbacks=[]"]
 BATCH = 32
 
@@ -47,7 +58,7 @@ def tiny(path: Path) -> list[str]:
         sets.append("dataset.split.validation={first: 32}")
     if recipe.fit.kfold is not None:
         sets.append("fit.kfold.folds=2")
-    if any(type(layer).__name__ == "LSTM" for layer in recipe.model.layers):
+    if path.stem == "imdb_lstm":
         sets.append("dataset.inputs.words.preprocess=[{PadSequences: {maxlen: 12}}]")
     if type(recipe.dataset.source).__name__ == "Mnist":
         sets.append("dataset.source={mnist: {folder: mnist-5k}}")
@@ -133,7 +144,8 @@ def hold_figures(made: Opened) -> None:
     built = made.run.built
     ours = evaluate(built.network, made.feed, built.objective, BATCH)
     theirs = made.keras.evaluate(made.x, made.y, batch_size=BATCH, verbose=0, return_dict=True)
-    assert set(ours) == set(theirs)
+    unknown = {name for name, _, metric, _ in built.objective.metrics() if not metric.keras}
+    assert set(ours) - unknown == set(theirs)
     for name, value in theirs.items():
         assert ours[name] == pytest.approx(float(value), rel=1e-5, abs=1e-7), name
 
@@ -154,7 +166,7 @@ def hold_training(made: Opened, epochs: int = 3) -> None:
     assert model.evaluate(made.x, made.y, verbose=0, return_dict=True)["loss"] < before
 
 
-@pytest.mark.parametrize("path", RECIPES, ids=[p.stem for p in RECIPES])
+@pytest.mark.parametrize("path", CHAINS, ids=[p.stem for p in CHAINS])
 def test_the_model_of_each_recipe(path: Path, tmp_path: Path) -> None:
     data = Path(os.environ["TRAINER_DATA"]) if os.environ["TRAINER_DATA"] else None
     loaded = load_recipe(path, tiny(path))
@@ -168,7 +180,7 @@ def test_the_model_of_each_recipe(path: Path, tmp_path: Path) -> None:
 
 
 def test_there_are_recipes() -> None:
-    assert len(RECIPES) >= 13
+    assert len(CHAINS) >= 13
 
 
 ACTIVITY = "activity_regularizer: {L2: {l2: 0.003}}, "

@@ -73,7 +73,11 @@ class OutputCheck:
             path = ("compile", "loss", *((output,) if by_name else ()))
             LossCheck(goal.loss, graph, output, target.shape, target.feature, target.classes, self.problems, path).run()
             for key, metrics in (("metrics", goal.metrics), ("weighted_metrics", goal.weighted_metrics)):
-                at = ("compile", key, *((output,) if isinstance(getattr(asked, key), dict) else ()))
+                named = isinstance(getattr(asked, key), dict)
+                if len(self.outputs) > 1 and not named:
+                    # Nobody knows whose they are; `keys` says so.
+                    continue
+                at = ("compile", key, *((output,) if named else ()))
                 shape = graph.shapes[graph.outputs[output]]
                 self.problems += metric_problems(metrics, goal.loss, shape, at)
 
