@@ -145,7 +145,7 @@ def arrays(feed: Feed, *, weighed: bool) -> tuple[Any, ...]:
 def model_weights(model: Any) -> list[np.ndarray]:
     """Weights layer by layer, those that train first, as our rows are ordered."""
     return [
-        as_numpy(v.value)
+        as_numpy(v.value).copy()
         for layer in model.layers
         for v in (*layer.trainable_weights, *layer.non_trainable_weights)
         if "seed_generator" not in v.path

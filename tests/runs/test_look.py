@@ -18,7 +18,7 @@ import h5py
 import numpy as np
 import pytest
 
-from tests.train.recipes import DIGITS, trained
+from tests.train.recipes import DIGITS, output, trained
 from trainer.errors import FileError
 from trainer.runs.directory import RunDirectory
 from trainer.runs.look import looked_at
@@ -254,11 +254,11 @@ def test_the_description_in_a_runs_file_is_not_what_is_built(tmp_path: Path) -> 
     """A run is rebuilt from its recipe: another description in `model.h5` changes nothing."""
     folder = trained(tmp_path, DIGITS, "fit.epochs=1").directory
     rows = OpenRun(RunDirectory(folder), Options(device="cpu")).sets.train.columns["image"][:5]
-    before = OpenRun(RunDirectory(folder), Options(device="cpu")).predict(rows)
+    before = output(OpenRun(RunDirectory(folder), Options(device="cpu")), rows)
     config = {"class_name": "Sequential", "config": {"name": "a", "layers": [LAMBDA]}}
     with h5py.File(folder / "model.h5", "r+") as file:
         file.attrs["model_config"] = json.dumps(config)
-    after = OpenRun(RunDirectory(folder), Options(device="cpu")).predict(rows)
+    after = output(OpenRun(RunDirectory(folder), Options(device="cpu")), rows)
     np.testing.assert_array_equal(before, after)
 
 

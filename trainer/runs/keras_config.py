@@ -21,7 +21,7 @@ KERAS_VERSION = "3.15.1"
 
 def model_config(graph: Graph) -> dict[str, Any]:
     """The model's architecture: what stands in `model_config` of a Keras file."""
-    if graph.is_chain() and not any(isinstance(graph.shapes[c.output], list) for c in graph.calls):
+    if graph.is_chain():
         return {"class_name": "Sequential", "config": sequential(graph)}
     return {"class_name": "Functional", "config": functional(graph)}
 
