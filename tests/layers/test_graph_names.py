@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from trainer.layers.base import Layer
-from trainer.layers.graph import grown, written_names
+from trainer.layers.graph import grown
+from trainer.layers.lines import written_names
 from trainer.layers.models import Model
 
 LINES = [

@@ -12,7 +12,8 @@ import keras
 import pytest
 
 from trainer.errors import Problem, RecipeError
-from trainer.layers.graph import Lines, Wiring, wire
+from trainer.layers.lines import Lines
+from trainer.layers.wiring import Wiring, wire
 from trainer.recipe.document import Document, dump
 from trainer.recipe.load import recipe_of
 

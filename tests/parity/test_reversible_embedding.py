@@ -19,7 +19,9 @@ from trainer.block import problems_of
 from trainer.errors import DataError, RecipeError
 from trainer.layers.base import Layer, Plan
 from trainer.layers.embedding import ReversibleEmbedding
-from trainer.layers.graph import Again, grown, wire
+from trainer.layers.graph import grown
+from trainer.layers.lines import Again
+from trainer.layers.wiring import wire
 from trainer.model.network import Cell, Clock, Network
 from trainer.runs.keras_config import functional
 

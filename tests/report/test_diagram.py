@@ -13,7 +13,9 @@ import pytest
 
 from trainer.errors import EnvironmentFault
 from trainer.layers.base import Layer
-from trainer.layers.graph import Again, Graph, grown, wire
+from trainer.layers.graph import Graph, grown
+from trainer.layers.lines import Again
+from trainer.layers.wiring import wire
 from trainer.report import diagram as diagrams
 from trainer.report.diagram import LONGEST, Diagram, Edge, Node, draw, shown, size_of, text_width
 from trainer.report.drawing import ArrowHead, Curve, Rectangle, Words, parts

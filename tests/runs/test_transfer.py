@@ -95,7 +95,8 @@ def test_attention_by_place(tmp_path: Path) -> None:
 
 
 def attending(spec: Any) -> Network:
-    from trainer.layers.graph import grown, wire
+    from trainer.layers.graph import grown
+    from trainer.layers.wiring import wire
 
     layer = Layer.parse({name: {**options, "inputs": ["x", "x"]} for name, options in spec.items()})
     return Network(grown(wire([layer], ["x"]), {"x": (None, 4, 6)}))

@@ -1,14 +1,17 @@
-"""InputLayer."""
+"""InputLayer, and what an input that stands as a line of a list says."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated, Any, Self
 
 from pydantic import model_validator
 
+from trainer.errors import Path, RecipeError
 from trainer.layers.base import DType, Layer, Plan, Weights
+from trainer.layers.misfit import Misfit
 from trainer.options import PositiveInt, Rule, complaint
-from trainer.shapes import Shape
+from trainer.shapes import Shape, clash, text
 
 INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32")
 "Number types of inputs that hold whole numbers."
@@ -119,3 +122,28 @@ class InputLayer(Layer):
 
     def forward(self, w: Weights, x: Any) -> Any:
         raise NotImplementedError("a model takes its inputs itself")
+
+
+@dataclass(frozen=True)
+class Said:
+    """A line of the list that says what an input must be."""
+
+    layer: Layer
+    path: Path
+
+    def held(self, shape: Shape, at: Path | None) -> Shape:
+        """The shape of the input, with sizes that only the line knows.
+
+        Raises:
+            RecipeError: the line says another one (a ValueError, when the model has no place `at` which it stands).
+        """
+        said = self.layer.whole_shape()
+        if said is None:
+            return shape
+        if clash(said, shape):
+            message = f"expected {text(shape)}, the shape of the input, found {text(said)}"
+            path = (*self.path, self.layer.shape_option())
+            if at is None:
+                raise Misfit(message, "leave the shape out: what reaches the model says it", path[1:])
+            raise RecipeError(message, path=path, hint="leave the shape out: the data say it", code="shape")
+        return (shape[0], *(n or m for n, m in zip(shape[1:], said[1:], strict=True)))

@@ -13,8 +13,9 @@ from torch import nn
 from trainer.activations.base import Activation
 from trainer.layers.arrays import as_numpy
 from trainer.layers.base import Blend, Layer, Plan, WeightSpec
-from trainer.layers.graph import Graph, Wiring, hears_masks
+from trainer.layers.graph import Graph
 from trainer.layers.models import Composite
+from trainer.layers.wiring import Wiring, hears_masks
 from trainer.losses.shaping import floating
 from trainer.model.number_types import cast, kept, typed
 from trainer.regularizers.base import Regularizer

@@ -11,7 +11,8 @@ from pydantic import ValidationError
 
 from trainer.errors import Path, RecipeError, TrainerError, nearest
 from trainer.layers.base import DType
-from trainer.layers.graph import ONE_INPUT, PART, Again, Line, in_turn, layer_names
+from trainer.layers.lines import Again, Line, in_turn, layer_names
+from trainer.layers.wiring import ONE_INPUT, PART
 from trainer.recipe.dataset import Dataset
 from trainer.recipe.features import default_features
 from trainer.recipe.model import Base, Model

@@ -27,7 +27,8 @@ from pydantic import ValidationError
 from trainer.block import Block, problems_of
 from trainer.declare import KIND_MARK
 from trainer.errors import Path, Problem, nearest
-from trainer.layers.graph import ONE_INPUT, is_kind
+from trainer.layers.lines import is_kind
+from trainer.layers.wiring import ONE_INPUT
 from trainer.options import Rule, shown
 from trainer.recipe.nodes import Node, kind_of, option, plain, reads, whole
 

@@ -13,7 +13,9 @@ from typing import Any
 from trainer.callbacks.base import Callback, better
 from trainer.errors import Problem, RecipeError, nearest
 from trainer.layers.base import Layer
-from trainer.layers.graph import Again, Graph, Wiring, grown, wire
+from trainer.layers.graph import Graph, grown
+from trainer.layers.lines import Again
+from trainer.layers.wiring import Wiring, wire
 from trainer.model.freezing import frozen
 from trainer.recipe.agreement import disagreements
 from trainer.recipe.compile import logged

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from trainer.block import Block
 from trainer.layers.base import DType, Layer
-from trainer.layers.graph import Lines
+from trainer.layers.lines import Lines
 from trainer.options import (
     Bool,
     Rule,

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from trainer.errors import Path, Place
-from trainer.layers.graph import PART, is_kind, written_names
+from trainer.layers.lines import is_kind, written_names
+from trainer.layers.wiring import PART
 from trainer.recipe.tree import Spot, Tree
 
 BLOCKS: Path = ("model", "blocks")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from trainer.layers.graph import Graph, Wiring
+from trainer.layers.graph import Graph
+from trainer.layers.wiring import Wiring
 from trainer.recipe.dataset import Feature
 from trainer.shapes import Shape
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from trainer.errors import Path, Place, RecipeError, nearest
-from trainer.layers.graph import written_names
+from trainer.layers.lines import written_names
 from trainer.naming import snake_case
 from trainer.recipe.nodes import BLOCKS
 from trainer.recipe.tree import Spot, Text, Tree, read_tree

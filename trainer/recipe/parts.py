@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from pydantic_core import PydanticCustomError
 
 from trainer.callbacks.base import Callback
-from trainer.layers.graph import Lines
+from trainer.layers.lines import Lines
 from trainer.optimizers.base import Optimizer
 from trainer.recipe.compile import Compile, LossUse, MetricsUse
 from trainer.recipe.dataset import Dataset

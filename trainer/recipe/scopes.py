@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from trainer.errors import Problem, nearest
-from trainer.layers.graph import PART
+from trainer.layers.wiring import PART
 from trainer.recipe.blocks import Template
 from trainer.recipe.nodes import Node, Use, calls_again, option, reads, renamed, under_kind, whole, with_option
 

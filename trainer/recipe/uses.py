@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from trainer.errors import Path, Problem, RecipeError
-from trainer.layers.graph import ONE_INPUT
+from trainer.layers.wiring import ONE_INPUT
 from trainer.recipe.asked import Asked, Values
 from trainer.recipe.blocks import Blocks, Template
 from trainer.recipe.filling import filled

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from trainer.layers.base import Layer, Plan
-from trainer.layers.graph import Call, Graph, built, parameters
+from trainer.layers.graph import Graph, built, parameters
+from trainer.layers.order import Call
 from trainer.report.diagram import Diagram, Edge, Node, Tone
 from trainer.shapes import text
 

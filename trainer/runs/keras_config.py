@@ -9,8 +9,9 @@ from typing import Any, Protocol
 
 from trainer.declare import Declared
 from trainer.layers.base import Layer, policy
-from trainer.layers.graph import Call, Graph, grown
+from trainer.layers.graph import Graph, grown
 from trainer.layers.models import Composite, Model
+from trainer.layers.order import Call
 from trainer.losses.base import Loss
 from trainer.metrics.base import Metric
 from trainer.optimizers.base import Optimizer

@@ -15,8 +15,9 @@ import torch
 
 from trainer.errors import DataError
 from trainer.layers.base import Layer
-from trainer.layers.graph import Said, Wiring
+from trainer.layers.input_layer import Said
 from trainer.layers.models import Composite
+from trainer.layers.wiring import Wiring
 from trainer.recipe.outline import Outline
 from trainer.shapes import size
 from trainer.sources.columns import Column, Ragged, take

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from trainer.errors import DataError, Path
 from trainer.layers.embedding import Table
-from trainer.layers.graph import Wiring
+from trainer.layers.wiring import Wiring
 
 if TYPE_CHECKING:
     from trainer.train.feed import Slot
