@@ -200,7 +200,7 @@ def look(table: Path) -> Looked:
     return Looked(names, header, delimiter, rows)
 
 
-_NUMBER = re.compile(r"\s*[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?\s*")
+_NUMBER = re.compile(r"\s*[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?\s*", re.ASCII)
 
 
 def _number(cell: str) -> float | None:
