@@ -15,7 +15,8 @@ from tests.train.recipes import loaded
 from trainer.losses.base import Loss
 from trainer.model.network import Network
 from trainer.train.feed import Batch
-from trainer.train.scoring import Goal, Objective, judge
+from trainer.train.objective import Goal, Objective
+from trainer.train.scoring import judge
 
 REDUCTIONS = ("sum_over_batch_size", "sum", "mean_with_sample_weight", "none")
 CASES = [

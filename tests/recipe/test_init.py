@@ -6,7 +6,7 @@ import csv
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from trainer.errors import DataError, FileError, TrainerError
@@ -179,6 +179,7 @@ NAMES = st.text(st.characters(codec="utf-8"), max_size=8)
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(NAMES, min_size=2, max_size=4), st.lists(st.lists(CELLS, min_size=4, max_size=4), max_size=4))
+@example(["", "0\x1f"], [])
 def test_any_table_gives_a_sound_recipe_or_an_error_of_ours(
     tmp_path: Path, names: list[str], rows: list[list[str]]
 ) -> None:

@@ -16,7 +16,8 @@ from trainer.layers.graph import chain
 from trainer.losses.base import Loss
 from trainer.model.network import Network
 from trainer.train.feed import Batch
-from trainer.train.scoring import Goal, Objective, judge
+from trainer.train.objective import Goal, Objective
+from trainer.train.scoring import judge
 from trainer.train.terms import Options
 from trainer.train.use import OpenRun
 

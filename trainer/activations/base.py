@@ -8,7 +8,14 @@ from trainer.declare import Declared
 from trainer.naming import snake_case
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import torch
+
+    from trainer.program import Program
+
+    Back = Callable[[torch.Tensor], torch.Tensor]
+    "Adds the operations that take a gradient back."
 
 
 class Activation(Declared, kind="activation", room="trainer.activations", keras="keras.activations"):
@@ -16,6 +23,13 @@ class Activation(Declared, kind="activation", room="trainer.activations", keras=
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         raise NotImplementedError
+
+    def by_hand(self, p: Program, x: torch.Tensor) -> tuple[torch.Tensor, Back] | None:
+        """What the activation makes of `x`, as operations of a program, and those that take a gradient back.
+
+        Both may overwrite what they are given. None for an activation that leaves its gradient to autograd.
+        """
+        return None
 
     @classmethod
     def short(cls, value: Any) -> Any:

@@ -6,8 +6,48 @@ no name alone could stand for it.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from trainer.activations.base import Activation
 from trainer.lazy import F, torch
+from trainer.program import native
+
+if TYPE_CHECKING:
+    from trainer.activations.base import Back
+    from trainer.program import Program
+
+
+_SELU = (1.6732632423543772848170429916717, 1.0507009873554804934193349852946)
+"alpha and scale."
+
+
+def _back(p: Program, name: str, *known: object) -> Back:
+    """The way back by one of torch's own operations, `name`_backward(gradient, *known), in place."""
+    operation = native(f"{name}_backward", "grad_input")
+
+    def back(slope: torch.Tensor) -> torch.Tensor:
+        p.do(operation, slope, *known, grad_input=slope)
+        return slope
+
+    return back
+
+
+def _forth(p: Program, name: str, x: torch.Tensor, *options: object) -> torch.Tensor:
+    """What torch's own operation of that name makes of `x`, which stays for the way back."""
+    made = torch.empty_like(x)
+    p.do(native(name, "out"), x, *options, out=made)
+    return made
+
+
+def _copied(p: Program, name: str, x: torch.Tensor) -> Back:
+    """The way back by an operation that has no form in place."""
+    operation = native(f"{name}_backward")
+
+    def back(slope: torch.Tensor) -> torch.Tensor:
+        p.do(lambda: slope.copy_(operation(slope, x)))
+        return slope
+
+    return back
 
 
 class Linear(Activation):
@@ -16,12 +56,19 @@ class Linear(Activation):
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         return x
 
+    def by_hand(self, p: Program, x: torch.Tensor) -> tuple[torch.Tensor, Back]:
+        return x, lambda slope: slope
+
 
 class Relu(Activation):
     """max(x, 0)"""
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         return torch.relu(x)
+
+    def by_hand(self, p: Program, x: torch.Tensor) -> tuple[torch.Tensor, Back]:
+        p.do(torch.relu_, x)
+        return x, _back(p, "threshold", x, 0)
 
 
 class Relu6(Activation):
@@ -30,12 +77,18 @@ class Relu6(Activation):
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         return F.relu6(x)
 
+    def by_hand(self, p: Program, x: torch.Tensor) -> tuple[torch.Tensor, Back]:
+        return _forth(p, "hardtanh", x, 0, 6), _back(p, "hardtanh", x, 0, 6)
+
 
 class LeakyRelu(Activation):
     """x where x > 0, else 0.2 x"""
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         return F.leaky_relu(x, 0.2)
+
+    def by_hand(self, p: Program, x: torch.Tensor) -> tuple[torch.Tensor, Back]:
+        return _forth(p, "leaky_relu", x, 0.2), _back(p, "leaky_relu", x, 0.2, False)
 
 
 class Elu(Activation):
@@ -44,12 +97,18 @@ class Elu(Activation):
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         return F.elu(x)
 
+    def by_hand(self, p: Program, x: torch.Tensor) -> tuple[torch.Tensor, Back]:
+        return _forth(p, "elu", x, 1.0), _back(p, "elu", 1.0, 1.0, 1.0, False, x)
+
 
 class Celu(Activation):
     """max(x, 0) + min(exp(x) - 1, 0) (Barron, 2017, https://arxiv.org/abs/1704.07483)"""
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         return F.celu(x)
+
+    def by_hand(self, p: Program, x: torch.Tensor) -> tuple[torch.Tensor, Back]:
+        return _forth(p, "elu", x, 1.0), _back(p, "elu", 1.0, 1.0, 1.0, False, x)
 
 
 class Selu(Activation):
@@ -61,12 +120,18 @@ class Selu(Activation):
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         return F.selu(x)
 
+    def by_hand(self, p: Program, x: torch.Tensor) -> tuple[torch.Tensor, Back]:
+        return _forth(p, "elu", x, *_SELU), _back(p, "elu", *_SELU, 1.0, False, x)
+
 
 class Gelu(Activation):
     """x P(X <= x) with X standard normal, exact (Hendrycks and Gimpel, 2016, https://arxiv.org/abs/1606.08415)"""
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         return F.gelu(x)
+
+    def by_hand(self, p: Program, x: torch.Tensor) -> tuple[torch.Tensor, Back]:
+        return _forth(p, "gelu", x), _back(p, "gelu", x)
 
 
 class Silu(Activation):
@@ -77,6 +142,9 @@ class Silu(Activation):
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         return F.silu(x)
 
+    def by_hand(self, p: Program, x: torch.Tensor) -> tuple[torch.Tensor, Back]:
+        return _forth(p, "silu", x), _back(p, "silu", x)
+
 
 class HardSilu(Activation):
     """x hard_sigmoid(x) (Howard et al., 2019, https://arxiv.org/abs/1905.02244)"""
@@ -86,12 +154,18 @@ class HardSilu(Activation):
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         return F.hardswish(x)
 
+    def by_hand(self, p: Program, x: torch.Tensor) -> tuple[torch.Tensor, Back]:
+        return _forth(p, "hardswish", x), _copied(p, "hardswish", x)
+
 
 class Mish(Activation):
     """x tanh(softplus(x)) (Misra, 2019, https://arxiv.org/abs/1908.08681)"""
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         return F.mish(x)
+
+    def by_hand(self, p: Program, x: torch.Tensor) -> tuple[torch.Tensor, Back]:
+        return _forth(p, "mish", x), _copied(p, "mish", x)
 
 
 class Sigmoid(Activation):
@@ -100,6 +174,10 @@ class Sigmoid(Activation):
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         return torch.sigmoid(x)
 
+    def by_hand(self, p: Program, x: torch.Tensor) -> tuple[torch.Tensor, Back]:
+        p.do(torch.sigmoid_, x)
+        return x, _back(p, "sigmoid", x)
+
 
 class LogSigmoid(Activation):
     """log(1 / (1 + exp(-x)))"""
@@ -107,12 +185,20 @@ class LogSigmoid(Activation):
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         return F.logsigmoid(x)
 
+    def by_hand(self, p: Program, x: torch.Tensor) -> tuple[torch.Tensor, Back]:
+        made, buffer = native("log_sigmoid_forward")(x)
+        p.do(native("log_sigmoid_forward", "output"), x, output=made, buffer=buffer)
+        return made, _back(p, "log_sigmoid", x, buffer)
+
 
 class HardSigmoid(Activation):
     """x / 6 + 1/2, kept within 0 and 1"""
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         return F.hardsigmoid(x)
+
+    def by_hand(self, p: Program, x: torch.Tensor) -> tuple[torch.Tensor, Back]:
+        return _forth(p, "hardsigmoid", x), _back(p, "hardsigmoid", x)
 
 
 class SparseSigmoid(Activation):
@@ -129,12 +215,19 @@ class Tanh(Activation):
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         return torch.tanh(x)
 
+    def by_hand(self, p: Program, x: torch.Tensor) -> tuple[torch.Tensor, Back]:
+        p.do(torch.tanh_, x)
+        return x, _back(p, "tanh", x)
+
 
 class HardTanh(Activation):
     """x, kept within -1 and 1"""
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         return F.hardtanh(x)
+
+    def by_hand(self, p: Program, x: torch.Tensor) -> tuple[torch.Tensor, Back]:
+        return _forth(p, "hardtanh", x, -1, 1), _back(p, "hardtanh", x, -1, 1)
 
 
 class TanhShrink(Activation):
@@ -143,12 +236,25 @@ class TanhShrink(Activation):
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         return F.tanhshrink(x)
 
+    def by_hand(self, p: Program, x: torch.Tensor) -> tuple[torch.Tensor, Back]:
+        squashed = p.make(torch.tanh, x)
+
+        def back(slope: torch.Tensor) -> torch.Tensor:
+            p.do(native("tanh_backward", "grad_input"), slope, squashed, grad_input=x)
+            p.do(slope.sub_, x)
+            return slope
+
+        return p.make(torch.sub, x, squashed), back
+
 
 class SoftShrink(Activation):
     """x moved by 1/2 towards zero, and zero where |x| <= 1/2"""
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         return F.softshrink(x)
+
+    def by_hand(self, p: Program, x: torch.Tensor) -> tuple[torch.Tensor, Back]:
+        return _forth(p, "softshrink", x, 0.5), _back(p, "softshrink", x, 0.5)
 
 
 class HardShrink(Activation):
@@ -157,12 +263,18 @@ class HardShrink(Activation):
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         return F.hardshrink(x)
 
+    def by_hand(self, p: Program, x: torch.Tensor) -> tuple[torch.Tensor, Back]:
+        return _forth(p, "hardshrink", x, 0.5), _back(p, "hardshrink", x, 0.5)
+
 
 class Softplus(Activation):
     """log(exp(x) + 1)"""
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         return F.softplus(x)
+
+    def by_hand(self, p: Program, x: torch.Tensor) -> tuple[torch.Tensor, Back]:
+        return _forth(p, "softplus", x), _back(p, "softplus", x, 1, 20)
 
 
 class Squareplus(Activation):
@@ -191,3 +303,12 @@ class Exponential(Activation):
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         return torch.exp(x)
+
+    def by_hand(self, p: Program, x: torch.Tensor) -> tuple[torch.Tensor, Back]:
+        p.do(x.exp_)
+
+        def back(slope: torch.Tensor) -> torch.Tensor:
+            p.do(slope.mul_, x)
+            return slope
+
+        return x, back

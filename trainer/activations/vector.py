@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from trainer.activations.base import Activation
 from trainer.lazy import F, torch
+from trainer.program import native
+
+if TYPE_CHECKING:
+    from trainer.activations.base import Back
+    from trainer.program import Program
 
 
 class Softmax(Activation):
@@ -12,12 +19,30 @@ class Softmax(Activation):
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         return torch.softmax(x, -1)
 
+    def by_hand(self, p: Program, x: torch.Tensor) -> tuple[torch.Tensor, Back]:
+        made = p.make(torch.softmax, x, -1)
+
+        def back(slope: torch.Tensor) -> torch.Tensor:
+            p.do(native("_softmax_backward_data", "out"), slope, made, -1, x.dtype, grad_input=x)
+            return x
+
+        return made, back
+
 
 class LogSoftmax(Activation):
     """x - log(sum(exp(x))) along the last axis"""
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         return torch.log_softmax(x, -1)
+
+    def by_hand(self, p: Program, x: torch.Tensor) -> tuple[torch.Tensor, Back]:
+        made = p.make(torch.log_softmax, x, -1)
+
+        def back(slope: torch.Tensor) -> torch.Tensor:
+            p.do(native("_log_softmax_backward_data", "out"), slope, made, -1, x.dtype, out=x)
+            return x
+
+        return made, back
 
 
 class Sparsemax(Activation):

@@ -25,6 +25,7 @@ from trainer.cli.common import (
     say,
     session,
 )
+from trainer.cli.profiling import show
 from trainer.errors import RecipeError
 from trainer.wording import number
 
@@ -43,7 +44,13 @@ def fit(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the newest run of this recipe if it was stopped.")
     ] = False,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Say where the time of a step went, and what to change.")
+    ] = False,
     device: DeviceOption = "auto",
+    engine: Annotated[
+        str, typer.Option("--engine", metavar="auto|plain", help="plain leaves every gradient to autograd.")
+    ] = "auto",
     plugins: PluginsOption = True,
     runs: RunsOption = Path("runs"),
     data: DataOption = None,
@@ -59,6 +66,10 @@ def fit(
     from trainer.recipe.load import load_recipe
     from trainer.runs.directory import finder
 
+    if engine not in ("auto", "plain"):
+        raise RecipeError(f'--engine: expected auto or plain, found "{engine}"')
+    if profile and dry_run:
+        raise RecipeError("--profile can't stand beside --dry-run", hint="--epochs 1 trains one epoch")
     if resume and (dry_run or epochs is not None):
         hint = "`trainer resume RUN --epochs N` extends a run"
         raise RecipeError(f"--resume can't stand beside {'--dry-run' if dry_run else '--epochs'}", hint=hint)
@@ -70,7 +81,7 @@ def fit(
     from trainer.train.job import fit as train
     from trainer.train.job import go_on_or_fit
 
-    chosen = options(runs, data, progress, device, plugins=plugins, name=name)
+    chosen = options(runs, data, progress, device, plugins=plugins, name=name, engine=engine, profile=profile)
     if dry_run:
         from trainer.train.trial import trial
 
@@ -118,6 +129,8 @@ def finish(outcome: Outcome) -> None:
     if not can_draw():
         say("no curves: matplotlib is not installed (the extra `plots`)")
     if not session.quiet and not session.json:
+        if outcome.profile:
+            show(outcome.profile)
         panel(outcome)
     if session.quiet or not sys.stdout.isatty():
         put(str(outcome.directory))
@@ -128,6 +141,7 @@ def finish(outcome: Outcome) -> None:
             "best_epoch": outcome.best_epoch,
             "seconds": round(outcome.seconds, 3),
             "expect": {k: ok for k, (ok, _) in outcome.verdicts.items()},
+            **({"profile": outcome.profile} if outcome.profile else {}),
         },
         ok=outcome.holds,
     )

@@ -29,6 +29,7 @@ from trainer.wording import clean, number
 
 if TYPE_CHECKING:
     import numpy
+    from rich.table import Table
 
     from trainer.report.classes import ClassReport
     from trainer.train.use import OpenRun
@@ -133,12 +134,25 @@ def show(report: ClassReport) -> None:
     out = console()
     out.print(table)
     if len(report.names) <= 12:
-        matrix = Table("truth \\ predicted", box=box.SIMPLE_HEAD)
-        for name in report.names:
-            matrix.add_column(clean(name)[:10], justify="right")
-        for name, counts in zip(report.names, report.matrix.tolist(), strict=True):
-            matrix.add_row(clean(name), *(str(c) if c else "·" for c in counts))
-        out.print(matrix)
+        matrix, unbounded = crossed(report), out.options.update(max_width=1 << 16)
+        fits = out.measure(matrix, options=unbounded).maximum <= out.width
+        out.print(matrix if fits else crossed(report, numbered=True))
+
+
+def crossed(report: ClassReport, *, numbered: bool = False) -> Table:
+    """The confusion matrix as a table; `numbered` writes numbers over the columns, and beside the names of the rows."""
+    from rich import box
+    from rich.table import Table
+
+    names = [clean(name) for name in report.names]
+    rows = [f"{i} {name}" for i, name in enumerate(names)] if numbered else names
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("truth \\ predicted", overflow="fold")
+    for i, name in enumerate(names):
+        table.add_column(str(i) if numbered else name, justify="right", no_wrap=True)
+    for name, counts in zip(rows, report.matrix.tolist(), strict=True):
+        table.add_row(name, *(str(c) if c else "·" for c in counts))
+    return table
 
 
 def draw(opened: OpenRun, report: ClassReport, split: str) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from trainer.activations.base import Activation
 from trainer.activations.vector import Softmax as SoftmaxFunction
@@ -15,11 +15,14 @@ from trainer.layers.base import Layer, Plan, Weights
 from trainer.layers.sums import ask
 from trainer.lazy import F, torch
 from trainer.options import Float, NonNegativeFloat, ints
+from trainer.program import native
 from trainer.regularizers.base import Regularizer
 from trainer.shapes import Shape, text
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from trainer.program import Program, Pull
 
 SharedAxes = Annotated[tuple[int, ...], ints()]
 
@@ -49,6 +52,11 @@ class ReLU(Layer):
             y = y.clamp(0, self.max_value)
         return y - self.negative_slope * torch.relu(self.threshold - x) if self.negative_slope else y
 
+    def by_hand(self, p: Program, w: Weights, x: Tensor) -> tuple[Tensor, Pull] | None:
+        if self.threshold == 0 and self.max_value is None:
+            return leaky_by_hand(p, x, self.negative_slope)
+        return None
+
 
 class LeakyReLU(Layer):
     """x where x > 0, else negative_slope * x (Maas et al., 2013).
@@ -65,6 +73,9 @@ class LeakyReLU(Layer):
 
     def forward(self, w: Weights, x: Tensor) -> Tensor:
         return F.leaky_relu(x, self.negative_slope)
+
+    def by_hand(self, p: Program, w: Weights, x: Tensor) -> tuple[Tensor, Pull]:
+        return leaky_by_hand(p, x, self.negative_slope)
 
 
 class PReLU(Layer):
@@ -100,6 +111,21 @@ class PReLU(Layer):
     def forward(self, w: Weights, x: Tensor) -> Tensor:
         return torch.relu(x) - w.alpha * torch.relu(-x)
 
+    def by_hand(self, p: Program, w: Weights, x: Tensor) -> tuple[Tensor, Pull]:
+        below = p.make(torch.clamp, x, max=0)
+        made, axes = p.make(torch.mul, below, w.alpha), (0, *(self.shared_axes or ()))
+        p.do(lambda: made.add_(torch.relu(x)))
+
+        def pull(slope: Tensor, wanted: bool) -> Tensor | None:
+            take = p.receiver(w.alpha)
+            if take is not None:
+                p.do(lambda: take((slope * below).sum(axes, keepdim=True)[0]))
+            if wanted:
+                p.do(lambda: slope.mul_((x > 0) + w.alpha * (x < 0)))
+            return slope if wanted else None
+
+        return made, pull
+
 
 class ELU(Layer):
     """x where x > 0, else alpha * (exp(x) - 1) (Clevert et al., 2016, https://arxiv.org/abs/1511.07289).
@@ -116,6 +142,11 @@ class ELU(Layer):
 
     def forward(self, w: Weights, x: Tensor) -> Tensor:
         return F.elu(x, self.alpha)
+
+    def by_hand(self, p: Program, w: Weights, x: Tensor) -> tuple[Tensor, Pull]:
+        made = torch.empty_like(x)
+        p.do(native("elu", "out"), x, self.alpha, out=made)
+        return made, in_place(p, native("elu_backward", "grad_input"), self.alpha, 1.0, 1.0, False, x)
 
 
 class Softmax(Layer):
@@ -150,6 +181,39 @@ class Softmax(Layer):
         if mask is not None:
             _broadcasts(mask, x)
         return masked_softmax(x, axes, mask)
+
+    def by_hand(self, p: Program, w: Weights, x: Tensor) -> tuple[Tensor, Pull] | None:
+        axes = places(self.axis, tuple(x.shape))
+        if len(axes) > 1:
+            return None
+        made = p.make(torch.softmax, x, axes[0])
+
+        def pull(slope: Tensor, wanted: bool) -> Tensor | None:
+            if not wanted:
+                return None
+            found = torch.empty_like(slope)
+            p.do(native("_softmax_backward_data", "out"), slope, made, axes[0], x.dtype, grad_input=found)
+            return found
+
+        return made, pull
+
+
+def in_place(p: Program, operation: Any, *known: Any) -> Pull:
+    """The way back by one of torch's own operations, which takes the gradient first."""
+
+    def pull(slope: Tensor, wanted: bool) -> Tensor | None:
+        if wanted:
+            p.do(operation, slope, *known, grad_input=slope)
+        return slope if wanted else None
+
+    return pull
+
+
+def leaky_by_hand(p: Program, x: Tensor, below: float) -> tuple[Tensor, Pull]:
+    """x where x > 0, else `below` * x, as operations of a program."""
+    made = torch.empty_like(x)
+    p.do(native("leaky_relu", "out"), x, below, out=made)
+    return made, in_place(p, native("leaky_relu_backward", "grad_input"), x, below, False)
 
 
 def masked_softmax(x: Tensor, axes: list[int], mask: Tensor | None) -> Tensor:

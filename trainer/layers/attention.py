@@ -104,6 +104,9 @@ class Scoring(Attending, abstract=True):
             weights = dropped(weights, self.dropout, w.generator(getattr(self, "seed", None)))
         return weights @ value
 
+    def starts_mask(self) -> bool:
+        return False
+
     def compute_mask(self, x: Any, mask: Masks | None) -> Any:
         """The query's."""
         return mask[0] if mask else None

@@ -177,6 +177,9 @@ class Heads(Attending, abstract=True):
         """The heads' features, through the gate when there is one, in the output's projection."""
         return w.attention_output(out * w.gate(query) if self.use_gate else out)
 
+    def starts_mask(self) -> bool:
+        return False
+
     def compute_mask(self, x: Any, mask: Masks | None) -> Any:
         """The query's."""
         return mask[0] if mask else None

@@ -8,7 +8,7 @@ from trainer.options import Rule, read_axes
 from trainer.shapes import Shape, text
 
 _INTEGER = {"type": "integer"}
-SCHEMA = {"anyOf": [_INTEGER, {"type": "array", "items": _INTEGER}]}
+SCHEMA = {"anyOf": [_INTEGER, {"type": "array", "items": _INTEGER, "minItems": 1}]}
 Axes = Annotated[int | tuple[int, ...], Rule("an integer or a list of integers", read_axes, SCHEMA)]
 
 

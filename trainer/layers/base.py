@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     import torch
     from numpy import ndarray
 
+    from trainer.program import Program, Pull
+
 
 Blend = Callable[["torch.Tensor"], "torch.Tensor"]
 
@@ -140,6 +142,10 @@ class Weights(Protocol):
 
     def generator(self, seed: int | None = None) -> torch.Generator:
         """This layer's generator, seeded for the current step (from `seed`, when the layer has one of its own)."""
+        ...
+
+    def draw_seed(self, seed: int | None = None) -> int:
+        """The seed that `generator` would have, for a layer that keeps a generator."""
         ...
 
     def mixes(self, blend: Blend) -> None:
@@ -282,6 +288,14 @@ class Layer(Declared, kind="layer", room="trainer.layers", keras="keras.layers")
         """The output for the input tensor `x`. Several are a list of tensors."""
         raise NotImplementedError
 
+    def by_hand(self, p: Program, w: Weights, x: Any) -> tuple[Any, Pull] | None:
+        """What `forward` gives in training, as operations of a program, and the way back from its gradient.
+
+        `x`, which is not to be overwritten, and what is made stay the same tensors in every run of the program. None
+        for a layer, or options of it, that leave their gradient to autograd.
+        """
+        return None
+
     def adapt(self, batches: Iterable[ndarray], shape: Shape) -> dict[str, ndarray]:
         """The weights, by name, that these training rows give; for layers that say `fitted`."""
         raise NotImplementedError
@@ -289,6 +303,10 @@ class Layer(Declared, kind="layer", room="trainer.layers", keras="keras.layers")
     def forward_ragged(self, w: Weights, values: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
         """The output for rows values[offsets[i]:offsets[i + 1]]; for layers that say `reads_ragged`."""
         raise NotImplementedError
+
+    def starts_mask(self) -> bool:
+        """Whether `compute_mask` may make a mask where no input has one."""
+        return type(self).compute_mask is not Layer.compute_mask
 
     def compute_mask(self, x: Any, mask: Any) -> Any:
         """The mask (batch, time) that goes on with the output, or None."""

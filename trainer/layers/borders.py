@@ -8,12 +8,15 @@ from pydantic import Field, field_validator
 
 from trainer.layers.base import Plan, Weights
 from trainer.layers.spatial import AXES, EitherFormat, Margins, Spatial, for_each_axis, joined, split_axes
-from trainer.lazy import F
+from trainer.layers.windows import padded_by_hand
+from trainer.lazy import F, torch
 from trainer.options import Rule, ints
 from trainer.shapes import Shape
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from trainer.program import Program, Pull
 
 Pair = tuple[int, int]
 
@@ -73,8 +76,16 @@ class ZeroPadding(EitherFormat, Borders, abstract=True):
         return self.moved(shape, 1)
 
     def forward(self, w: Weights, x: Tensor) -> Tensor:
+        return F.pad(x, self._zeros())
+
+    def by_hand(self, p: Program, w: Weights, x: Tensor) -> tuple[Tensor, Pull]:
+        room, inside = padded_by_hand(p, x, self._zeros())
+        return room, lambda slope, wanted: slope[inside] if wanted else None
+
+    def _zeros(self) -> list[int]:
+        """As `pad` takes them: before and after each axis, the last one first."""
         zeros = [n for pair in reversed(self.ends) for n in pair]
-        return F.pad(x, zeros if self.channels_at() == "channels_first" else [0, 0, *zeros])
+        return zeros if self.channels_at() == "channels_first" else [0, 0, *zeros]
 
 
 class ZeroPadding1D(ZeroPadding):
@@ -136,6 +147,18 @@ class Cropping(Borders, abstract=True):
         for axis, (before, after) in enumerate(self.ends, first):
             x = x.narrow(axis, before, x.shape[axis] - before - after)
         return x
+
+    def by_hand(self, p: Program, w: Weights, x: Tensor) -> tuple[Tensor, Pull]:
+        def pull(slope: Tensor, wanted: bool) -> Tensor | None:
+            if not wanted:
+                return None
+            room = torch.zeros_like(x)
+            # What reads it may have written to its ends.
+            p.do(room.zero_)
+            p.do(self.forward(w, room).copy_, slope)
+            return room
+
+        return self.forward(w, x), pull
 
 
 class Cropping1D(Cropping):

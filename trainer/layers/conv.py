@@ -16,6 +16,8 @@ from trainer.shapes import Shape
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from trainer.program import Program, Pull
+
 
 class Conv(Convolving, Kerneled, abstract=True):
     """A window that slides along `rank` axes: activation(sum over window and channels of x * kernel + bias).
@@ -60,6 +62,9 @@ class Conv(Convolving, Kerneled, abstract=True):
 
     def forward(self, w: Weights, x: Tensor) -> Tensor:
         return self.activation(self.slide(x, w.kernel, w.bias, self.groups))
+
+    def by_hand(self, p: Program, w: Weights, x: Tensor) -> tuple[Tensor, Pull] | None:
+        return self.activated(p, *self.slide_by_hand(p, x, w.kernel, w.kernel, w.bias, self.groups))
 
 
 class Conv1D(Conv):

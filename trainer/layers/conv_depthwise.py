@@ -10,7 +10,7 @@ from trainer.initializers.variance import GlorotUniform
 from trainer.layers.base import Plan, Weights
 from trainer.layers.spatial import from_planes, split_axes, to_planes
 from trainer.layers.sums import ask
-from trainer.layers.windows import Convolving, torch_kernel
+from trainer.layers.windows import Convolving, convolved, torch_kernel
 from trainer.lazy import F
 from trainer.options import PositiveInt
 from trainer.regularizers.base import Regularizer
@@ -18,6 +18,8 @@ from trainer.shapes import Shape
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from trainer.program import Program, Pull
 
 
 class Depthwise(Convolving, abstract=True):
@@ -41,8 +43,18 @@ class Depthwise(Convolving, abstract=True):
 
     def slide_apart(self, x: Tensor, kernel: Tensor, bias: Tensor | None = None) -> Tensor:
         """The sums for a kernel (*kernel_size, channels, depth_multiplier): as many groups as channels."""
-        channels = kernel.shape[-2]
-        return self.slide(x, kernel.flatten(-2).unsqueeze(-2), bias, channels)
+        return self.slide(x, _apart(kernel), bias, kernel.shape[-2])
+
+    def slide_apart_by_hand(
+        self, p: Program, x: Tensor, kernel: Tensor, bias: Tensor | None = None
+    ) -> tuple[Tensor, Pull]:
+        """`slide_apart` as operations of a program."""
+        return self.slide_by_hand(p, x, kernel, _apart(kernel), bias, kernel.shape[-2])
+
+
+def _apart(kernel: Tensor) -> Tensor:
+    """A view of the kernel in which each filter sees a channel of its own."""
+    return kernel.flatten(-2).unsqueeze(-2)
 
 
 class DepthwiseConv(Depthwise, abstract=True):
@@ -66,6 +78,9 @@ class DepthwiseConv(Depthwise, abstract=True):
 
     def forward(self, w: Weights, x: Tensor) -> Tensor:
         return self.activation(self.slide_apart(x, w.kernel, w.bias))
+
+    def by_hand(self, p: Program, w: Weights, x: Tensor) -> tuple[Tensor, Pull] | None:
+        return self.activated(p, *self.slide_apart_by_hand(p, x, w.kernel, w.bias))
 
 
 class DepthwiseConv1D(DepthwiseConv):
@@ -125,6 +140,17 @@ class SeparableConv(Depthwise, abstract=True):
         apart = to_planes(self.slide_apart(x, w.depthwise_kernel), self.rank, self.data_format)
         mixed = F.conv2d(apart, torch_kernel(w.pointwise_kernel, self.rank), w.bias)
         return self.activation(from_planes(mixed, self.rank, self.data_format))
+
+    def by_hand(self, p: Program, w: Weights, x: Tensor) -> tuple[Tensor, Pull] | None:
+        apart, first = self.slide_apart_by_hand(p, x, w.depthwise_kernel)
+        planes, kernel = to_planes(apart, self.rank, self.data_format), torch_kernel(w.pointwise_kernel, self.rank)
+        made, second = convolved(p, planes, w.pointwise_kernel, kernel, w.bias, (1, 1), (0, 0), (1, 1), 1)
+
+        def pull(slope: Tensor, wanted: bool) -> Tensor | None:
+            mixed = second(to_planes(slope, self.rank, self.data_format), True)
+            return first(from_planes(mixed, self.rank, self.data_format), wanted)
+
+        return self.activated(p, from_planes(made, self.rank, self.data_format), pull)
 
 
 class SeparableConv1D(SeparableConv):

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from trainer.layers.base import Plan, Weights
 from trainer.layers.sums import Biased, Kerneled, ask
 from trainer.lazy import torch
 from trainer.options import PositiveInt
 from trainer.shapes import Shape
+
+if TYPE_CHECKING:
+    from trainer.program import Program, Pull
 
 
 class Dense(Kerneled, Biased):
@@ -33,3 +38,20 @@ class Dense(Kerneled, Biased):
         if x.dim() == 2:
             return self.activation(torch.addmm(w.bias, x, w.kernel))
         return self.activation(x @ w.kernel + w.bias)
+
+    def by_hand(self, p: Program, w: Weights, x: torch.Tensor) -> tuple[torch.Tensor, Pull] | None:
+        rows = p.laid(x).view(-1, x.shape[-1])
+        made = p.make(torch.mm, rows, w.kernel) if w.bias is None else p.make(torch.addmm, w.bias, rows, w.kernel)
+        activated = self.activation.by_hand(p, made)
+        if activated is None:
+            return None
+        out, back = activated
+
+        def pull(slope: torch.Tensor, wanted: bool) -> torch.Tensor | None:
+            slope = back(p.laid(slope).view(-1, self.units))
+            p.gradient(w.kernel, torch.mm, rows.t(), slope)
+            if w.bias is not None:
+                p.gradient(w.bias, torch.sum, slope, 0)
+            return p.make(torch.mm, slope, w.kernel.t()).view(x.shape) if wanted else None
+
+        return out.view(*x.shape[:-1], self.units), pull

@@ -13,11 +13,14 @@ from trainer.layers.base import DType, Layer, Plan, Weights
 from trainer.layers.sums import ask
 from trainer.lazy import F, torch
 from trainer.options import Bool, PositiveFloat, PositiveInt
+from trainer.program import native
 from trainer.regularizers.base import Regularizer
 from trainer.shapes import Shape
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from trainer.program import Program, Pull
 
 
 class Table(Layer, abstract=True):
@@ -39,6 +42,9 @@ class Table(Layer, abstract=True):
     "Whether id 0 is padding, which the layers after this one skip; the words then begin at 1."
 
     reads_integers = True
+
+    def starts_mask(self) -> bool:
+        return self.mask_zero
 
     def _rows(self, w: Weights, x: Tensor) -> Tensor:
         """The vectors of ids.
@@ -80,6 +86,21 @@ class Embedding(Table):
 
     def forward(self, w: Weights, x: Tensor) -> Tensor:
         return self._rows(w, x)
+
+    def by_hand(self, p: Program, w: Weights, x: Tensor) -> tuple[Tensor, Pull]:
+        whole = x.dtype in (torch.int32, torch.int64)
+        ids, table = (x if whole else x.to(torch.int64)), w.embeddings
+        if not whole:
+            p.do(ids.copy_, x)
+        made = self._rows(w, ids)
+        p.do(lambda: made.copy_(self._rows(w, ids)))
+
+        def pull(slope: Tensor, wanted: bool) -> None:
+            take, back = p.receiver(table), native("embedding_dense_backward")
+            if take is not None:
+                p.do(lambda: take(back(slope, ids, self.input_dim, -1, False)))
+
+        return made, pull
 
     def compute_mask(self, x: Tensor, mask: Tensor | None) -> Tensor | None:
         return x != 0 if self.mask_zero else None

@@ -16,6 +16,8 @@ from trainer.shapes import Shape
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from trainer.program import Program, Pull
+
 _LEAST_NORM = 1e-7
 "Keras's backend epsilon: no vector is divided by less."
 
@@ -47,6 +49,13 @@ class Concatenate(Layer):
 
     def forward(self, w: Weights, x: list[Tensor]) -> Tensor:
         return torch.cat(x, self.axis)
+
+    def by_hand(self, p: Program, w: Weights, x: list[Tensor]) -> tuple[Tensor, Pull]:
+        sizes = [t.shape[self.axis] for t in x]
+        return p.make(torch.cat, x, self.axis), lambda slope, wanted: list(slope.split(sizes, self.axis))
+
+    def starts_mask(self) -> bool:
+        return False
 
     def compute_mask(self, x: list[Tensor], mask: Masks | None) -> Tensor | None:
         """The masks, joined as the inputs are; an input without one counts everywhere.
@@ -126,6 +135,9 @@ class Dot(Layer):
         rows, columns = math.prod(a.shape[1:-1]), math.prod(b.shape[2:])
         out = a.reshape(len(a), rows, n) @ b.reshape(len(b), n, columns)
         return out.reshape(len(a), *(left or (1,)))
+
+    def starts_mask(self) -> bool:
+        return False
 
     def compute_mask(self, x: Any, mask: Any) -> Any:
         return None

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import reduce
+from collections.abc import Callable, Sequence
+from functools import partial, reduce
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from trainer.errors import RecipeError
@@ -15,7 +15,10 @@ from trainer.shapes import Shape, text
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from trainer.program import Program, Pull
+
 Masks = Sequence["Tensor | None"]
+Backs = Callable[["Tensor"], tuple["Tensor", "Tensor"]]
 
 
 def several(shape: Any, what: str, least: int = 2, most: int | None = None) -> list[Shape]:
@@ -58,6 +61,31 @@ class Merging(Layer, abstract=True):
     def merged(self, xs: list[Tensor]) -> Tensor:
         """The output for inputs that have the same number of axes."""
         raise NotImplementedError
+
+    def by_hand(self, p: Program, w: Weights, x: list[Tensor]) -> tuple[Tensor, Pull] | None:
+        """For inputs of one shape: two at a time, as `merged`."""
+        if any(t.shape != x[0].shape for t in x):
+            return None
+        made, backs = x[0], []
+        for other in x[1:]:
+            made, back = self.two_by_hand(p, made, other)
+            backs.append(back)
+
+        def pull(slope: Tensor, wanted: list[bool]) -> list[Tensor]:
+            slopes = []
+            for back in reversed(backs):
+                slope, last = back(slope)
+                slopes.append(last)
+            return [slope, *reversed(slopes)]
+
+        return made, pull
+
+    def two_by_hand(self, p: Program, a: Tensor, b: Tensor) -> tuple[Tensor, Backs]:
+        """What becomes of two inputs, as operations of a program, and those that take a gradient back to both."""
+        raise NotImplementedError
+
+    def starts_mask(self) -> bool:
+        return False
 
     def compute_mask(self, x: list[Tensor], mask: Masks | None) -> Tensor | None:
         """A step counts where it does in any input; no mask when one of the inputs has none."""
@@ -107,6 +135,9 @@ class Add(Merging):
     def merged(self, xs: list[Tensor]) -> Tensor:
         return reduce(torch.add, xs)
 
+    def two_by_hand(self, p: Program, a: Tensor, b: Tensor) -> tuple[Tensor, Backs]:
+        return p.make(torch.add, a, b), partial(_to_both, p)
+
 
 class Subtract(Merging):
     """The first input less the second.
@@ -121,6 +152,9 @@ class Subtract(Merging):
     def merged(self, xs: list[Tensor]) -> Tensor:
         return xs[0] - xs[1]
 
+    def two_by_hand(self, p: Program, a: Tensor, b: Tensor) -> tuple[Tensor, Backs]:
+        return p.make(torch.sub, a, b), lambda slope: (slope, p.make(torch.neg, slope))
+
 
 class Average(Merging):
     """The mean of the inputs.
@@ -133,6 +167,22 @@ class Average(Merging):
     def merged(self, xs: list[Tensor]) -> Tensor:
         return reduce(torch.add, xs) / len(xs)
 
+    def by_hand(self, p: Program, w: Weights, x: list[Tensor]) -> tuple[Tensor, Pull] | None:
+        found = super().by_hand(p, w, x)
+        if found is None:
+            return None
+        made, back = found
+        p.do(made.div_, len(x))
+
+        def pull(slope: Tensor, wanted: list[bool]) -> list[Tensor]:
+            p.do(slope.div_, len(x))
+            return back(slope, wanted)
+
+        return made, pull
+
+    def two_by_hand(self, p: Program, a: Tensor, b: Tensor) -> tuple[Tensor, Backs]:
+        return p.make(torch.add, a, b), partial(_to_both, p)
+
 
 class Multiply(MaskedMerging):
     """The product of the inputs. A masked step of an input counts as 1, and as 0 where it is masked in all of them.
@@ -144,6 +194,9 @@ class Multiply(MaskedMerging):
 
     def merged(self, xs: list[Tensor]) -> Tensor:
         return reduce(torch.mul, xs)
+
+    def two_by_hand(self, p: Program, a: Tensor, b: Tensor) -> tuple[Tensor, Backs]:
+        return p.make(torch.mul, a, b), lambda slope: (p.make(torch.mul, slope, b), p.make(torch.mul, slope, a))
 
     def masked(self, xs: list[Tensor], masks: Masks) -> Tensor:
         out = self.merged([x if m is None else x.masked_fill(~m, 1) for x, m in zip(xs, masks, strict=True)])
@@ -182,6 +235,9 @@ class Maximum(Extreme):
     def pick(self, a: Tensor, b: Tensor) -> Tensor:
         return torch.maximum(a, b)
 
+    def two_by_hand(self, p: Program, a: Tensor, b: Tensor) -> tuple[Tensor, Backs]:
+        return p.make(torch.maximum, a, b), lambda slope: _shared(p, slope, a, b)
+
 
 class Minimum(Extreme):
     """The smallest of the inputs, entry by entry; a masked step of an input does not take part.
@@ -193,6 +249,24 @@ class Minimum(Extreme):
 
     def pick(self, a: Tensor, b: Tensor) -> Tensor:
         return torch.minimum(a, b)
+
+    def two_by_hand(self, p: Program, a: Tensor, b: Tensor) -> tuple[Tensor, Backs]:
+        return p.make(torch.minimum, a, b), lambda slope: _shared(p, slope, b, a)
+
+
+def _to_both(p: Program, slope: Tensor) -> tuple[Tensor, Tensor]:
+    return slope, p.make(torch.mul, slope, 1.0)
+
+
+def _shared(p: Program, slope: Tensor, more: Tensor, less: Tensor) -> tuple[Tensor, Tensor]:
+    """(gradient where `more` is above `less`, the gradient elsewhere), half of it each where they are equal."""
+    share = p.make(torch.sub, more, less)
+    p.do(share.sign_)
+    p.do(share.add_, 1)
+    p.do(share.mul_, slope)
+    p.do(share.mul_, 0.5)
+    p.do(slope.sub_, share)
+    return share, slope
 
 
 def one_rank(xs: list[Tensor]) -> list[Tensor]:

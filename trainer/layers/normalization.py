@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -14,12 +15,15 @@ from trainer.layers.base import Layer, Plan, Weights
 from trainer.layers.sums import ask
 from trainer.lazy import np, torch
 from trainer.options import Bool, Float, Fraction, Int, PositiveFloat, Rule, number, number_schema
+from trainer.program import native
 from trainer.regularizers.base import Regularizer
 from trainer.shapes import Shape, text
 
 if TYPE_CHECKING:
     import numpy
     from torch import Tensor
+
+    from trainer.program import Program, Pull
 
 _MASK_EPSILON = 1e-7
 "Keras's backend epsilon, which it adds to the number of unmasked entries."
@@ -165,6 +169,32 @@ class BatchNormalization(Normalizing):
         self._move(w, mean, variance * ((count - 1) / count) if count > 1 else torch.zeros_like(variance))
         return y
 
+    def by_hand(self, p: Program, w: Weights, x: Tensor) -> tuple[Tensor, Pull] | None:
+        if self.renorm:
+            return None
+        axis, moves = self.axis % x.dim(), w.training and w.trainable
+        x = x if axis == 1 or x.dim() == 4 else p.laid(x)
+        first, gamma, beta = _features_at_1(x, axis), w.gamma, w.beta
+        batch = torch.zeros(2, x.shape[axis])
+        mean, variance = batch.unbind(0) if moves else (w.moving_mean, w.moving_variance)
+        how = (first, gamma, beta, mean, variance, moves, 1.0, self.epsilon)
+        made, *kept = native("native_batch_norm")(*how)
+        if moves:
+            p.do(batch.zero_)
+        p.do(native("native_batch_norm", "out"), *how, out=made, save_mean=kept[0], save_invstd=kept[1])
+        if moves:
+            count = x.numel() // x.shape[axis]
+            p.do(variance.mul_, (count - 1) / count)
+            p.do(self._move, w, mean, variance)
+        known = (first, gamma, mean, variance, *kept, moves, self.epsilon)
+
+        def pull(slope: Tensor, wanted: bool) -> Tensor | None:
+            slope = _features_at_1(slope if axis == 1 or x.dim() == 4 else p.laid(slope), axis)
+            normalized_back(p, "native_batch_norm_backward", slope, known, (gamma, beta), wanted)
+            return _features_back(slope, axis, x.shape) if wanted else None
+
+        return _features_back(made, axis, x.shape), pull
+
     def _moments(self, x: Tensor, axis: int, mask: Tensor | None) -> tuple[Tensor, Tensor]:
         """Mean and biased variance over the other axes, which stay as 1, of the steps that count."""
         others = [n for n in range(x.dim()) if n != axis]
@@ -252,14 +282,39 @@ def _batch_norm(
 ) -> Tensor:
     """torch's kernel, which has the features at axis 1; channels-last input reaches it as a view."""
 
-    def normalized(channels_first: Tensor) -> Tensor:
-        return torch.batch_norm(channels_first, gamma, beta, mean, variance, training, 1.0, epsilon, False)
+    first = _features_at_1(x, axis)
+    made = torch.batch_norm(first, gamma, beta, mean, variance, training, 1.0, epsilon, False)
+    return _features_back(made, axis, x.shape)
 
+
+def _features_at_1(x: Tensor, axis: int) -> Tensor:
+    """A view that torch's kernel can read."""
     if axis == 1:
-        return normalized(x)
-    if axis == x.dim() - 1 and x.dim() != 4:
-        return normalized(x.reshape(-1, x.shape[-1])).view(x.shape)
-    return normalized(x.movedim(axis, 1)).movedim(1, axis)
+        return x
+    return x.reshape(-1, x.shape[-1]) if axis == x.dim() - 1 and x.dim() != 4 else x.movedim(axis, 1)
+
+
+def _features_back(x: Tensor, axis: int, shape: Sequence[int]) -> Tensor:
+    """The way back from `_features_at_1`."""
+    if axis == 1:
+        return x
+    return x.view(shape) if axis == len(shape) - 1 and len(shape) != 4 else x.movedim(1, axis)
+
+
+def normalized_back(
+    p: Program, name: str, slope: Tensor, known: Sequence[Any], weights: Sequence[Tensor | None], wanted: bool
+) -> None:
+    """One of torch's own ways back through a normalization; the input's gradient takes the place of `slope`."""
+    takes = [slope.copy_ if wanted else None, *(None if t is None else p.receiver(t) for t in weights)]
+    asked = [take is not None for take in takes]
+
+    def back() -> None:
+        for take, found in zip(takes, native(name)(slope, *known, asked), strict=True):
+            if take is not None:
+                take(found)
+
+    if any(asked):
+        p.do(back)
 
 
 def scaled(x: Tensor, gamma: Tensor | None, beta: Tensor | None, shape: tuple[int, ...]) -> Tensor:

@@ -62,7 +62,7 @@ class Pipeline(Layer):
         for number, (place, part) in enumerate(self.parts()):
             if isinstance(made, list) and not part.reads_several:
                 raise ValueError(f"{part.name}: expected one tensor, found a list of {len(made)}")
-            if number and _makes_masks(part):
+            if number and part.starts_mask():
                 raise ValueError(f"{part.name}: only the first layer of a Pipeline can make a mask of its input")
             try:
                 made = plan.child(place, part, made)
@@ -76,18 +76,11 @@ class Pipeline(Layer):
             mask, x = part.compute_mask(x, mask), made
         return x
 
+    def starts_mask(self) -> bool:
+        return self.layers[0].starts_mask()
+
     def compute_mask(self, x: Any, mask: Any) -> Any:
         # Beyond the first layer no mask depends on values, which are gone by now.
         for layer in self.layers:
             mask = layer.compute_mask(x, mask)
         return mask
-
-
-def _makes_masks(layer: Layer) -> bool:
-    """Whether the layer looks at values to tell what counts."""
-    if isinstance(layer, Pipeline):
-        return _makes_masks(layer.layers[0])
-    inner = getattr(layer, "layer", None)
-    if isinstance(inner, Layer):
-        return _makes_masks(inner)
-    return isinstance(layer, Masking) or bool(getattr(layer, "mask_zero", False))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import field_validator
@@ -20,10 +21,14 @@ from trainer.layers.spatial import (
 )
 from trainer.lazy import F, torch
 from trainer.options import Bool
+from trainer.program import native
 from trainer.shapes import Shape, same_padding, window_length
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from trainer.activations.base import Back
+    from trainer.program import Program, Pull
 
 
 class Pooling(EitherFormat, abstract=True):
@@ -58,28 +63,59 @@ class Pooling(EitherFormat, abstract=True):
     def forward(self, w: Weights, x: Tensor) -> Tensor:
         planes = to_planes(x, self.rank, self.data_format)
         window, steps = flat(self.pool_size), flat(self.steps)
-        if self.padding == "valid":
-            made = self.pool(planes, window, steps, (0,) * len(window), False)
-        else:
-            made = self._over_the_ends(planes, window, steps)
-        return from_planes(made, self.rank, self.data_format)
+        padding, ceil, kept = self._over_the_ends(planes, window, steps)
+        return from_planes(self.pool(planes, window, steps, padding, ceil)[kept], self.rank, self.data_format)
 
-    def _over_the_ends(self, x: Tensor, window: tuple[int, ...], steps: tuple[int, ...]) -> Tensor:
-        """Padding `same` without a padded copy, though torch pads both ends alike.
+    def by_hand(self, p: Program, w: Weights, x: Tensor) -> tuple[Tensor, Pull]:
+        planes = to_planes(x, self.rank, self.data_format)
+        window, steps = flat(self.pool_size), flat(self.steps)
+        padding, ceil, kept = self._over_the_ends(planes, window, steps)
+        whole, back = self.pool_by_hand(p, planes, window, steps, padding, ceil)
+
+        def pull(slope: Tensor, wanted: bool) -> Tensor | None:
+            if not wanted:
+                return None
+            slope = to_planes(slope, self.rank, self.data_format)
+            if slope.shape != whole.shape:
+                room = torch.zeros_like(whole)
+                p.do(room[kept].copy_, slope)
+                slope = room
+            return from_planes(back(slope), self.rank, self.data_format)
+
+        return from_planes(whole[kept], self.rank, self.data_format), pull
+
+    def _over_the_ends(
+        self, x: Tensor, window: tuple[int, ...], steps: tuple[int, ...]
+    ) -> tuple[tuple[int, ...], bool, tuple[slice, ...]]:
+        """(padding, ceil mode, what is kept): `same` without a padded copy, though torch pads both ends alike.
 
         Where the odd entry falls to the end, ceil mode lets the last window reach over it; with stride 1 there is no
         such window, so both ends get the larger padding and the first position is left out.
         """
+        if self.padding == "valid":
+            return (0,) * len(window), False, ()
         ends = [same_padding(*axis) for axis in zip(x.shape[2:], window, steps, strict=True)]
         shift = [int(after > before and step == 1) for (before, after), step in zip(ends, steps, strict=True)]
         padding = tuple(before + extra for (before, _), extra in zip(ends, shift, strict=True))
-        made = self.pool(x, window, steps, padding, any(after > before for before, after in ends))
-        return made[:, :, *(slice(n, None) for n in shift)] if any(shift) else made
+        kept = (slice(None), slice(None), *(slice(n, None) for n in shift)) if any(shift) else ()
+        return padding, any(after > before for before, after in ends), kept
 
     def pool(
         self, x: Tensor, window: tuple[int, ...], steps: tuple[int, ...], padding: tuple[int, ...], ceil: bool
     ) -> Tensor:
         """The pooled planes (batch, channels, height, width) or volumes."""
+        raise NotImplementedError
+
+    def pool_by_hand(
+        self,
+        p: Program,
+        x: Tensor,
+        window: tuple[int, ...],
+        steps: tuple[int, ...],
+        padding: tuple[int, ...],
+        ceil: bool,
+    ) -> tuple[Tensor, Back]:
+        """`pool` as operations of a program, and those that take a gradient back."""
         raise NotImplementedError
 
 
@@ -95,6 +131,27 @@ class MaxPooling(Pooling, abstract=True):
         pool = F.max_pool3d if self.rank == 3 else F.max_pool2d
         return pool(x, window, steps, padding, 1, ceil)
 
+    def pool_by_hand(
+        self,
+        p: Program,
+        x: Tensor,
+        window: tuple[int, ...],
+        steps: tuple[int, ...],
+        padding: tuple[int, ...],
+        ceil: bool,
+    ) -> tuple[Tensor, Back]:
+        name = "max_pool3d_with_indices" if self.rank == 3 else "max_pool2d_with_indices"
+        how = (window, steps, padding, (1,) * len(window), ceil)
+        made, places = native(name)(x, *how)
+        p.do(native(name, "out"), x, *how, out=made, indices=places)
+
+        def back(slope: Tensor) -> Tensor:
+            found = torch.empty_like(x)
+            p.do(native(f"{name}_backward", "grad_input"), slope, x, *how, places, grad_input=found)
+            return found
+
+        return made, back
+
 
 class AveragePooling(Pooling, abstract=True):
     """The mean of each window, over the entries that it has inside the input."""
@@ -104,6 +161,27 @@ class AveragePooling(Pooling, abstract=True):
     ) -> Tensor:
         pool = F.avg_pool3d if self.rank == 3 else F.avg_pool2d
         return pool(x, window, steps, padding, ceil, False)
+
+    def pool_by_hand(
+        self,
+        p: Program,
+        x: Tensor,
+        window: tuple[int, ...],
+        steps: tuple[int, ...],
+        padding: tuple[int, ...],
+        ceil: bool,
+    ) -> tuple[Tensor, Back]:
+        name = "avg_pool3d" if self.rank == 3 else "avg_pool2d"
+        how = (window, steps, padding, ceil, False, None)
+        made = native(name)(x, *how)
+        p.do(native(name, "out"), x, *how, out=made)
+
+        def back(slope: Tensor) -> Tensor:
+            found = torch.empty_like(x)
+            p.do(native(f"{name}_backward", "grad_input"), slope, x, *how, grad_input=found)
+            return found
+
+        return made, back
 
 
 class MaxPooling1D(MaxPooling):
@@ -198,12 +276,43 @@ class GlobalPooling(EitherFormat, abstract=True):
         first = 2 if self.data_format == "channels_first" else 1
         return tuple(range(first, first + self.rank))
 
+    def mean_by_hand(self, p: Program, x: Tensor) -> tuple[Tensor, Pull]:
+        """The mean over the pooled axes as operations of a program."""
+        count = math.prod(x.shape[axis] for axis in self.pooled)
+
+        def pull(slope: Tensor, wanted: bool) -> Tensor | None:
+            if not wanted:
+                return None
+            p.do(slope.div_, count)
+            found = torch.empty_like(x)
+            p.do(found.copy_, self._spread(slope))
+            return found
+
+        return p.make(torch.mean, x, self.pooled, self.keepdims), pull
+
+    def _spread(self, made: Tensor) -> Tensor:
+        """A view that broadcasts to the input."""
+        return made if self.keepdims else made[(slice(None),) * self.pooled[0] + (None,) * self.rank]
+
 
 class GlobalMaxPooling(GlobalPooling, abstract=True):
     """The largest value of each channel."""
 
     def forward(self, w: Weights, x: Tensor) -> Tensor:
         return x.amax(self.pooled, self.keepdims)
+
+    def by_hand(self, p: Program, w: Weights, x: Tensor) -> tuple[Tensor, Pull]:
+        made = p.make(torch.amax, x, self.pooled, self.keepdims)
+
+        def pull(slope: Tensor, wanted: bool) -> Tensor | None:
+            if not wanted:
+                return None
+            largest = p.make(torch.eq, x, self._spread(made))
+            slope = self._spread(slope)
+            p.do(slope.div_, p.make(torch.sum, largest, self.pooled, True))
+            return p.make(torch.mul, largest, slope)
+
+        return made, pull
 
 
 class GlobalMaxPooling1D(GlobalMaxPooling):
@@ -261,12 +370,18 @@ class GlobalAveragePooling1D(GlobalPooling):
         total = torch.where(there, x, 0.0).sum(self.pooled, self.keepdims)
         return total / there.sum(self.pooled, self.keepdims)
 
+    def by_hand(self, p: Program, w: Weights, x: Tensor) -> tuple[Tensor, Pull]:
+        return self.mean_by_hand(p, x)
+
 
 class GlobalAveragePooling(GlobalPooling, abstract=True):
     """The mean of each channel."""
 
     def forward(self, w: Weights, x: Tensor) -> Tensor:
         return x.mean(self.pooled, self.keepdims)
+
+    def by_hand(self, p: Program, w: Weights, x: Tensor) -> tuple[Tensor, Pull]:
+        return self.mean_by_hand(p, x)
 
 
 class GlobalAveragePooling2D(GlobalAveragePooling):

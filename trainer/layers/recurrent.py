@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from trainer.layers.base import Plan, need_rank
+from trainer.layers.base import Plan, Weights, need_rank
 from trainer.layers.recurrent_gates import GruStep, LstmStep, SimpleStep
-from trainer.layers.recurrent_sequences import Sequenced
+from trainer.layers.recurrent_kernels import is_fused, sequence_by_hand
+from trainer.layers.recurrent_sequences import Sequenced, several_given
 from trainer.layers.recurrent_steps import Stepping
 from trainer.regularizers.base import Regularizer
 from trainer.shapes import Shape
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from trainer.program import Program, Pull
 
 
 class Recurrent(Stepping, Sequenced, abstract=True):
@@ -29,6 +35,14 @@ class Recurrent(Stepping, Sequenced, abstract=True):
 
     def state_count(self) -> int:
         return self.carried
+
+    def by_hand(self, p: Program, w: Weights, x: Any) -> tuple[Tensor, Pull] | None:
+        """For the whole-sequence forms; oneDNN's LSTM has its own way back, which autograd knows."""
+        kind, drops = self.recurrence(), self.dropout or self.recurrent_dropout
+        if kind is None or drops or self.return_state or self.stateful or several_given(x) or is_fused(kind, x, None):
+            return None
+        weights = (w.kernel, w.recurrent_kernel, w.bias)
+        return sequence_by_hand(p, kind, x, self.return_sequences, self.go_backwards, weights)
 
 
 class SimpleRNN(SimpleStep, Recurrent):

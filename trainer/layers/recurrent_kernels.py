@@ -22,6 +22,8 @@ from trainer.lazy import torch
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from trainer.program import Program, Pull
+
 Saved = tuple[Any, ...]
 
 
@@ -85,6 +87,44 @@ def _function() -> Any:
             return None, None, None, None if x is None else x.permute(2, 0, 1), *weights
 
     return WholeSequence
+
+
+def sequence_by_hand(
+    p: Program, kind: Recurrence, x: Tensor, every: bool, backwards: bool, weights: Sequence[Tensor | None]
+) -> tuple[Tensor, Pull]:
+    """`whole_sequence` as operations of a program; read from its end if `backwards`."""
+    kept: dict[str, Saved] = {}
+
+    def forward() -> Tensor:
+        sequence = x.flip(1) if backwards else x
+        states, kept["saved"] = kind.forward(sequence.permute(1, 2, 0).contiguous(), None, *weights)
+        return states[1:].permute(2, 0, 1) if every else states[-1].t()
+
+    def pull(slope: Tensor, wanted: bool) -> Tensor | None:
+        found = torch.empty_like(x) if wanted else None
+        takes = [None if t is None else p.receiver(t) for t in weights]
+
+        def back() -> None:
+            arriving = slope.permute(1, 2, 0).contiguous() if every else None
+            last = (
+                slope.t().clone(memory_format=torch.contiguous_format)
+                if arriving is None
+                else torch.zeros_like(arriving[0])
+            )
+            of_x, *slopes = kind.backward(kept["saved"], last, arriving, wanted)
+            for take, of_weight in zip(takes, slopes, strict=True):
+                if take is not None and of_weight is not None:
+                    take(of_weight)
+            if found is not None and of_x is not None:
+                sequence = of_x.permute(2, 0, 1)
+                found.copy_(sequence.flip(1) if backwards else sequence)
+
+        p.do(back)
+        return found
+
+    made = forward().contiguous()
+    p.do(lambda: made.copy_(forward()))
+    return made, pull
 
 
 def project(x: Tensor, rows: Tensor, bias: Tensor | None) -> Tensor:

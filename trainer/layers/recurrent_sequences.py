@@ -107,6 +107,9 @@ class Sequenced(Layer, abstract=True):
             )
         return tuple(state.to(x.dtype, copy=True) for state in kept)
 
+    def starts_mask(self) -> bool:
+        return False
+
     def compute_mask(self, x: Any, mask: Any) -> Any:
         goes_on = first_and_rest(mask)[0] if self.return_sequences else None
         return [goes_on, *(None,) * self.state_count()] if self.return_state else goes_on

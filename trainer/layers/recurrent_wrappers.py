@@ -20,6 +20,8 @@ from trainer.shapes import Shape, text
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from trainer.program import Program, Pull
+
 
 class Bidirectional(Wrapper):
     """Reads the sequence from both ends, with weights of their own, and merges what the two make of each step.
@@ -149,6 +151,9 @@ class Bidirectional(Wrapper):
             return [(a + b) / 2]
         return [a * b] if self.merge_mode == "mul" else [a, b]
 
+    def starts_mask(self) -> bool:
+        return False
+
     def compute_mask(self, x: Any, mask: Any) -> Any:
         forward, _ = self.pair()
         goes_on = first_and_rest(mask)[0] if forward.return_sequences else None
@@ -197,6 +202,19 @@ class TimeDistributed(Wrapper):
         return torch.stack(
             [self._apply(w, x[:, t], None if mask is None else mask[:, t]) for t in range(x.shape[1])], 1
         )
+
+    def by_hand(self, p: Program, w: Weights, x: Tensor) -> tuple[Tensor, Pull] | None:
+        inner = w.own.inner
+        found = inner.acts.by_hand(p, inner, p.laid(x).flatten(0, 1)) if self._rows_stand_alone(w) else None
+        if found is None:
+            return None
+        made, back = found
+
+        def pull(slope: Tensor, wanted: bool) -> Tensor | None:
+            rows = back(p.laid(slope).flatten(0, 1), wanted)
+            return None if rows is None else p.laid(rows).unflatten(0, x.shape[:2])
+
+        return p.laid(made).unflatten(0, x.shape[:2]), pull
 
     def _apply(self, w: Weights, x: Tensor, mask: Tensor | None) -> Tensor:
         # Not through the cell: Keras leaves penalties on what an inner layer makes out of the loss here.

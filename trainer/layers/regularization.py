@@ -14,9 +14,11 @@ from trainer.regularizers.norms import L1L2
 from trainer.shapes import Shape, text
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from torch import Generator, Tensor
+
+    from trainer.program import Program, Pull
 
 
 def _noise_shape(value: Any) -> tuple[int | None, ...]:
@@ -66,6 +68,46 @@ def dropped(x: Tensor, rate: float, generator: Generator, noise: Sequence[int | 
     return x * kept(x, rate, generator, noise, 0.0 if rate == 1 else 1 / (1 - rate))
 
 
+def dropped_by_hand(
+    layer: Dropout | SpatialDropping, p: Program, w: Weights, x: Tensor, noise: Sequence[int | None] | None
+) -> tuple[Tensor, Pull]:
+    """`dropped` as operations of a program."""
+    generator = torch.Generator(x.device)
+    factors = kept(x, layer.rate, generator, noise)
+    rate, scale = p.constant(layer.rate, x), p.constant(0.0 if layer.rate == 1 else 1 / (1 - layer.rate), x)
+    sizes = factors.shape
+
+    def draw() -> None:
+        generator.manual_seed(w.draw_seed(layer.seed))
+        torch.rand(sizes, generator=generator, out=factors).ge_(rate).mul_(scale)
+
+    p.do(draw)
+    return p.make(torch.mul, x, factors), times(p, factors)
+
+
+def drawn(p: Program, draw: Callable[[], Tensor]) -> Tensor:
+    """What `draw` gives, drawn anew by every run."""
+    made = draw()
+    p.do(lambda: made.copy_(draw()))
+    return made
+
+
+def times(p: Program, factors: Tensor) -> Pull:
+    """The way back through a product."""
+
+    def pull(slope: Tensor, wanted: bool) -> Tensor | None:
+        if wanted:
+            p.do(slope.mul_, factors)
+        return slope if wanted else None
+
+    return pull
+
+
+def unchanged(slope: Tensor, wanted: bool) -> Tensor | None:
+    """The way back through a layer that does nothing, or adds what does not depend on its input."""
+    return slope if wanted else None
+
+
 def _normal(x: Tensor, generator: Generator) -> Tensor:
     """Standard normal draws in the shape of `x`."""
     return torch.randn(x.shape, device=x.device, dtype=x.dtype, generator=beside(generator, x))
@@ -106,6 +148,9 @@ class Dropout(ShapedNoise):
             return x
         return dropped(x, self.rate, w.generator(self.seed), self.noise_shape)
 
+    def by_hand(self, p: Program, w: Weights, x: Tensor) -> tuple[Tensor, Pull]:
+        return dropped_by_hand(self, p, w, x, self.noise_shape) if self.rate else (x, unchanged)
+
 
 class SpatialDropping(Noise, Spatial, abstract=True):
     """Drops whole channels of a sample, since neighbours in a series or picture say much the same."""
@@ -122,9 +167,14 @@ class SpatialDropping(Noise, Spatial, abstract=True):
     def forward(self, w: Weights, x: Tensor) -> Tensor:
         if not w.training or self.rate == 0:
             return x
+        return dropped(x, self.rate, w.generator(self.seed), self._noise())
+
+    def by_hand(self, p: Program, w: Weights, x: Tensor) -> tuple[Tensor, Pull]:
+        return dropped_by_hand(self, p, w, x, self._noise()) if self.rate else (x, unchanged)
+
+    def _noise(self) -> tuple[int | None, ...]:
         ones = (1,) * self.rank
-        noise = (None, None, *ones) if self.channels_at() == "channels_first" else (None, *ones, None)
-        return dropped(x, self.rate, w.generator(self.seed), noise)
+        return (None, None, *ones) if self.channels_at() == "channels_first" else (None, *ones, None)
 
 
 class FormattedDropping(SpatialDropping, abstract=True):
@@ -193,9 +243,23 @@ class AlphaDropout(ShapedNoise):
     def forward(self, w: Weights, x: Tensor) -> Tensor:
         if not w.training or self.rate == 0:
             return x
-        m = kept(x, self.rate, w.generator(self.seed), self.noise_shape)
-        a = ((1 - self.rate) * (1 + self.rate * _SELU_FLOOR**2)) ** -0.5
+        m, a = kept(x, self.rate, w.generator(self.seed), self.noise_shape), self._scale()
         return a * (x * m + _SELU_FLOOR * (1 - m)) - a * _SELU_FLOOR * self.rate
+
+    def by_hand(self, p: Program, w: Weights, x: Tensor) -> tuple[Tensor, Pull]:
+        if self.rate == 0:
+            return x, unchanged
+        a, m = self._scale(), drawn(p, lambda: kept(x, self.rate, w.generator(self.seed), self.noise_shape))
+        fallen, made = p.make(torch.rsub, m, 1), p.make(torch.mul, x, m)
+        p.do(fallen.mul_, _SELU_FLOOR)
+        p.do(made.add_, fallen)
+        p.do(made.mul_, a)
+        p.do(made.sub_, a * _SELU_FLOOR * self.rate)
+        p.do(m.mul_, a)
+        return made, times(p, m)
+
+    def _scale(self) -> float:
+        return ((1 - self.rate) * (1 + self.rate * _SELU_FLOOR**2)) ** -0.5
 
 
 class GaussianDropout(Noise):
@@ -213,7 +277,16 @@ class GaussianDropout(Noise):
     def forward(self, w: Weights, x: Tensor) -> Tensor:
         if not w.training or self.rate == 0:
             return x
-        return x * (1 + (self.rate / (1 - self.rate)) ** 0.5 * _normal(x, w.generator(self.seed)))
+        return x * self._factors(w, x)
+
+    def by_hand(self, p: Program, w: Weights, x: Tensor) -> tuple[Tensor, Pull]:
+        if self.rate == 0:
+            return x, unchanged
+        factors = drawn(p, lambda: self._factors(w, x))
+        return p.make(torch.mul, x, factors), times(p, factors)
+
+    def _factors(self, w: Weights, x: Tensor) -> Tensor:
+        return 1 + (self.rate / (1 - self.rate)) ** 0.5 * _normal(x, w.generator(self.seed))
 
 
 class GaussianNoise(Noise):
@@ -231,6 +304,12 @@ class GaussianNoise(Noise):
         if not w.training or self.stddev == 0:
             return x
         return x + self.stddev * _normal(x, w.generator(self.seed))
+
+    def by_hand(self, p: Program, w: Weights, x: Tensor) -> tuple[Tensor, Pull]:
+        if self.stddev == 0:
+            return x, unchanged
+        noise = drawn(p, lambda: self.stddev * _normal(x, w.generator(self.seed)))
+        return p.make(torch.add, x, noise), unchanged
 
 
 class ActivityRegularization(Layer):

@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from trainer.layers.base import Layer, Plan, Weights, need_rank
 from trainer.layers.spatial import DataFormat
+from trainer.lazy import torch
 from trainer.options import PositiveInt, Rule, integer
 from trainer.shapes import Shape, size, text
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from trainer.program import Program, Pull
 
 
 def _target(value: Any) -> tuple[int, ...]:
@@ -39,6 +42,15 @@ Permutation = Annotated[
 ]
 
 
+def reshaped(p: Program, x: Tensor, shape: tuple[int, ...]) -> tuple[Tensor, Pull]:
+    """`x` under another shape, as operations of a program."""
+
+    def pull(slope: Tensor, wanted: bool) -> Tensor | None:
+        return p.laid(slope).view(x.shape) if wanted else None
+
+    return p.laid(x).view(shape), pull
+
+
 class Flatten(Layer):
     """All axes but the batch as one, the channels varying fastest.
 
@@ -62,6 +74,11 @@ class Flatten(Layer):
             x = x.movedim(1, -1)
         return x.flatten(1)
 
+    def by_hand(self, p: Program, w: Weights, x: Tensor) -> tuple[Tensor, Pull] | None:
+        if x.dim() < 2 or self.data_format == "channels_first":
+            return None
+        return reshaped(p, x, (x.shape[0], math.prod(x.shape[1:])))
+
 
 class Reshape(Layer):
     """The same values in the same order under another shape.
@@ -84,6 +101,9 @@ class Reshape(Layer):
 
     def forward(self, w: Weights, x: Tensor) -> Tensor:
         return x.reshape(x.shape[0], *self._sizes(math.prod(x.shape[1:])))
+
+    def by_hand(self, p: Program, w: Weights, x: Tensor) -> tuple[Tensor, Pull]:
+        return reshaped(p, x, (x.shape[0], *self._sizes(math.prod(x.shape[1:]))))
 
     def _sizes(self, total: int) -> tuple[int, ...]:
         """The target with -1 replaced, for `total` values a row.
@@ -122,6 +142,10 @@ class Permute(Layer):
     def forward(self, w: Weights, x: Tensor) -> Tensor:
         return x.permute(0, *self.dims)
 
+    def by_hand(self, p: Program, w: Weights, x: Tensor) -> tuple[Tensor, Pull]:
+        back = [self.dims.index(axis) + 1 for axis in range(1, x.dim())]
+        return x.permute(0, *self.dims), lambda slope, wanted: slope.permute(0, *back) if wanted else None
+
 
 class RepeatVector(Layer):
     """The vector `n` times along a new axis.
@@ -140,3 +164,6 @@ class RepeatVector(Layer):
 
     def forward(self, w: Weights, x: Tensor) -> Tensor:
         return x.unsqueeze(1).expand(-1, self.n, -1)
+
+    def by_hand(self, p: Program, w: Weights, x: Tensor) -> tuple[Tensor, Pull]:
+        return self.forward(w, x), lambda slope, wanted: p.make(torch.sum, slope, 1) if wanted else None

@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 from trainer.initializers.constant import Ones
 from trainer.layers.axes import SCHEMA, Axes, place, places
 from trainer.layers.base import Layer, Plan, Weights
-from trainer.layers.normalization import Normalizing, scaled
+from trainer.layers.normalization import Normalizing, normalized_back, scaled
 from trainer.lazy import F, torch
 from trainer.options import Int, PositiveFloat, Rule, integer, read_axes
+from trainer.program import native
 from trainer.shapes import Shape, text
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from trainer.program import Program, Pull
 
 _LEAST_NORM = 1e-12
 
@@ -75,6 +78,24 @@ class LayerNormalization(Normalizing):
         variance, mean = torch.var_mean(x, axes, correction=0, keepdim=True)
         shape = tuple(n if a in axes else 1 for a, n in enumerate(x.shape))
         return scaled((x - mean) * torch.rsqrt(variance + self.epsilon), w.gamma, w.beta, shape)
+
+    def by_hand(self, p: Program, w: Weights, x: Tensor) -> tuple[Tensor, Pull] | None:
+        axes = places(self.axis, tuple(x.shape))
+        sizes = [x.shape[a] for a in axes]
+        if axes != list(range(x.dim() - len(axes), x.dim())):
+            return None
+        x, weights = p.laid(x), (w.gamma, w.beta)
+        made, *kept = native("native_layer_norm")(x, sizes, *weights, self.epsilon)
+        outs = {"out0": made, "out1": kept[0], "out2": kept[1]}
+        p.do(native("native_layer_norm", "out"), x, sizes, *weights, self.epsilon, **outs)
+
+        def pull(slope: Tensor, wanted: bool) -> Tensor | None:
+            slope = p.laid(slope)
+            known = (x, sizes, *kept, *weights)
+            normalized_back(p, "native_layer_norm_backward", slope, known, weights, wanted)
+            return slope if wanted else None
+
+        return made, pull
 
 
 class GroupNormalization(Normalizing):

@@ -97,6 +97,9 @@ class SpectralNormalization(Layer):
             w.vector_u.copy_(torch.where(empty, w.vector_u, u))
             kernel.copy_(torch.where(empty, kernel, kernel / sigma))
 
+    def starts_mask(self) -> bool:
+        return self.layer.starts_mask()
+
     def compute_mask(self, x: Any, mask: Any) -> Any:
         return self.layer.compute_mask(x, mask)
 

@@ -21,10 +21,13 @@ from trainer.layers.spatial import (
 )
 from trainer.lazy import F, torch
 from trainer.options import PositiveInt
+from trainer.program import native
 from trainer.shapes import Shape
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from trainer.program import Program, Pull
 
 
 def grown(shape: Shape, size: tuple[int, ...], data_format: str) -> Shape:
@@ -41,6 +44,29 @@ def repeated(x: Tensor, size: tuple[int, ...], data_format: str, mode: str = "ne
     # torch's `nearest` rounds down what float32 may have put just below an integer; `nearest-exact` looks at middles.
     corners = False if mode == "bilinear" else None
     return from_planes(F.interpolate(planes, target, mode=mode, align_corners=corners), len(size), data_format)
+
+
+def repeated_by_hand(
+    p: Program, x: Tensor, size: tuple[int, ...], data_format: str, mode: str = "nearest-exact"
+) -> tuple[Tensor, Pull]:
+    """`repeated` as operations of a program."""
+    planes = to_planes(x, len(size), data_format)
+    volume, smooth = planes.dim() == 5, mode == "bilinear"
+    name = "upsample_bilinear2d" if smooth else f"_upsample_nearest_exact{'3d' if volume else '2d'}"
+    target = [n * times for n, times in zip(planes.shape[2:], flat(size), strict=True)]
+    corners = (False,) if smooth else ()
+    made = native(name)(planes, target, *corners)
+    p.do(native(name, "out"), planes, target, *corners, out=made)
+
+    def pull(slope: Tensor, wanted: bool) -> Tensor | None:
+        if not wanted:
+            return None
+        found, slope = torch.empty_like(planes), to_planes(slope, len(size), data_format)
+        back = native(f"{name}_backward", "grad_input")
+        p.do(back, slope, target, list(planes.shape), *corners, grad_input=found)
+        return from_planes(found, len(size), data_format)
+
+    return from_planes(made, len(size), data_format), pull
 
 
 def keys(distance: Tensor) -> Tensor:
@@ -96,6 +122,9 @@ class UpSampling1D(Layer):
     def forward(self, w: Weights, x: Tensor) -> Tensor:
         return repeated(x, (self.size,), "channels_last")
 
+    def by_hand(self, p: Program, w: Weights, x: Tensor) -> tuple[Tensor, Pull]:
+        return repeated_by_hand(p, x, (self.size,), "channels_last")
+
 
 class UpSampling(EitherFormat, abstract=True):
     """Spatial axes longer by whole factors, one for each."""
@@ -139,6 +168,12 @@ class UpSampling2D(UpSampling):
                 x = along(x, axis, taps(x.shape[axis], times, self.interpolation, x))
         return x
 
+    def by_hand(self, p: Program, w: Weights, x: Tensor) -> tuple[Tensor, Pull] | None:
+        if self.interpolation not in ("nearest", "bilinear"):
+            return None
+        mode = "bilinear" if self.interpolation == "bilinear" else "nearest-exact"
+        return repeated_by_hand(p, x, self.size, self.data_format, mode)
+
 
 class UpSampling3D(UpSampling):
     """Each volume larger by whole factors, its voxels repeated.
@@ -158,3 +193,6 @@ class UpSampling3D(UpSampling):
 
     def forward(self, w: Weights, x: Tensor) -> Tensor:
         return repeated(x, self.size, self.data_format)
+
+    def by_hand(self, p: Program, w: Weights, x: Tensor) -> tuple[Tensor, Pull]:
+        return repeated_by_hand(p, x, self.size, self.data_format)

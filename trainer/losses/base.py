@@ -12,6 +12,8 @@ from trainer.options import Str
 if TYPE_CHECKING:
     import torch
 
+    from trainer.program import Program
+
 Targets = Literal["values", "binary", "one_hot", "integer", "groups"]
 EPSILON = 1e-7
 "Keras's `epsilon()`: probabilities are kept this far from 0 and 1."
@@ -58,6 +60,19 @@ class Loss(Declared, kind="loss", room="trainer.losses", keras="keras.losses"):
         """Gradient of the sum of `values`, times `share`, with respect to the scores that p was made from."""
         raise NotImplementedError
 
+    def by_hand(
+        self, p: Program, y_true: torch.Tensor, y_pred: torch.Tensor, share: float, joined: bool
+    ) -> torch.Tensor | None:
+        """Gradient of the sum of `values`, times `share`, with respect to `y_pred`, as operations of a program.
+
+        `joined`: with respect to the scores, as `slope`. None for a loss that leaves it to autograd.
+        """
+        return None
+
+    def is_mean(self, y_true: torch.Tensor) -> bool:
+        """Whether the loss of rows that are not weighed is the plain mean of `values`."""
+        return self.reduction in _MEANS and not self.skips_zeros and self.valid(y_true) is None
+
     def value_and_slope(self, y_true: torch.Tensor, y_pred: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor] | None:
         """For a loss that joins the last activation, and rows that all count alike: (loss, its gradient at the scores).
 
@@ -65,7 +80,7 @@ class Loss(Declared, kind="loss", room="trainer.losses", keras="keras.losses"):
         """
         p = y_pred.detach()
         y_true, p = paired(y_true, p, cast=not self.counts)
-        if self.reduction not in _MEANS or self.valid(y_true) is not None:
+        if not self.is_mean(y_true):
             return None
         return self.mean(y_true, p), self.slope(y_true, p, p.shape[-1] / p.numel()).reshape(y_pred.shape)
 
@@ -101,9 +116,7 @@ class Loss(Declared, kind="loss", room="trainer.losses", keras="keras.losses"):
         `mean_with_sample_weight`. Weights of fewer axes than the values weigh whole samples.
         """
         y_true, y_pred = paired(y_true, y_pred, cast=not self.counts)
-        valid = self.valid(y_true)
-        plain = sample_weight is None and mask is None and valid is None and self.reduction in _MEANS
-        plain = plain and not self.skips_zeros
+        plain = sample_weight is None and mask is None and self.is_mean(y_true)
         if scores is not None:
             p, share = y_pred.detach(), y_pred.shape[-1] / y_pred.numel() if plain else 1.0
             made = self.mean(y_true, p) if plain else self.values(y_true, p)
@@ -112,8 +125,7 @@ class Loss(Declared, kind="loss", room="trainer.losses", keras="keras.losses"):
             values = self.mean(y_true, y_pred) if plain else self.values(y_true, y_pred)
         if plain:
             return values
-        if self.skips_zeros:
-            valid = values > 0
+        valid = values > 0 if self.skips_zeros else self.valid(y_true)
         if valid is not None:
             valid = valid.reshape(values.shape)
             mask = valid if mask is None else mask & valid

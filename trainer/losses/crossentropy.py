@@ -13,6 +13,8 @@ from trainer.options import Bool, Fraction, Int, within
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from trainer.program import Program
+
 NO_CLASS = -(2**62)
 "What torch is told to ignore when nothing is: its own default would let the label -100 pass."
 
@@ -166,6 +168,13 @@ class BinaryCrossentropy(OfFlags):
         share /= p.shape[-1]
         return slope if share == 1.0 else slope.mul_(share)
 
+    def by_hand(self, p: Program, y_true: Tensor, y_pred: Tensor, share: float, joined: bool) -> Tensor | None:
+        if not (joined or self.from_logits) or self.label_smoothing or y_true.shape != y_pred.shape or self.axis != -1:
+            return None
+        slope = p.make(torch.sub, y_pred if joined else p.make(torch.sigmoid, y_pred), y_true)
+        p.do(slope.mul_, p.constant(share / y_pred.shape[-1], slope))
+        return slope
+
     def values(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         flags = smoothed_flags(y_true, self.label_smoothing)
         return binary_crossentropy(flags, y_pred, self.from_logits).mean(self.axis)
@@ -185,6 +194,18 @@ class CategoricalCrossentropy(OfClasses):
             y_true = spread(y_true, self.label_smoothing)
         slope = p * y_true.sum(-1, keepdim=True) - y_true
         return slope if share == 1.0 else slope.mul_(share)
+
+    def by_hand(self, p: Program, y_true: Tensor, y_pred: Tensor, share: float, joined: bool) -> Tensor | None:
+        if not (joined or self.from_logits) or self.axis != -1 or y_true.shape != y_pred.shape:
+            return None
+        if self.label_smoothing:
+            y_true = p.make(torch.mul, y_true, p.constant(1.0 - self.label_smoothing, y_true))
+            p.do(y_true.add_, p.constant(self.label_smoothing / y_true.shape[-1], y_true))
+        made = y_pred if joined else p.make(torch.softmax, y_pred, -1)
+        slope = p.make(torch.mul, made, p.make(torch.sum, y_true, -1, True))
+        p.do(slope.sub_, y_true)
+        p.do(slope.mul_, p.constant(share, slope))
+        return slope
 
     def values(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         return categorical_crossentropy(y_true, y_pred, self.from_logits, self.label_smoothing, self.axis)
@@ -215,6 +236,16 @@ class SparseCategoricalCrossentropy(Loss):
         valid = labels != self.ignore_class
         one = slope.new_full((), -share).expand_as(labels)
         return slope.scatter_add_(-1, torch.where(valid, labels, 0), one) * valid
+
+    def by_hand(self, p: Program, y_true: Tensor, y_pred: Tensor, share: float, joined: bool) -> Tensor | None:
+        if not (joined or self.from_logits) or self.axis != -1 or self.ignore_class is not None:
+            return None
+        labels = class_numbers(y_true, y_pred, -1).unsqueeze(-1)
+        if labels.dtype != y_true.dtype:
+            return None
+        slope = p.make(torch.mul, y_pred if joined else p.make(torch.softmax, y_pred, -1), p.constant(share, y_pred))
+        p.do(slope.scatter_add_, -1, labels, slope.new_full((), -share).expand_as(labels))
+        return slope
 
     def values(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         return sparse_categorical_crossentropy(y_true, y_pred, self.from_logits, self.ignore_class, self.axis)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from trainer.lazy import torch
 from trainer.losses.base import EPSILON, Loss
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from trainer.program import Program
 
 
 def kl_divergence(y_true: Tensor, y_pred: Tensor) -> Tensor:
@@ -29,9 +32,28 @@ class KLDivergence(Loss):
     def values(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         return kl_divergence(y_true, y_pred)
 
+    def by_hand(self, p: Program, y_true: Tensor, y_pred: Tensor, share: float, joined: bool) -> Tensor | None:
+        if y_true.shape != y_pred.shape:
+            return None
+        slope, output = p.make(torch.clamp, y_true, EPSILON, 1), p.make(torch.clamp, y_pred, EPSILON, 1)
+        p.do(slope.div_, output)
+        # What was moved by the clamp has no slope.
+        p.do(slope.mul_, p.make(torch.eq, output, y_pred))
+        p.do(slope.mul_, p.constant(-share, slope))
+        return slope
+
 
 class Poisson(Loss):
     """Negative log-likelihood of counts whose rate is the output: mean(y_pred - y_true log(y_pred))."""
 
     def values(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         return poisson(y_true, y_pred)
+
+    def by_hand(self, p: Program, y_true: Tensor, y_pred: Tensor, share: float, joined: bool) -> Tensor | None:
+        if y_true.shape != y_pred.shape:
+            return None
+        rate = p.make(torch.add, y_pred, p.constant(EPSILON, y_pred))
+        slope = p.make(torch.div, y_true, rate)
+        p.do(slope.sub_, p.constant(1.0, slope))
+        p.do(slope.mul_, p.constant(-share / y_pred.shape[-1], slope))
+        return slope

@@ -12,6 +12,8 @@ from trainer.options import Float, Int
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from trainer.program import Program
+
 
 def mean_squared_error(y_true: Tensor, y_pred: Tensor) -> Tensor:
     """mean((y_true - y_pred)^2) along the last axis."""
@@ -70,6 +72,13 @@ class MeanSquaredError(Loss):
         same = y_true.shape == y_pred.shape
         return F.mse_loss(y_pred, y_true) if same else mean_squared_error(y_true, y_pred).mean()
 
+    def by_hand(self, p: Program, y_true: Tensor, y_pred: Tensor, share: float, joined: bool) -> Tensor | None:
+        if y_true.shape != y_pred.shape:
+            return None
+        slope = p.make(torch.sub, y_pred, y_true)
+        p.do(slope.mul_, p.constant(2 * share / y_pred.shape[-1], slope))
+        return slope
+
 
 class MeanAbsoluteError(Loss):
     """Mean of absolute errors: mean(|y_true - y_pred|)."""
@@ -83,6 +92,14 @@ class MeanAbsoluteError(Loss):
         same = y_true.shape == y_pred.shape
         return F.l1_loss(y_pred, y_true) if same else mean_absolute_error(y_true, y_pred).mean()
 
+    def by_hand(self, p: Program, y_true: Tensor, y_pred: Tensor, share: float, joined: bool) -> Tensor | None:
+        if y_true.shape != y_pred.shape:
+            return None
+        slope = p.make(torch.sub, y_pred, y_true)
+        p.do(slope.sign_)
+        p.do(slope.mul_, p.constant(share / y_pred.shape[-1], slope))
+        return slope
+
 
 class MeanAbsolutePercentageError(Loss):
     """Mean of errors as percentages of the target: 100 mean(|y_true - y_pred| / |y_true|)."""
@@ -91,6 +108,16 @@ class MeanAbsolutePercentageError(Loss):
 
     def values(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         return mean_absolute_percentage_error(y_true, y_pred)
+
+    def by_hand(self, p: Program, y_true: Tensor, y_pred: Tensor, share: float, joined: bool) -> Tensor | None:
+        if y_true.shape != y_pred.shape:
+            return None
+        slope, size = p.make(torch.sub, y_pred, y_true), p.make(torch.abs, y_true)
+        p.do(size.clamp_, min=EPSILON)
+        p.do(slope.sign_)
+        p.do(slope.div_, size)
+        p.do(slope.mul_, p.constant(100.0 * share / y_pred.shape[-1], slope))
+        return slope
 
 
 class MeanSquaredLogarithmicError(Loss):
@@ -121,9 +148,25 @@ class Huber(Loss):
     def values(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         return huber(y_true, y_pred, self.delta)
 
+    def by_hand(self, p: Program, y_true: Tensor, y_pred: Tensor, share: float, joined: bool) -> Tensor | None:
+        if y_true.shape != y_pred.shape or self.delta < 0:
+            return None
+        slope = p.make(torch.sub, y_pred, y_true)
+        p.do(slope.clamp_, -self.delta, self.delta)
+        p.do(slope.mul_, p.constant(share / y_pred.shape[-1], slope))
+        return slope
+
 
 class LogCosh(Loss):
     """Logarithm of the hyperbolic cosine of the error: squared for small errors, absolute for large ones."""
 
     def values(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         return log_cosh(y_true, y_pred)
+
+    def by_hand(self, p: Program, y_true: Tensor, y_pred: Tensor, share: float, joined: bool) -> Tensor | None:
+        if y_true.shape != y_pred.shape:
+            return None
+        slope = p.make(torch.sub, y_pred, y_true)
+        p.do(slope.tanh_)
+        p.do(slope.mul_, p.constant(share / y_pred.shape[-1], slope))
+        return slope

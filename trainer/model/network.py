@@ -69,11 +69,18 @@ class Cell(nn.Module):
         return self
 
     def generator(self, seed: int | None = None) -> torch.Generator:
+        return torch.Generator(self.clock.device).manual_seed(self.draw_seed(seed))
+
+    def draw_seed(self, seed: int | None = None) -> int:
         step = self.clock.step
         times = self._asked[1] + 1 if self._asked[0] == step else 0
         self._asked = (step, times)
         base = self._stream if seed is None else derive(seed, "layer")
-        return torch.Generator(self.clock.device).manual_seed(mixed(base + times, step))
+        return mixed(base + times, step)
+
+    def forget_draws(self) -> None:
+        """As if no random numbers had been drawn in this step."""
+        self._asked = (-1, 0)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         out = self.acts.forward(self, *args, **kwargs)
@@ -186,14 +193,14 @@ class Network(nn.Module):
             }
         )
         self._ends = tuple(graph.outputs.values())
-        self._starts = tuple(graph.inputs.values())
-        self._steps = list(self._planned())
-        self._found = [n for end in self._ends for n in self._known[end]]
-        lasts = {s.makes: s.last for s in self._steps}
-        self.ends_in = tuple("linear" if (a := lasts.get(n)) is None else a.recipe_name() for n in self._found)
+        self.starts = tuple(graph.inputs.values())
+        self.steps = list(self._planned())
+        self.ends = [n for end in self._ends for n in self._known[end]]
+        lasts = {s.makes: s.last for s in self.steps}
+        self.ends_in = tuple("linear" if (a := lasts.get(n)) is None else a.recipe_name() for n in self.ends)
         "Name of the activation that makes each output."
-        self._penalized = [(s.regularizer, t) for s, _, t, moves in self.rows() if s.regularizer and moves]
-        self.masked = any(type(s.cell.layer).compute_mask is not Layer.compute_mask for s in self._steps)
+        self.penalized = [(s.regularizer, t) for s, _, t, moves in self.rows() if s.regularizer and moves]
+        self.masked = any(s.cell.layer.starts_mask() for s in self.steps)
 
     def cell(self, name: str) -> Cell:
         """The built layer of that name."""
@@ -258,15 +265,15 @@ class Network(nn.Module):
         """What the network makes of its input tensors; `want` asks for other tensors of the graph than the outputs."""
         self.clock.penalties = penalties = []
         self.clock.mixings = mixings = []
-        values: dict[int, Any] = dict(zip(self._starts, inputs, strict=True))
+        values: dict[int, Any] = dict(zip(self.starts, inputs, strict=True))
         for place, cells in self.fronts:
             for cell in cells:
                 # Whatever they compute in, the model is given float32, as Keras's input layers give it.
-                values[self._starts[place]] = cast(cell(values[self._starts[place]]), torch.float32)
+                values[self.starts[place]] = cast(cell(values[self.starts[place]]), torch.float32)
         masks: dict[int, Any] = {}
         scores: dict[int, torch.Tensor] = {}
         missing = None if want is None else {n for number in want for n in self._known[number]}
-        for cell, layer, reads, makes, parts, penalty, last, options, hears in self._steps:
+        for cell, layer, reads, makes, parts, penalty, last, options, hears in self.steps:
             x = values[reads[0]] if len(reads) == 1 else [values[i] for i in reads]
             if not self.masked:
                 out = layer.forward(cell, x, **options)
@@ -288,7 +295,7 @@ class Network(nn.Module):
                 if not missing:
                     break
         self.clock.penalties = self.clock.mixings = None
-        found = self._found if want is None else [n for number in want for n in self._known[number]]
+        found = self.ends if want is None else [n for number in want for n in self._known[number]]
         return Made(
             tuple([values[n] for n in found]),
             tuple([masks.get(n) for n in found]),
@@ -304,7 +311,13 @@ class Network(nn.Module):
 
     def penalties(self) -> list[torch.Tensor]:
         """Penalties on weights; Keras counts those of frozen layers out."""
-        return [regularizer.penalty(tensor) for regularizer, tensor in self._penalized]
+        return [regularizer.penalty(tensor) for regularizer, tensor in self.penalized]
+
+    def forget_draws(self) -> None:
+        """Let the next pass of this step draw what the first one drew."""
+        for cell in self.modules():
+            if isinstance(cell, Cell):
+                cell.forget_draws()
 
     @property
     def batch_size(self) -> int | None:

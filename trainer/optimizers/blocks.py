@@ -55,6 +55,12 @@ class Block:
     def _pieces(self, flat: Tensor) -> list[Tensor]:
         return [piece.view(p.shape) for piece, p in zip(flat.split(self.sizes), self.parameters, strict=True)]
 
+    def gradient(self) -> tuple[Tensor, list[Tensor]]:
+        """The tensor that keeps the gradient of these weights, and its part for each of them."""
+        if self._gradient is None:
+            self._gradient = torch.zeros_like(self.weight)
+        return self._gradient, self._pieces(self._gradient)
+
     def gathered(self, gradients: Sequence[Tensor | None]) -> Tensor:
         """Gradients of these weights as one tensor, which the next step overwrites."""
         if self._gradient is None:

@@ -91,6 +91,17 @@ class Updater:
             )
         self._rate = float(rate)
 
+    def gradients(self) -> list[torch.Tensor]:
+        """Where a step may write the gradient of each weight, for `apply_written`; with weights of one number type."""
+        (block,) = self.blocks
+        self._written, pieces = block.gradient()
+        return pieces
+
+    def apply_written(self) -> None:
+        """One step by what was written to `gradients()`, all of it, for a loss that is not scaled."""
+        self._move([self._written])
+        self._project([])
+
     def apply(self, gradients: Sequence[torch.Tensor | None]) -> None:
         """One step. A weight whose gradient is None stays as it is.
 
@@ -112,6 +123,10 @@ class Updater:
             self._apply_partly(gradients, missing)
         else:
             self._move(self._gathered(gradients))
+        self._project(missing)
+
+    def _project(self, missing: Sequence[int]) -> None:
+        """What follows the update; `missing` are weights that have no gradient."""
         if self.optimizer.use_ema:
             self._average()
         for index, constraint in self._constraints:

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from trainer.declare import Declared
-
-if TYPE_CHECKING:
-    import torch
+from trainer.lazy import torch
 
 
 class Regularizer(Declared, kind="regularizer", room="trainer.regularizers", keras="keras.regularizers"):
@@ -16,3 +12,9 @@ class Regularizer(Declared, kind="regularizer", room="trainer.regularizers", ker
     def penalty(self, x: torch.Tensor) -> torch.Tensor:
         """A scalar tensor."""
         raise NotImplementedError
+
+    def slope(self, x: torch.Tensor) -> torch.Tensor:
+        """Gradient of the penalty with respect to `x`."""
+        with torch.enable_grad():
+            leaf = x.detach().requires_grad_()
+            return torch.autograd.grad(self.penalty(leaf), leaf)[0]

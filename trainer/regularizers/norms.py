@@ -16,6 +16,9 @@ class L1(Regularizer):
     def penalty(self, x: torch.Tensor) -> torch.Tensor:
         return self.l1 * x.abs().sum()
 
+    def slope(self, x: torch.Tensor) -> torch.Tensor:
+        return x.sign().mul_(self.l1)
+
 
 class L2(Regularizer):
     """l2 sum(x^2)"""
@@ -25,6 +28,9 @@ class L2(Regularizer):
 
     def penalty(self, x: torch.Tensor) -> torch.Tensor:
         return self.l2 * x.square().sum()
+
+    def slope(self, x: torch.Tensor) -> torch.Tensor:
+        return x * (2 * self.l2)
 
 
 class L1L2(Regularizer):
@@ -44,3 +50,6 @@ class L1L2(Regularizer):
         if self.l2:
             total = total + self.l2 * x.square().sum()
         return total
+
+    def slope(self, x: torch.Tensor) -> torch.Tensor:
+        return x.sign().mul_(self.l1).add_(x, alpha=2 * self.l2)

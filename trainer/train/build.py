@@ -31,9 +31,9 @@ from trainer.recipe.schema import Recipe
 from trainer.shapes import Shape, clash, size, text
 from trainer.sources.columns import Column, Ragged, Rows, Table
 from trainer.train.feed import Feed, Pipeline, Slot, input_dtypes, read_column
+from trainer.train.objective import Goal, Objective
 from trainer.train.places import check_ids, said_at
 from trainer.train.rows import check_class_names, class_weights
-from trainer.train.scoring import Goal, Objective
 
 
 @dataclass
@@ -184,7 +184,7 @@ def build(
     model = recipe.model
     graph = grown(outline.wiring, shapes, recipe.name, recipe.fit.batch_size, model.dtype)
     known = outline.targets.items()
-    outline = replace(outline, targets={n: replace(t, classes=targets[n].names() or t.classes) for n, t in known})
+    outline = replace(outline, targets={n: replace(t, classes=targets[n].names(t.classes)) for n, t in known})
     if outline.graph is None:
         check_losses(recipe, outline, graph, {name: p.shape for name, p in targets.items()})
         late = list(pattern_problems(recipe.compile.optimizer, graph))

@@ -27,8 +27,11 @@ from trainer.optimizers.updaters import Updaters
 from trainer.recipe.fit import Fit
 from trainer.runs.keras_config import model_config
 from trainer.streams import stream
+from trainer.train.direct import Direct, hindrance
 from trainer.train.feed import Batch, Feed
-from trainer.train.scoring import BatchLogs, Objective, Scores, evaluate, judge
+from trainer.train.objective import Objective
+from trainer.train.scores import BatchLogs, Scores, Seen
+from trainer.train.scoring import evaluate, judge
 
 
 class Progress(Protocol):
@@ -95,20 +98,33 @@ class Training:
     save_model: Callable[[str, bool], None] = lambda path, weights_only: None
     checkpoint: Callable[[Training, bool], None] = lambda training, force: None
     signalled: Callable[[], int] = lambda: 0
+    engine: str = "auto"
+    "plain leaves all gradients to autograd."
 
     def __post_init__(self) -> None:
         self.epoch, self.batch = self.fit.initial_epoch, 0
         self.history: dict[str, list[float]] = {}
         self.history_epochs: list[int] = []
         self.mine = [SimpleNamespace() for _ in self.callbacks]
-        self.scores = Scores(self.objective, self.train.device)
+        self._watch_batches = [c.needs_batches for c in self.callbacks]
+        self.scores = Scores(self.objective, self.train.device, at_once=any(self._watch_batches))
         self.stop_reason = ""
         self.epoch_seconds: list[float] = []
         self.begun = False
         self.saves_first = False
         "Whether a checkpoint is written before the first step: there is something to lose already."
         self.steps = self.fit.steps_per_epoch or self.train.steps(self.fit.batch_size)
-        self._watch_batches = [c.needs_batches for c in self.callbacks]
+        self.autograd_since = "it was asked for" if self.engine == "plain" else hindrance(self.network, self.updater)
+        "Why gradients are left to autograd; empty when they are not."
+        self._direct: Direct | None = None
+        if not self.autograd_since:
+            assert isinstance(self.updater, Updater)
+            self._direct = Direct(self.network, self.objective, self.updater)
+
+    @property
+    def stepping(self) -> str:
+        """How gradients come about, in words."""
+        return f"autograd, since {self.autograd_since}" if self.autograd_since else "operations in a row"
 
     @property
     def epochs(self) -> int:
@@ -202,7 +218,8 @@ class Training:
         if self.batch == 0:
             self.scores.reset()
             self._tell("on_epoch_begin", self.epoch)
-        self._steps()
+        with torch.no_grad():
+            self._steps()
         logs = self.scores.logs()
         if not self.stop_reason and not (math.isfinite(logs["loss"]) and self._finite()):
             self._diverged(logs["loss"])
@@ -254,11 +271,14 @@ class Training:
 
     def _step(self, batch: Batch) -> None:
         self.network.clock.step = self.epoch * self.steps + self.batch
-        judged = judge(self.network, self.objective, batch)
-        gradients = judged.gradients(self.updater.parameters, self.updater.scale)
-        with torch.no_grad():
-            self.updater.apply(gradients)
-            self.scores.add(judged)
+        seen = None if self._direct is None else self._direct.step(batch)
+        self.scores.add(self._by_autograd(batch) if seen is None else seen)
+
+    def _by_autograd(self, batch: Batch) -> Seen:
+        with torch.enable_grad():
+            judged = judge(self.network, self.objective, batch)
+        self.updater.apply(judged.gradients(self.updater.parameters, self.updater.scale))
+        return judged.seen()
 
     def _finite(self) -> bool:
         """Whether every weight that moves is a number; the last update may have ended that after a finite loss."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from trainer.recipe.schema import Recipe
 from trainer.sources.base import Places
@@ -16,11 +17,13 @@ CHECKPOINT_LEAST = 2.0
 
 @dataclass
 class Options:
-    """How a run is carried out; nothing here changes its numbers on one device."""
+    """How a run is carried out; nothing here changes its numbers on one device, but for the last digits by `engine`."""
 
     runs: Path = Path("runs")
     data: Path | None = None
     device: str = "auto"
+    engine: str = "auto"
+    "plain leaves all gradients to autograd; a run that goes on keeps the engine that it began with."
     name: str | None = None
     progress: Progress = field(default_factory=Quiet)
     download: bool = True
@@ -28,6 +31,8 @@ class Options:
     allow_change: bool = False
     epochs: int | None = None
     allow_plugins: bool = True
+    profile: bool = False
+    "Whether to count where the time goes."
 
 
 @dataclass
@@ -46,6 +51,8 @@ class Outcome:
     "Numbers (from 0) of the epochs in the history."
     best_epoch: int | None = None
     stop_reason: str = ""
+    profile: dict[str, Any] = field(default_factory=dict)
+    "What profile.json holds, when the run was profiled."
 
     @property
     def holds(self) -> bool:

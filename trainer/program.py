@@ -1,0 +1,95 @@
+"""A training step as a row of operations on tensors that are made once: without autograd, without new memory.
+
+Layers, activations, losses and regularizers that know their own gradient say it as operations of a Program (`by_hand`,
+beside what they compute). The numbers are those of autograd; what falls away is its bookkeeping, which costs more than
+the arithmetic of a small step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cache, partial
+from typing import TYPE_CHECKING, Any
+
+from trainer.lazy import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Pull = Callable[["Tensor", Any], Any]
+"""Adds the operations that take the gradient at an output back to the weights and, if that is wanted, to the input.
+
+It is given the gradient, which it may overwrite, and whether that of the input is wanted (a list, for a layer of several
+inputs); what it gives back (a list likewise) is of no further use to it, and no two of them are one tensor.
+"""
+
+
+class Program:
+    """Operations, each run once as it is added and then, in order, by every `run`.
+
+    `gradients` says, by number of the weight (`id`), where its gradient is to be written.
+    """
+
+    def __init__(self, gradients: Mapping[int, Tensor]):
+        self._into = gradients
+        self._written: set[int] = set()
+        self.operations: list[Callable[[], Any]] = []
+
+    def make(self, function: Callable[..., Tensor], *args: Any, **options: Any) -> Tensor:
+        """What `function(*args, **options)` gives, written anew into the same tensor by every run."""
+        made = function(*args, **options)
+        self.operations.append(partial(function, *args, out=made, **options))
+        return made
+
+    def do(self, function: Callable[..., Any], *args: Any, **options: Any) -> None:
+        """An operation that works in place, or says itself where it writes."""
+        function(*args, **options)
+        self.operations.append(partial(function, *args, **options))
+
+    def constant(self, value: float, like: Tensor) -> Tensor:
+        """A number as a tensor, which torch takes in half the time of a Python number."""
+        return torch.full((), value, dtype=like.dtype, device=like.device)
+
+    def laid(self, x: Tensor) -> Tensor:
+        """`x` with its numbers in a row, so that it can be viewed under other shapes."""
+        if x.is_contiguous():
+            return x
+        row = torch.empty(x.shape, dtype=x.dtype, device=x.device)
+        self.do(row.copy_, x)
+        return row
+
+    def gradient(self, weight: Tensor, function: Callable[..., Tensor], *args: Any, **options: Any) -> None:
+        """`function(*args, **options)` is a part of the weight's gradient; nothing happens for a frozen weight."""
+        into = self._into.get(id(weight))
+        if into is None:
+            return
+        if id(weight) in self._written:
+            self.do(into.add_, self.make(function, *args, **options))
+        else:
+            self.do(function, *args, out=into, **options)
+            self._written.add(id(weight))
+
+    def receiver(self, weight: Tensor) -> Callable[[Tensor], Any] | None:
+        """What takes a part of the weight's gradient, once in each run; None for a frozen weight."""
+        into = self._into.get(id(weight))
+        if into is None:
+            return None
+        if id(weight) in self._written:
+            return into.add_
+        self._written.add(id(weight))
+        return into.copy_
+
+    def complete(self) -> bool:
+        """Whether every weight has been given a gradient."""
+        return self._written == set(self._into)
+
+    def run(self) -> None:
+        """All operations once."""
+        for operation in self.operations:
+            operation()
+
+
+@cache
+def native(name: str, overload: str = "default") -> Any:
+    """One of torch's own operations, such as `threshold_backward`, in one of its forms, such as `grad_input`."""
+    return getattr(getattr(torch.ops.aten, name), overload)
