@@ -13,6 +13,8 @@ from typer.testing import CliRunner
 
 from tests.train.recipes import directory_of, loaded
 from trainer.cli.app import app
+from trainer.errors import DataError, RecipeError
+from trainer.layers.bags import Bags
 from trainer.train import direct
 from trainer.train.job import Options, Outcome, fit, resume
 from trainer.train.loop import Training
@@ -211,3 +213,62 @@ def test_scores_do_not_depend_on_looks(tmp_path: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(Training, "_step", looking)
     assert run(tmp_path, recipe(), "auto").history == quiet.history
+
+
+WORDS = """
+name: words
+seed: 1
+dataset:
+  source: imdb
+  inputs: {words: {preprocess: [{CategoryEncoding: {num_tokens: 60, output_mode: multi_hot}}]}}
+  targets: {label: {}}
+model:
+  layers:
+    - Dense: {units: 8, activation: relu}
+    - Dropout: {rate: 0.2}
+    - Dense: {units: 1, activation: sigmoid}
+compile: {optimizer: rmsprop, loss: binary_crossentropy, metrics: [accuracy]}
+fit: {epochs: 3, batch_size: 32, validation_split: 0.2}
+"""
+
+
+@pytest.fixture
+def reviews(tmp_path: Path) -> Path:
+    """A folder with a small imdb.npz: lists of words of unequal length."""
+    random, arrays = np.random.default_rng(0), {}
+    for part, count in (("train", 150), ("test", 40)):
+        lists = np.empty(count, object)
+        lists[:] = [random.integers(0, 56, random.integers(1, 20)).tolist() for _ in range(count)]
+        arrays |= {f"x_{part}": lists, f"y_{part}": random.integers(0, 2, count)}
+    np.savez(tmp_path / "imdb.npz", allow_pickle=True, **arrays)
+    return tmp_path
+
+
+@pytest.mark.parametrize("engine", ["plain", "auto"])
+def test_lists_of_words_train_as_multi_hot_rows(
+    tmp_path: Path, reviews: Path, engine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Bags] = []
+    real = Bags.of
+    monkeypatch.setattr(Bags, "of", lambda *given: made.append(real(*given)) or made[-1])
+    lists = run(tmp_path, WORDS, engine, data=reviews)
+    assert made
+    monkeypatch.setenv("TRAINER_WITHOUT", "lists")
+    made.clear()
+    rows = run(tmp_path, WORDS, engine, data=reviews)
+    assert not made
+    for name, values in rows.history.items():
+        np.testing.assert_allclose(lists.history[name], values, rtol=1e-5, err_msg=name)
+    for ours, theirs in zip(weights(lists), weights(rows), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6)
+
+
+def test_words_beyond_the_vocabulary_are_told(tmp_path: Path, reviews: Path) -> None:
+    with pytest.raises(DataError, match=r"expected ids from 0 to 19 .* found"):
+        run(tmp_path, WORDS.replace("num_tokens: 60", "num_tokens: 20"), "auto", data=reviews)
+
+
+def test_no_such_switch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRAINER_WITHOUT", "list")
+    with pytest.raises(RecipeError, match='TRAINER_WITHOUT: there is no optimisation called "list"'):
+        run(tmp_path, recipe(), "auto")

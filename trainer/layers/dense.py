@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from trainer.layers.bags import Bags
 from trainer.layers.base import Plan, Weights
 from trainer.layers.sums import Biased, Kerneled, ask
 from trainer.lazy import torch
@@ -32,14 +33,19 @@ class Dense(Kerneled, Biased):
         ask(plan, self, "bias", (self.units,), when=self.use_bias)
         return (*shape[:-1], self.units)
 
-    def forward(self, w: Weights, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, w: Weights, x: torch.Tensor | Bags) -> torch.Tensor:
+        if isinstance(x, Bags):
+            made = x.times(w.kernel)
+            return self.activation(made if w.bias is None else made + w.bias)
         if w.bias is None:
             return self.activation(x @ w.kernel)
         if x.dim() == 2:
             return self.activation(torch.addmm(w.bias, x, w.kernel))
         return self.activation(x @ w.kernel + w.bias)
 
-    def by_hand(self, p: Program, w: Weights, x: torch.Tensor) -> tuple[torch.Tensor, Pull] | None:
+    def by_hand(self, p: Program, w: Weights, x: torch.Tensor | Bags) -> tuple[torch.Tensor, Pull] | None:
+        if isinstance(x, Bags):
+            return self._of_bags(p, w, x)
         rows = p.laid(x).view(-1, x.shape[-1])
         made = p.make(torch.mm, rows, w.kernel) if w.bias is None else p.make(torch.addmm, w.bias, rows, w.kernel)
         activated = self.activation.by_hand(p, made)
@@ -55,3 +61,23 @@ class Dense(Kerneled, Biased):
             return p.make(torch.mm, slope, w.kernel.t()).view(x.shape) if wanted else None
 
         return out.view(*x.shape[:-1], self.units), pull
+
+    def _of_bags(self, p: Program, w: Weights, x: Bags) -> tuple[torch.Tensor, Pull] | None:
+        made = torch.empty(x.shape[0], self.units, dtype=w.kernel.dtype)
+        p.do(lambda: made.copy_(x.product(w.kernel)))
+        if w.bias is not None:
+            p.do(made.add_, w.bias)
+        activated = self.activation.by_hand(p, made)
+        if activated is None:
+            return None
+        out, back = activated
+
+        def pull(slope: torch.Tensor, wanted: bool) -> None:
+            slope = p.laid(back(slope))
+            take = p.receiver(w.kernel)
+            if take is not None:
+                p.do(lambda: take(x.transposed_product(slope)))
+            if w.bias is not None:
+                p.gradient(w.bias, torch.sum, slope, 0)
+
+        return out, pull

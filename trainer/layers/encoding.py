@@ -71,7 +71,7 @@ class CategoryEncoding(Layer):
             DataError: an id below 0 or beyond num_tokens.
         """
         rows = len(offsets) - 1
-        ids = self._ids(values, lambda position: int(torch.searchsorted(offsets, position, right=True)) - 1)
+        ids = self.check_ragged(values, offsets)
         starts = torch.arange(rows, device=values.device) * self.num_tokens
         places = ids + starts.repeat_interleave(offsets.diff())
         out = torch.zeros(rows * self.num_tokens, device=values.device)
@@ -80,6 +80,14 @@ class CategoryEncoding(Layer):
         else:
             out.scatter_(0, places, 1.0)
         return out.view(rows, self.num_tokens)
+
+    def check_ragged(self, values: Tensor, offsets: Tensor) -> Tensor:
+        """The ids of rows of unequal length, as int64.
+
+        Raises:
+            DataError: an id below 0 or beyond num_tokens.
+        """
+        return self._ids(values, lambda position: int(torch.searchsorted(offsets, position, right=True)) - 1)
 
     def _ids(self, x: Tensor, row: Callable[[int], int]) -> Tensor:
         """The ids as int64; `row` says in which row the n-th of them stands."""

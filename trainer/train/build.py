@@ -30,7 +30,8 @@ from trainer.recipe.outline import Known, Outline
 from trainer.recipe.schema import Recipe
 from trainer.shapes import Shape, clash, size, text
 from trainer.sources.columns import Column, Ragged, Rows, Table
-from trainer.train.feed import Feed, Pipeline, Slot, input_dtypes, read_column
+from trainer.switches import on
+from trainer.train.feed import Feed, Pipeline, Slot, input_dtypes, read_column, reads_lists
 from trainer.train.objective import Goal, Objective
 from trainer.train.places import check_ids, said_at
 from trainer.train.rows import check_class_names, class_weights
@@ -57,9 +58,12 @@ class Built:
         dtypes = input_dtypes(self.outline, [p.drawn for p in self.inputs.values()])
         said = [self.graph.wiring.said.get(name) for name in self.inputs]
         made = []
-        for (name, pipeline), column, dtype, line in zip(self.inputs.items(), columns, dtypes, said, strict=True):
+        lists = reads_lists(self.graph.wiring)
+        can = on("lists") and self.device.type == "cpu"
+        each = zip(self.inputs.items(), columns, dtypes, said, lists, strict=True)
+        for (name, pipeline), column, dtype, line, as_lists in each:
             with self._place("inputs", name):
-                made.append(Slot(pipeline, column, dtype, self.device, line))
+                made.append(Slot(pipeline, column, dtype, self.device, line, can and as_lists))
         return tuple(made)
 
     def columns(self, rows: Rows) -> list[Column]:

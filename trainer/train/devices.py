@@ -11,6 +11,7 @@ from contextlib import contextmanager
 import torch
 
 from trainer.errors import EnvironmentFault
+from trainer.switches import on
 
 SMALL_STEP = 2_000_000
 "Multiply-adds a step below which a second thread costs more than it brings."
@@ -66,9 +67,10 @@ def set_threads(work: int, kept: int | None = None) -> int:
     The number changes the order of sums, so a resumed run uses the one that it began with (`kept`).
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    threads = kept or (1 if work < SMALL_STEP else cores)
-    keep_heap()
+    threads = kept or (1 if work < SMALL_STEP and on("threads") else cores)
+    if on("heap"):
+        keep_heap()
     # Numbers below 1e-38 slow recurrent layers down five times and mean nothing; set before threads start.
-    torch.set_flush_denormal(True)
+    torch.set_flush_denormal(on("denormals"))
     torch.set_num_threads(threads)
     return threads

@@ -9,12 +9,16 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 
 from trainer.errors import DataError
+from trainer.layers.bags import Bags
 from trainer.layers.base import Layer
+from trainer.layers.dense import Dense
+from trainer.layers.encoding import CategoryEncoding
 from trainer.layers.input_layer import Said
 from trainer.layers.models import Composite
 from trainer.layers.wiring import Wiring
@@ -44,14 +48,17 @@ class Slot:
         dtype: torch.dtype | None,
         device: torch.device,
         said: Said | None = None,
+        as_lists: bool = False,
     ):
+        """`as_lists`: multi-hot rows may be handed out as Bags, since whoever reads them can."""
         column = pipeline.begin(column)
+        self.bags = multi_hot_lists(pipeline, column) if as_lists and said is None else None
         self.pipeline, self.column, self.dtype, self.device, self.said = pipeline, column, dtype, device, said
         self.resident: torch.Tensor | None = None
         width = size(pipeline.shape[1:])
         raw = column.values.nbytes if isinstance(column, Ragged) else column.nbytes
         after = len(column) * (width or 0) * 4
-        if width is not None and after <= min(RESIDENT_BYTES, max(64 << 20, 8 * raw)):
+        if self.bags is None and width is not None and after <= min(RESIDENT_BYTES, max(64 << 20, 8 * raw)):
             parts = [self._cast(pipeline.rest(c)) for c in _chunks(column)]
             self.resident = torch.cat(parts) if parts else torch.zeros(0)
 
@@ -64,8 +71,10 @@ class Slot:
             value = value.long()
         return value.to(self.device)
 
-    def rows(self, index: np.ndarray | slice) -> torch.Tensor:
-        """The rows of `index`."""
+    def rows(self, index: np.ndarray | slice) -> Any:
+        """The rows of `index`: a tensor, or Bags."""
+        if self.bags is not None:
+            return self.bags.rows(index)
         if self.resident is None:
             return self._cast(self.pipeline.rest(take(self.column, index)))
         if isinstance(index, slice):
@@ -160,6 +169,25 @@ def _cut(rows: Batch, size: int, count: int) -> Iterator[Batch]:
     weights = zip(*parts, strict=False) if weighed else itertools.repeat(none)
     for x, y, weight in itertools.islice(zip(xs, ys, weights, strict=False), count):
         yield Batch(x, y, weight)
+
+
+def multi_hot_lists(pipeline: Pipeline, column: Column) -> Bags | None:
+    """What a multi-hot encoding of lists makes of them, without its zeros; None where the preprocessing is another.
+
+    Raises:
+        DataError: an id that the encoding can't take.
+    """
+    layer = pipeline.cells[0].layer if len(pipeline.cells) == 1 and not pipeline.drawn else None
+    if not isinstance(layer, CategoryEncoding) or layer.output_mode != "multi_hot" or not isinstance(column, Ragged):
+        return None
+    layer.check_ragged(torch.from_numpy(column.values), torch.from_numpy(column.offsets))
+    return Bags.of(column.values, column.offsets, layer.num_tokens)
+
+
+def reads_lists(wiring: Wiring) -> list[bool]:
+    """Whether whatever reads each input can be handed Bags."""
+    readers = (list(_readers(wiring, number)) for number in wiring.inputs.values())
+    return [all(type(layer) is Dense and layer.dtype is None for layer in each) for each in readers]
 
 
 def input_dtypes(outline: Outline, drawn: Sequence[Sequence[Layer]]) -> list[torch.dtype | None]:

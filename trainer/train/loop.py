@@ -27,6 +27,7 @@ from trainer.optimizers.updaters import Updaters
 from trainer.recipe.fit import Fit
 from trainer.runs.keras_config import model_config
 from trainer.streams import stream
+from trainer.switches import on
 from trainer.train.direct import Direct, hindrance
 from trainer.train.feed import Batch, Feed
 from trainer.train.objective import Objective
@@ -107,14 +108,16 @@ class Training:
         self.history_epochs: list[int] = []
         self.mine = [SimpleNamespace() for _ in self.callbacks]
         self._watch_batches = [c.needs_batches for c in self.callbacks]
-        self.scores = Scores(self.objective, self.train.device, at_once=any(self._watch_batches))
+        self.scores = Scores(self.objective, self.train.device, at_once=any(self._watch_batches) or not on("sums"))
         self.stop_reason = ""
         self.epoch_seconds: list[float] = []
         self.begun = False
         self.saves_first = False
         "Whether a checkpoint is written before the first step: there is something to lose already."
         self.steps = self.fit.steps_per_epoch or self.train.steps(self.fit.batch_size)
-        self.autograd_since = "it was asked for" if self.engine == "plain" else hindrance(self.network, self.updater)
+        self.autograd_since = (
+            "it was asked for" if self.engine == "plain" or not on("hand") else hindrance(self.network, self.updater)
+        )
         "Why gradients are left to autograd; empty when they are not."
         self._direct: Direct | None = None
         if not self.autograd_since:

@@ -1,0 +1,36 @@
+"""Optimisations that can be switched off by name, to be compared with what they replace.
+
+`TRAINER_WITHOUT=lists,heap trainer fit …` runs without those two. The figures stay the same but for rounding; the
+benchmark's table of ablations is made so.
+"""
+
+from __future__ import annotations
+
+import os
+
+from trainer.errors import RecipeError, nearest
+
+VARIABLE = "TRAINER_WITHOUT"
+SWITCHES = {
+    "denormals": "numbers below 1e-38 count as 0",
+    "heap": "freed memory stays with the process",
+    "threads": "one thread for small steps",
+    "hand": "steps without autograd",
+    "sums": "loss and metrics added up many batches at a time",
+    "lists": "multi-hot rows kept as lists of ids",
+}
+"Name to what happens with it."
+
+
+def on(name: str) -> bool:
+    """Whether an optimisation is in use.
+
+    Raises:
+        RecipeError: the variable names one that there is not.
+    """
+    asked = [part.strip() for part in os.environ.get(VARIABLE, "").split(",") if part.strip()]
+    for other in asked:
+        if other not in SWITCHES:
+            hint = nearest(other, SWITCHES) or f"there are {', '.join(SWITCHES)}"
+            raise RecipeError(f'{VARIABLE}: there is no optimisation called "{other}"', hint=hint)
+    return name not in asked
