@@ -1,10 +1,10 @@
-"""Each seed program through `trainer fit`, beside real Keras on torch and a plain PyTorch loop, in one session.
+"""Programs through `trainer fit`, beside Keras on its three backends, Lightning, skorch and a plain PyTorch loop.
 
-    python tests/benchmarks/bench.py --data FOLDER            # every row; FOLDER holds the large sets
-    python tests/benchmarks/bench.py --rows digits --epochs 3 # bundled data only
+    python tests/benchmarks/bench.py --data FOLDER --peer-python OTHER/bin/python   # every row, every peer
+    python tests/benchmarks/bench.py --rows digits --epochs 2 --rounds 1            # bundled data, in short
 
 The contestants take turns, several rounds; a figure is the median over rounds of the median epoch (the first is left
-out), and of the whole process from start to exit. Ratios above 1 say how many times faster trainer is.
+out), and of the whole process from start to exit.
 """
 
 from __future__ import annotations
@@ -12,109 +12,97 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).resolve().parent
-ROOT = HERE.parents[1]
-ROWS: dict[str, tuple[str, int, list[str]]] = {
-    "digits": ("digits.yaml", 10, ["fit.validation_split=0", "dataset.split={}", "callbacks=[]"]),
-    "pima": ("pima.yaml", 20, []),
-    "boston": ("boston.yaml", 20, ["fit.kfold=null"]),
-    "mnist_mlp": ("fashion_mnist_mlp.yaml", 4, ["fit.validation_split=0"]),
-    "mnist_cnn": ("mnist_cnn_5k.yaml", 4, ["fit.validation_split=0"]),
-    "imdb": ("imdb.yaml", 4, []),
-    "reuters": ("reuters.yaml", 6, ["dataset.split={}"]),
-    "imdb_lstm": ("imdb_lstm.yaml", 3, ["fit.validation_split=0"]),
-}
-PEERS = ("keras", "torch")
+from processes import TRAINER, Done, fit, machine, run, script
+from rows import ROWS, Row, steps
+from tables import epochs_table, process_table
+
+Figures = dict[str, float]
 
 
-def timed(command: list[str], **more: Any) -> tuple[float, str]:
-    """(wall seconds, standard output) of a process that must succeed."""
-    began = time.perf_counter()
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, **more)
-    if done.returncode:
-        raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
-    return time.perf_counter() - began, done.stdout
+class Bench:
+    """What all rows share."""
+
+    def __init__(self, data: Path | None, peer_python: str, peers: Sequence[str] | None, scratch: Path):
+        self.data, self.python, self.scratch, self.machine = data, peer_python, scratch, ""
+        found = script("peers.py", "--list", python=peer_python).last()
+        if missing := [name for name in peers or () if name not in found]:
+            raise SystemExit(f"{peer_python} has no {', '.join(missing)}; it has {', '.join(found)}")
+        self.versions: dict[str, str] = {name: v for name, v in found.items() if peers is None or name in peers}
+
+    def folder(self, row: Row) -> Path | None:
+        """Where a row's data are; those that are drawn are made now."""
+        if not row.drawn:
+            return self.data
+        kind, *more = row.drawn
+        script("drawn.py", kind, str(self.scratch / f"{kind}.npz"), *more)
+        return self.scratch
+
+    def measure(self, name: str, rounds: int, epochs: int | None) -> dict[str, Figures]:
+        """Medians for everyone."""
+        row, arrays = ROWS[name], self.scratch / f"{name}-arrays.npz"
+        folder, count = self.folder(row), epochs or row.epochs
+        rows = script("arrays.py", name, str(arrays), *(["--data", str(folder)] if folder else [])).last()["rows"]
+        found: dict[str, list[Figures]] = {}
+        for _ in range(rounds):
+            found.setdefault("trainer", []).append(self.ours(row, count, folder))
+            for peer in self.versions:
+                done = script(
+                    "peers.py", peer, name, "--arrays", str(arrays), "--epochs", str(count), python=self.python
+                )
+                found.setdefault(peer, []).append(figures(done, done.last()))
+        arrays.unlink()
+        same_models(name, found)
+        result = {who: {k: statistics.median(r[k] for r in all_) for k in all_[0]} for who, all_ in found.items()}
+        for each in result.values():
+            each["step_us"] = 1e3 * each["epoch_ms"] / steps(row, rows)
+        if row.floor:
+            result["floor"] = script("floor.py", name, "--rows", str(rows)).last()
+        return result
+
+    def ours(self, row: Row, epochs: int, data: Path | None) -> Figures:
+        """A run through the command line.
+
+        run.json has no times of folds: an epoch of all folds is what a longer run takes more than a shorter one.
+        """
+        done, record = fit(row.recipe, epochs, row.sets, data)
+        self.machine, told = machine(record), record["figures"]
+        if not row.folds:
+            known = {"epoch_seconds": record["epoch_seconds"], "parameters": told["parameters"]}
+            return figures(done, {**known, "loss": told["history.loss.last"]})
+        longer = fit(row.recipe, epochs * (1 + row.timing), row.sets, data)[1]
+        epoch = (longer["seconds"] - record["seconds"]) / (epochs * row.timing)
+        return {"epoch_ms": 1e3 * epoch, "wall_s": done.seconds, "peak_mb": done.peak / 1e6}
 
 
-def ours(row: str, epochs: int, data: Path | None) -> dict[str, Any]:
-    """One run through the command line."""
-    recipe, _, sets = ROWS[row]
-    with tempfile.TemporaryDirectory() as runs:
-        command = [sys.executable, "-m", "trainer.cli.app", "fit", f"recipes/{recipe}", "--json", "--runs", runs]
-        for change in [*sets, f"fit.epochs={epochs}", "expect={}"]:
-            command += ["--set", change]
-        command += ["--data", str(data)] if data else []
-        wall, out = timed(command)
-        run = Path(json.loads(out)["result"]["run"])
-        return {"wall": wall, **json.loads((run / "run.json").read_text())}
+def figures(done: Done, told: dict[str, Any]) -> Figures:
+    """What is kept of a run."""
+    kept = {"epoch_ms": 1e3 * statistics.median(told["epoch_seconds"][1:]), "wall_s": done.seconds}
+    return kept | {"peak_mb": done.peak / 1e6, "parameters": told["parameters"], "loss": told["loss"]}
 
 
-def peer(name: str, row: str, epochs: int, data: Path | None) -> dict[str, Any]:
-    """One run of a peer."""
-    command = [sys.executable, str(HERE / "peers.py"), name, row, "--epochs", str(epochs)]
-    wall, out = timed(command + (["--data", str(data)] if data else []))
-    return {"wall": wall, **json.loads(out.strip().splitlines()[-1])}
+def same_models(name: str, found: dict[str, list[Figures]]) -> None:
+    """Stop when someone trained a model of another size."""
+    sizes = {who: runs[0]["parameters"] for who, runs in found.items() if "parameters" in runs[0]}
+    if len(set(sizes.values())) > 1:
+        raise SystemExit(f"{name}: the models have unequal numbers of parameters: {sizes}")
 
 
-def measure(row: str, rounds: int, epochs: int | None, data: Path | None) -> dict[str, dict[str, float]]:
-    """Median epoch and median process time of everyone, in milliseconds and seconds."""
-    count = epochs or ROWS[row][1]
-    found: dict[str, list[dict[str, Any]]] = {}
-    for _ in range(rounds):
-        found.setdefault("trainer", []).append(ours(row, count, data))
-        for name in PEERS:
-            found.setdefault(name, []).append(peer(name, row, count, data))
+def start_up(rounds: int, data: Path | None) -> Figures:
+    """Seconds of commands that train nothing, and of the first step of a small recipe."""
+    commands = {"help_s": ["--help"], "validate_s": ["validate", "recipes/mnist_cnn.yaml"]}
+    if data:
+        commands["first_step_s"] = ["fit", "recipes/pima.yaml", "--dry-run", "--data", str(data)]
     return {
-        name: {
-            "epoch_ms": 1e3 * statistics.median(statistics.median(r["epoch_seconds"][1:]) for r in runs),
-            "wall_s": statistics.median(r["wall"] for r in runs),
-        }
-        for name, runs in found.items()
+        name: statistics.median(run([*TRAINER, *command]).seconds for _ in range(rounds))
+        for name, command in commands.items()
     }
-
-
-def start_up(rounds: int) -> dict[str, float]:
-    """Seconds of `trainer --help` and `trainer validate`."""
-    base = [sys.executable, "-m", "trainer.cli.app"]
-    help_s = statistics.median(timed([*base, "--help"])[0] for _ in range(rounds))
-    check_s = statistics.median(timed([*base, "validate", "recipes/mnist_cnn.yaml"])[0] for _ in range(rounds))
-    return {"help_s": help_s, "validate_s": check_s}
-
-
-def table(results: dict[str, dict[str, dict[str, float]]]) -> str:
-    """The results as Markdown."""
-    lines = [
-        "| program | trainer: ms an epoch | Keras (torch) | plain PyTorch | × Keras | × PyTorch "
-        "| whole process, s | × Keras | × PyTorch |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
-    for row, by in results.items():
-        me, keras, eager = by["trainer"], by["keras"], by["torch"]
-        epoch = [me["epoch_ms"], keras["epoch_ms"], eager["epoch_ms"]]
-        lines.append(
-            f"| {row} | {epoch[0]:.1f} | {epoch[1]:.1f} | {epoch[2]:.1f} | {epoch[1] / epoch[0]:.2f} "
-            f"| {epoch[2] / epoch[0]:.2f} | {me['wall_s']:.1f} | {keras['wall_s'] / me['wall_s']:.2f} "
-            f"| {eager['wall_s'] / me['wall_s']:.2f} |"
-        )
-    return "\n".join(lines)
-
-
-def machine() -> str:
-    """What the figures were measured on."""
-    import torch
-
-    cores = len(os.sched_getaffinity(0))
-    capability = torch.backends.cpu.get_cpu_capability()
-    return f"{cores} cores ({capability}), Python {platform.python_version()}, torch {torch.__version__}"
 
 
 def main() -> None:
@@ -122,19 +110,34 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", nargs="*", default=list(ROWS), choices=list(ROWS))
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--epochs", type=int)
+    parser.add_argument("--epochs", type=int, help="At least 2; by default each row its own.")
     parser.add_argument("--data", type=Path, default=os.environ.get("TRAINER_DATA") or None)
+    parser.add_argument("--peer-python", default=sys.executable, help="The interpreter that has the peers.")
+    parser.add_argument("--peers", nargs="*", help="Only these; by default all that it has.")
     parser.add_argument("--json", type=Path, help="Also write the results here.")
     asked = parser.parse_args()
+    if asked.epochs is not None and asked.epochs < 2:
+        parser.error("--epochs: the first epoch is left out, so there must be 2")
     results = {}
-    for row in asked.rows:
-        results[row] = measure(row, asked.rounds, asked.epochs, asked.data)
-        print(row, json.dumps(results[row]), file=sys.stderr, flush=True)
-    starts = start_up(max(3, asked.rounds))
-    print(table(results))
-    print(f"\n`trainer --help` {starts['help_s']:.2f} s, `trainer validate` {starts['validate_s']:.2f} s; {machine()}")
+    with tempfile.TemporaryDirectory() as scratch:
+        bench = Bench(asked.data, asked.peer_python, asked.peers, Path(scratch))
+        for name in asked.rows:
+            results[name] = bench.measure(name, asked.rounds, asked.epochs)
+            print(name, json.dumps(results[name]), file=sys.stderr, flush=True)
+    starts = start_up(asked.rounds, asked.data)
+    print(epochs_table(results), process_table(results), sep="\n\n")
+    told = ", ".join(f"{name.removesuffix('_s').replace('_', ' ')} {value:.2f} s" for name, value in starts.items())
+    versions = "; ".join(f"{name}: {version}" for name, version in bench.versions.items())
+    print(f"\nStart: {told}. {bench.machine}. {asked.rounds} rounds. {versions}.")
     if asked.json:
-        asked.json.write_text(json.dumps({"machine": machine(), "rows": results, **starts}, indent=1))
+        kept = {
+            "machine": bench.machine,
+            "peers": bench.versions,
+            "rounds": asked.rounds,
+            "rows": results,
+            "start": starts,
+        }
+        asked.json.write_text(json.dumps(kept, indent=1))
 
 
 if __name__ == "__main__":
