@@ -58,6 +58,10 @@ OWN: list[tuple[str, dict[str, Any]]] = [
     ("Ftrl", {"learning_rate": 0.1, "learning_rate_power": -0.7, "initial_accumulator_value": 1.0, "beta": 0.3}),
     ("Ftrl", {"learning_rate_power": 0.0, "l2_shrinkage_regularization_strength": 0.2}),
     ("Ftrl", {"learning_rate": 0.1, "l1_regularization_strength": 0.05, "l2_regularization_strength": 0.02}),
+    *(
+        ("Ftrl", {"learning_rate": {"CosineDecay": {"initial_learning_rate": 0.1, "decay_steps": 9}}, "beta": beta})
+        for beta in (0.0, 0.5)
+    ),
     ("Lamb", {}),
     ("Lamb", {"learning_rate": 0.1, "beta_1": 0.8, "beta_2": 0.99, "epsilon": 1e-4}),
     ("Muon", {}),

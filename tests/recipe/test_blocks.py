@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from jsonschema import Draft7Validator
 
 from trainer.errors import RecipeError
@@ -421,294 +422,20 @@ def test_numbers_first_and_two_parameters() -> None:
     assert (spec(loaded, "s_right")["units"], spec(loaded, "s_squeezed")["units"]) == (16, 12)
 
 
-MISTAKES: dict[str, tuple[str, str, str, str]] = {
-    "a wrong value is shown at the use": (
-        FIRE + layers("fire: {name: s, squeeze: -4}"),
-        "15:32 model.layers[0].fire.squeeze",
-        "expected an integer above 0, found -4",
-        "",
-    ),
-    "a wrong literal at the block, once for all uses": (
-        FIRE.replace("relu", "relo") + layers("fire: {name: s, squeeze: 4, times: 2}", "fire: {squeeze: 4}"),
-        "11:59 model.blocks.fire.layers[1].Dense.activation",
-        'there is no activation called "relo" (in s_1, line 15, and 2 more)',
-        "did you mean relu?",
-    ),
-    "a wrong default at the parameter": (
-        FIRE.replace("{expand: 8}", "{expand: -8}").replace("$expand * 2", "3") + layers("fire: {name: s, squeeze: 4}"),
-        "8:38 model.blocks.fire.parameters[1].expand",
-        "expected an integer above 0, found -8 (in s, line 15)",
-        "",
-    ),
-    "a wrong result at the formula": (
-        FIRE.replace("units: $expand,", "units: 3,") + layers("fire: {name: s, squeeze: 4, expand: -1}"),
-        "12:57 model.blocks.fire.layers[2].Dense.units",
-        "expected an integer above 0, found -2 (in s, line 15)",
-        "",
-    ),
-    "no number in a formula": (
-        FIRE.replace("units: $expand,", "units: 3,") + layers("fire: {name: s, squeeze: 4, expand: many}"),
-        "15:43 model.layers[0].fire.expand",
-        'expected a number for $expand * 2, found "many"',
-        "",
-    ),
-    "shapes that clash inside a block": (
-        FIRE.replace("Concatenate", "Add") + layers("fire: {name: s, squeeze: 4}"),
-        "13:16 model.blocks.fire.layers[3].Add",
-        "s: expected inputs of one shape, or with axes of 1 in place of others, "
-        "found (None, 8) and (None, 16) (in s, line 15)",
-        "",
-    ),
-    "shapes that clash at a use": (
-        BESIDE + layers("Dense: {name: a, inputs: left, units: 3}", "beside: {name: b, inputs: [right, a]}"),
-        "11:16 model.blocks.beside.layers[1].Add",
-        "b: expected inputs of one shape, or with axes of 1 in place of others, "
-        "found (None, 64) and (None, 3) (in b, line 14)",
-        "",
-    ),
-    "a layer that leads nowhere": (
-        FIRE.replace("[left, right]", "[left, squeezed]") + layers("fire: {name: s, squeeze: 4}"),
-        "12:11 model.blocks.fire.layers[2].Dense",
-        "what s_right makes leads to no output (in s, line 15)",
-        "read it in another layer, add it to outputs, or remove it",
-    ),
-    "an unknown layer in a block": (
-        FIRE.replace("[left, right]", "[left, rigt]")
-        + layers("Dense: {name: rigt, units: 3}", "fire: {name: s, squeeze: 4, times: 2}"),
-        "13:40 model.blocks.fire.layers[3].Concatenate.inputs[1]",
-        'the block fire has no layer and no input called "rigt"',
-        "did you mean right?",
-    ),
-    "a layer outside of the block": (
-        FIRE.replace("[left, right]", "[left, right, stem]")
-        + layers("Dense: {name: stem, units: 3}", "fire: {name: s, squeeze: 4}"),
-        "13:47 model.blocks.fire.layers[3].Concatenate.inputs[2]",
-        'the block fire has no layer and no input called "stem"',
-        "a block sees only what is handed to it: add stem to its inputs",
-    ),
-    "an input outside of the block": (
-        FIRE.replace("[left, right]", "[left, right, image]") + layers("fire: {name: s, squeeze: 4}"),
-        "13:47 model.blocks.fire.layers[3].Concatenate.inputs[2]",
-        'the block fire has no layer and no input called "image"',
-        "a block sees only what is handed to it: add image to its inputs",
-    ),
-    "a layer called again that is outside": (
-        FIRE.replace("Concatenate: {inputs", "stem: {inputs")
-        + layers("Dense: {name: stem, units: 3}", "fire: {name: s, squeeze: 4}"),
-        "13:11 model.blocks.fire.layers[3]",
-        'the block fire has no layer, and there is no kind of layer, called "stem"',
-        "a block sees only what is handed to it: add stem to its inputs",
-    ),
-    "an unknown parameter in a block": (
-        FIRE.replace("$squeeze", "$squeze") + layers("fire: {name: s, squeeze: 4}"),
-        "10:42 model.blocks.fire.layers[0].Dense.units",
-        'the block fire has no parameter "squeze"',
-        "did you mean squeeze?",
-    ),
-    "a parameter that nothing uses": (
-        FIRE.replace("$squeeze", "3") + layers("fire: {name: s, squeeze: 4}"),
-        "8:20 model.blocks.fire.parameters[0]",
-        "no layer of the block fire uses $squeeze",
-        "write $squeeze where its value belongs, or remove it",
-    ),
-    "a parameter with a default that nothing uses": (
-        FIRE.replace("$expand * 2", "3").replace("$expand", "3") + layers("fire: {name: s, squeeze: 4}"),
-        "8:30 model.blocks.fire.parameters[1].expand",
-        "no layer of the block fire uses $expand",
-        "write $expand where its value belongs, or remove it",
-    ),
-    "a formula of two steps": (
-        FIRE.replace("$squeeze", "$squeeze * 2 + 1") + layers("fire: {name: s, squeeze: 4}"),
-        "10:42 model.blocks.fire.layers[0].Dense.units",
-        'expected a parameter or a formula, found "$squeeze * 2 + 1"',
-        "write a name, as in $filters, or one step of computation, as in $filters * 4",
-    ),
-    "a use without what it needs": (
-        FIRE + layers("fire: {name: s}"),
-        "15:7 model.layers[0].fire",
-        "the block fire needs squeeze",
-        "fire: {squeeze: …}",
-    ),
-    "a bare use without what it needs": (
-        FIRE + layers("fire"),
-        "15:7 model.layers[0]",
-        "the block fire needs squeeze",
-        "fire: {squeeze: …}",
-    ),
-    "an unknown parameter of a use": (
-        FIRE + layers("fire: {name: s, squeze: 4}"),
-        "15:23 model.layers[0].fire.squeze",
-        'the block fire has no parameter "squeze"',
-        "did you mean squeeze?",
-    ),
-    "an unknown parameter of a repetition": (
-        FIRE + layers("fire: {squeeze: 4, each: [{}, {a: 3}]}"),
-        "15:38 model.layers[0].fire.each[1].a",
-        'the block fire has no parameter "a"',
-        "it has squeeze, expand",
-    ),
-    "no block with parameters": (
-        RESIDUAL + layers("residual: {units: 3}"),
-        "12:18 model.layers[0].residual.units",
-        'the block residual has no parameter "units"',
-        "it has no parameters",
-    ),
-    "options that are no mapping": (
-        RESIDUAL + layers("residual: 3"),
-        "12:17 model.layers[0].residual",
-        "expected the parameters of residual as a mapping, found 3",
-        "residual: {}",
-    ),
-    "zero times": (
-        FIRE + layers("fire: {squeeze: 4, times: 0}"),
-        "15:33 model.layers[0].fire.times",
-        "expected how often the block is repeated, 1 to 5,000, found 0",
-        "",
-    ),
-    "times that are true": (
-        FIRE + layers("fire: {squeeze: 4, times: true}"),
-        "15:33 model.layers[0].fire.times",
-        "expected how often the block is repeated, 1 to 5,000, found true",
-        "",
-    ),
-    "times and each": (
-        FIRE + layers("fire: {squeeze: 4, times: 2, each: [{}]}"),
-        "15:26 model.layers[0].fire.times",
-        "expected `times` or `each`, found both",
-        "remove `times`",
-    ),
-    "each of nothing": (
-        FIRE + layers("fire: {squeeze: 4, each: []}"),
-        "15:32 model.layers[0].fire.each",
-        "expected a list of mappings, one for each repetition, found []",
-        "each: [{squeeze: …, expand: …}, …]",
-    ),
-    "a name that is none": (
-        FIRE + layers("fire: {name: a/b, squeeze: 4}"),
-        "15:20 model.layers[0].fire.name",
-        "expected a name of letters, digits, '.', '_' or '-' (1 to 64 characters), found \"a/b\"",
-        "",
-    ),
-    "a name that is a number": (
-        FIRE + layers("fire: {name: 3, squeeze: 4}"),
-        "15:20 model.layers[0].fire.name",
-        "expected a name of letters, digits, '.', '_' or '-' (1 to 64 characters), found 3",
-        "",
-    ),
-    "a block in itself": (
-        FIRE.replace("- Concatenate:", "- fire: {squeeze: 4}\n        - Concatenate:")
-        + layers("fire: {name: s, squeeze: 4}"),
-        "13:11 model.blocks.fire.layers[3]",
-        "a block can't stand in itself: fire in fire",
-        "repeat a block with `times`",
-    ),
-    "a use called again": (
-        FIRE + layers("fire: {name: s, squeeze: 4}", "s"),
-        "16:7 model.layers[1]",
-        '"s" is a use of a block, which is no layer that could be called again',
-        "use the block once more; or write a Model, which can be called again with its weights",
-    ),
-    "a name that a use has made": (
-        FIRE + layers("fire: {name: s, squeeze: 4}", "Dense: {name: s_left, units: 3}"),
-        "16:21 model.layers[1].Dense.name",
-        'two layers are called "s_left"; the other one comes from line 15',
-        "layer names must differ: give one of the two another name",
-    ),
-    "a use that makes a name that is there": (
-        FIRE + layers("Dense: {name: s_left, units: 3}", "fire: {name: s, squeeze: 4}"),
-        "16:7 model.layers[1]",
-        'two layers are called "s_left"; the other one comes from line 15',
-        "layer names must differ: give one of the two another name",
-    ),
-    "two uses of one name": (
-        FIRE + layers("fire: {name: s, squeeze: 4}", "fire: {name: s, squeeze: 4}"),
-        "16:20 model.layers[1].fire.name",
-        'two layers are called "s"; the other one comes from line 15',
-        "layer names must differ: give one of the two another name",
-    ),
-    "a use with the name of another's repetition": (
-        FIRE + layers("fire: {name: s, squeeze: 4, times: 2}", "fire: {name: s_1, squeeze: 4}"),
-        "16:20 model.layers[1].fire.name",
-        'two layers are called "s_1"; the other one comes from line 15',
-        "layer names must differ: give one of the two another name",
-    ),
-    "two layers of one name in a block": (
-        FIRE.replace("name: right", "name: left").replace("[left, right]", "[left, squeezed]")
-        + layers("fire: {name: s, squeeze: 4}", "fire: {name: t, squeeze: 4}"),
-        "12:25 model.blocks.fire.layers[2].Dense.name",
-        'two layers of the block fire are called "left"',
-        "layer names must differ",
-    ),
-    "a layer with the name of the block's input": (
-        FIRE.replace("squeezed", "input") + layers("fire: {name: s, squeeze: 4}"),
-        "10:25 model.blocks.fire.layers[0].Dense.name",
-        '"input" is an input of the block fire already',
-        "give the layer another name",
-    ),
-    "a use without its inputs": (
-        BESIDE + layers("beside: {name: b}"),
-        "13:7 model.layers[0].beside",
-        "b must say what it reads as main, memory",
-        "inputs: {main: …, memory: …}",
-    ),
-    "too few inputs": (
-        BESIDE + layers("beside: {name: b, inputs: left}"),
-        "13:33 model.layers[0].beside.inputs",
-        'the block beside reads 2 inputs (main, memory), found "left"',
-        "",
-    ),
-    "an input by a wrong name": (
-        BESIDE + layers("beside: {name: b, inputs: {main: left, mem: right}}"),
-        "13:33 model.layers[0].beside.inputs",
-        "the block beside reads 2 inputs (main, memory), found {'main': 'left', 'mem': 'right'}",
-        "",
-    ),
-    "an input that is not there": (
-        BESIDE + layers("beside: {name: b, inputs: [left, ritgh]}"),
-        "13:40 model.layers[0].beside.inputs[1]",
-        'nothing is called "ritgh"',
-        "did you mean right?",
-    ),
-    "the first line of a model with two inputs": (
-        RESIDUAL + layers("residual: {name: r}", "Add: {inputs: [r, right]}"),
-        "12:7 model.layers[0].residual",
-        "r must say which input it reads: left, right",
-        "inputs: left",
-    ),
-    "the first bare line of a model with two inputs": (
-        RESIDUAL.replace("inputs: input, ", "").replace("[input, inner]", "[inner, inner]")
-        + layers("residual", "Add: {inputs: [residual, right]}"),
-        "12:7 model.layers[0]",
-        "residual must say which input it reads: left, right",
-        "inputs: left",
-    ),
-    "a chain that uses a block with branches": (
-        RESIDUAL
-        + layers("Sequential: {layers: [residual]}", "Add: {inputs: [sequential, right]}").replace(
-            "Sequential: {", "Sequential: {inputs: left, "
-        ),
-        "9:11 model.blocks.residual.layers[0]",
-        "a Sequential is a chain: each layer reads the one above it (in residual, line 12)",
-        "write Model",
-    ),
-    "options that are not indented": (
-        FIRE + "  layers:\n    - fire:\n      name: s\n      squeeze: 3\n" + OUT,
-        "15:7 model.layers[0]",
-        "expected fire alone, found name, squeeze beside it",
-        "indent what belongs to fire",
-    ),
-}
-NEED_TWO = {
-    case
-    for case in MISTAKES
-    if MISTAKES[case][0].startswith(BESIDE) or "right" in MISTAKES[case][0].split("layers:")[-1]
-}
+MISTAKES = yaml.safe_load((Path(__file__).parent / "block_mistakes.yaml").read_text())
+WRITTEN = {"fire": FIRE, "residual": RESIDUAL, "beside": BESIDE}
 
 
 @pytest.mark.parametrize("case", MISTAKES)
 def test_a_mistake_is_shown_where_it_was_written(case: str) -> None:
-    model, place, message, hint = MISTAKES[case]
-    assert one(model, TWO if case in NEED_TWO else ONE) == (place, message, hint)
+    known = MISTAKES[case]
+    model = textwrap.indent(known.get("model", ""), "  ") or WRITTEN[known["block"]]
+    for old, new in known.get("changes", ()):
+        assert old in model
+        model = model.replace(old, new)
+    model += layers(*known["layers"]) if "layers" in known else ""
+    inputs = TWO if known.get("inputs") == "two" else ONE
+    assert one(model, inputs) == (known["place"], known["message"], known.get("hint", ""))
 
 
 DECLARED: dict[str, tuple[str, list[tuple[str, str]]]] = {
@@ -877,6 +604,15 @@ HOSTILE = {
         + "".join(f"    a{n}: {{parameters: [v], layers: [{{a{n - 1}: {{v: $v * $v}}}}]}}\n" for n in range(1, 8))
         + layers(f"a7: {{v: {'9' * 90}}}"),
         "expected numbers up to 1e+15 in a formula, found a larger one",
+    ),
+    "a block in itself, again and again": (
+        "  blocks:\n    a: {layers: [ReLU, {a: {times: 3}}]}\n" + layers("a: {times: 4}", "a: {name: b, times: 4}"),
+        "a block can't stand in itself: a in a",
+    ),
+    "a wrong name in the place of a parameter, again and again": (
+        "  blocks:\n    a: {parameters: [v], layers: [{Dense: {units: $v}}]}\n    b: {layers: [{a: {w: 3}}]}\n"
+        + layers("b: {times: 3}", "b"),
+        'the block a has no parameter "w"',
     ),
     "a block that is handed itself": (
         "  blocks:\n    a: {parameters: [what], layers: [$what]}\n" + layers("a: {what: {a: {what: ReLU}}}"),

@@ -275,3 +275,11 @@ def test_what_extends_another_is_still_held(text: str) -> None:
 def test_fractions_are_numbers_in_lists_too(line: str, instead: str) -> None:
     assert line in GOOD
     assert schema_says(GOOD.replace(line, instead)) == []
+
+
+@pytest.mark.parametrize("layer", ["LayerNormalization", "RMSNormalization", "UnitNormalization", "Softmax"])
+def test_a_list_of_axes_is_not_empty(layer: str) -> None:
+    text = GOOD.replace("- Dropout: {rate: 0.3}", f"- {layer}: {{axis: []}}")
+    assert checker_says(text)
+    assert schema_says(text)
+    assert schema_says(text.replace("[]", "[-1]")) == []

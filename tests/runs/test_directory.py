@@ -58,6 +58,13 @@ def test_find(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert [r.path for r in list_runs(root, "pima")] == [first.path, second.path]
 
 
+@pytest.mark.parametrize("word", ["x" * 300, "x" * 5000, "~no-such-user/pima", "..", "/", "a\0b", ""])
+def test_words_that_mean_no_run(tmp_path: Path, word: str) -> None:
+    RunDirectory.create(tmp_path / "runs", "pima").write_record({})
+    with pytest.raises(RunError, match="there is no run"):
+        RunDirectory.find(tmp_path / "runs", word)
+
+
 def test_find_a_run_that_was_moved(tmp_path: Path) -> None:
     run = RunDirectory.create(tmp_path / "runs", "pima")
     run.write_record({})

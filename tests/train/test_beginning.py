@@ -214,6 +214,7 @@ def test_files_that_are_not_there(place: Place) -> None:
     assert "there is no run 'frist'" in str(error)
     assert "did you mean first?" in str(error)
     assert error.problems[0].place is not None
+    assert "there is no file" in str(place.refused(FileError, weights("{from: ~no-such-user/x.h5}")))
     (place.folder / "folder.h5").mkdir()
     assert "folder.h5: expected a file" in str(place.refused(FileError, weights("{from: folder.h5}")))
 

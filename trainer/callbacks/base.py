@@ -87,6 +87,9 @@ class Callback(Declared, kind="callback", room="trainer.callbacks", keras="keras
         A phase without callbacks of its own goes on with those of the one before: `my` is then as they left it.
         """
 
+    def forget(self, directory: Path) -> None:
+        """Do away with what an earlier try of the run left, which was killed before its first checkpoint."""
+
     def on_epoch_begin(self, my: SimpleNamespace, run: Run, epoch: int) -> None:
         """Before an epoch, counted from 0."""
 

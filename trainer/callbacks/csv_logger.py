@@ -38,6 +38,12 @@ class CSVLogger(Callback):
     append: Bool = False
     "Whether an existing file is continued instead of replaced."
 
+    def forget(self, directory: Path) -> None:
+        # `append` would go on behind lines that are written anew.
+        path = directory / self.filename
+        if path.is_file():
+            path.unlink()
+
     def on_train_begin(self, my: SimpleNamespace, run: Run) -> None:
         path = run.directory / self.filename
         if hasattr(my, "names"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from trainer.lazy import torch
@@ -50,6 +51,7 @@ class Ftrl(UpdateRule):
         if self.l2_shrinkage_regularization_strength:
             gradient = gradient + weight * (2 * self.l2_shrinkage_regularization_strength)
         linear.add_(gradient - (after - before).div_(rate).mul_(weight))
-        squared = self.l2_regularization_strength + self.beta / (2 * rate)
+        # At a rate of 0 Keras divides by it as well, and its weights are no numbers any more.
+        squared = self.l2_regularization_strength + (self.beta / (2 * rate) if rate else math.nan)
         kept = linear.clamp(-self.l1_regularization_strength, self.l1_regularization_strength)
         weight.copy_(kept.sub_(linear).div_(after.div_(rate).add_(2 * squared)))

@@ -6,19 +6,14 @@ again, with the real fields, when the data have been opened.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
-from trainer.callbacks.base import Callback, better
 from trainer.errors import Problem, RecipeError, nearest
-from trainer.layers.base import Layer
 from trainer.layers.graph import Graph, grown
 from trainer.layers.lines import Again
 from trainer.layers.wiring import Wiring, wire
 from trainer.model.freezing import frozen
 from trainer.recipe.agreement import disagreements
-from trainer.recipe.compile import logged
 from trainer.recipe.dataset import Dataset, Feature
 from trainer.recipe.features import (
     at_each_step,
@@ -30,11 +25,12 @@ from trainer.recipe.features import (
     through,
 )
 from trainer.recipe.model import Model
+from trainer.recipe.name_check import NameCheck
 from trainer.recipe.outline import Known, Outline
 from trainer.recipe.output_check import OutputCheck
 from trainer.recipe.parts import Parts
+from trainer.recipe.phase_check import nothing_to_train, of_all, sizes_of_states
 from trainer.recipe.schema import Recipe
-from trainer.schedules.base import ConstantRate
 from trainer.shapes import Shape, clash
 from trainer.sources.columns import Field
 
@@ -50,68 +46,15 @@ def outlines(recipe: Recipe, fields: dict[str, Field] | None = None) -> list[Out
     checkers = [Checker(replace(Parts.of(stage), expect={}), fields) for stage in stages]
     for stage, checker in zip(stages, checkers, strict=True):
         made.append(checker.run())
-        checker.problems += _nothing_to_train(stage, made[-1])
-    problems = dict.fromkeys(_of_all(recipe, [checker.problems for checker in checkers]))
-    history = dict.fromkeys(name for checker in checkers for name in checker.log_names())
-    checkers[-1].problems = []
-    checkers[-1].expected(recipe.expect, list(history))
-    problems |= dict.fromkeys([*checkers[-1].problems, *_sizes_of_states(stages)])
+        checker.problems += nothing_to_train(stage, made[-1])
+    problems = dict.fromkeys(of_all(recipe, [checker.problems for checker in checkers]))
+    history = dict.fromkeys(name for checker in checkers for name in checker.names.log_names())
+    unexpected: list[Problem] = []
+    NameCheck(checkers[-1].parts, checkers[-1].outputs, unexpected).expected(recipe.expect, list(history))
+    problems |= dict.fromkeys([*unexpected, *sizes_of_states(stages)])
     if problems or None in made:
         raise RecipeError(*problems)
     return [outline for outline in made if outline is not None]
-
-
-def _of_all(recipe: Recipe, found: Sequence[Sequence[Problem]]) -> Iterator[Problem]:
-    """The problems of all stages; one that only some phases have, and that none of them says itself, names them."""
-    for number, problems in enumerate(found):
-        for problem in problems:
-            moved = in_phase(recipe, number, problem)
-            if moved == problem and any(problem not in others for others in found):
-                moved = replace(moved, message=f"{moved.message} (in phase {number + 1})")
-            yield moved
-
-
-def _nothing_to_train(stage: Recipe, outline: Outline | None) -> list[Problem]:
-    """A model with weights that are all frozen."""
-    sizes = list(outline.graph.sizes()) if outline is not None and outline.graph is not None else []
-    if any(moving for *_, moving, _ in sizes) or not any(still for *_, still in sizes):
-        return []
-    at = ("model", "layers") if stage.model.frozen is None else ("model", "frozen")
-    return [Problem("no layer has weights to train: all of them are frozen", at)]
-
-
-def _sizes_of_states(stages: list[Recipe]) -> list[Problem]:
-    """Phases whose batches do not fit the states that a stateful layer keeps."""
-    first = stages[0].fit.batch_size
-    if not any(_stateful(layer) for layer in stages[0].model.held()):
-        return []
-    message = f"a stateful layer keeps a state for each of the {first} rows of a batch, found {{}} in this phase"
-    return [
-        Problem(
-            message.format(stage.fit.batch_size), ("phases", number, "fit", "batch_size"), "give all phases one size"
-        )
-        for number, stage in enumerate(stages)
-        if stage.fit.batch_size != first
-    ]
-
-
-def _stateful(layer: Layer) -> bool:
-    return bool(getattr(layer, "stateful", False)) or any(map(_stateful, layer.held()))
-
-
-def in_phase(recipe: Recipe, number: int, problem: Problem) -> Problem:
-    """A problem with its place under `phases`, where that is what the phase says."""
-    if not recipe.phases:
-        return problem
-    phase, path = recipe.phases[number], problem.path
-    if path[:2] == ("model", "frozen") and phase.frozen is not None:
-        return replace(problem, path=("phases", number, *path[1:]))
-    word, option = [*map(str, path), "", ""][:2]
-    block = {"compile": phase.compile, "fit": phase.fit}.get(word)
-    said = getattr(block, option, None) is not None
-    if said or (path[:1] == ("callbacks",) and phase.callbacks is not None):
-        return replace(problem, path=("phases", number, *path))
-    return problem
 
 
 def _said_in_layers(model: Model | None, name: str) -> Shape | None:
@@ -137,16 +80,10 @@ class Checker:
             return self.parts.outputs
         return self.parts.compile.outputs_named() if self.parts.compile is not None else ("",)
 
-    def outline(self) -> Outline:
-        """The outline of a recipe without mistakes.
-
-        Raises:
-            RecipeError: with every problem found.
-        """
-        made = self.run()
-        if self.problems or made is None:
-            raise RecipeError(*self.problems)
-        return made
+    @property
+    def names(self) -> NameCheck:
+        """The check of names that are watched or expected."""
+        return NameCheck(self.parts, self.outputs, self.problems)
 
     def run(self) -> Outline | None:
         """Fill `problems`; the outline as far as it could be made."""
@@ -154,8 +91,8 @@ class Checker:
         self._weights()
         self.problems += disagreements(self.parts, made)
         if self.parts.metrics_sound:
-            self._watched()
-            self.expected(self.parts.expect, self.log_names())
+            self.names.watched()
+            self.names.expected(self.parts.expect, self.names.log_names())
         return made
 
     def _weights(self) -> None:
@@ -294,66 +231,3 @@ class Checker:
         except RecipeError as error:
             self._take(error)
             return None
-
-    def log_names(self) -> list[str]:
-        """Names that the history of this recipe will hold."""
-        names = ["loss"]
-        if self.parts.compile is not None:
-            names = logged(self.parts.compile.goals(self.outputs))
-        if self.parts.validates:
-            names += [f"val_{n}" for n in names]
-        return [*names, "learning_rate"]
-
-    def _watched(self) -> None:
-        names = self.log_names()
-        for index, callback in self.parts.callbacks:
-            self._rate_moves(index, callback)
-            watched = callback.monitored()
-            if watched is None:
-                continue
-            if watched in names:
-                self._direction(index, callback, watched)
-                continue
-            hint = nearest(watched, names)
-            if watched.startswith("val_") and "val_loss" not in names:
-                hint = "nothing is held out for validation; add fit.validation_split or dataset.split.validation"
-                if self.parts.folds:
-                    hint = "the final fit of a k-fold run has no validation set; watch a training value"
-            path = ("callbacks", index, type(callback).__name__, "monitor")
-            message = f'nothing produces "{watched}"; the logs hold {", ".join(names)}'
-            self.problems.append(Problem(message, path, hint, "monitor"))
-
-    def _rate_moves(self, index: int, callback: Callback) -> None:
-        optimizer = self.parts.compile.optimizer if self.parts.compile is not None else None
-        rate = getattr(optimizer, "learning_rate", None)
-        if callback.sets_learning_rate and rate is not None and not isinstance(rate, ConstantRate):
-            name, schedule = type(callback).__name__, type(rate).__name__
-            message = f"{name} sets the learning rate, which follows {schedule} already"
-            hint = f"write a number as learning_rate, or remove {name}"
-            self.problems.append(Problem(message, ("callbacks", index), hint, "learning-rate"))
-
-    def _direction(self, index: int, callback: Callback, watched: str) -> None:
-        try:
-            better(getattr(callback, "mode", "min"), watched)
-        except RecipeError as error:
-            path = ("callbacks", index, type(callback).__name__, "monitor")
-            self.problems += [replace(p, path=path) for p in error.problems]
-
-    def expected(self, asked: Mapping[str, Any], history: Sequence[str]) -> None:
-        """Hold the names of what is expected against what a run produces; `history` are all names in its history."""
-        metrics = [n for n in self.log_names() if not n.startswith("val_") and n != "learning_rate"]
-        good = ["parameters", "epochs"]
-        good += [f"{part}.{m}" for part in ("test", "val", "train") for m in metrics]
-        good += [f"history.{m}.{end}" for m in history for end in ("last", "best")]
-        good += [f"folds.{m}.{what}" for m in metrics for what in ("mean", "std")]
-        for name in asked:
-            if name not in good:
-                hint = nearest(name, good) or "test.METRIC, val.METRIC, train.METRIC, history.METRIC.last, parameters"
-                self.problems.append(Problem(f'no run produces "{name}"', ("expect", name), hint, "expect", None, True))
-            elif name.startswith(("val.", "history.val_")) and not self.parts.validates:
-                message = f'"{name}" needs validation rows'
-                hint = "add fit.validation_split or dataset.split.validation"
-                self.problems.append(Problem(message, ("expect", name), hint, "expect", None, True))
-            elif name.startswith("folds.") and not self.parts.folds:
-                message = f'"{name}" needs folds'
-                self.problems.append(Problem(message, ("expect", name), "add fit.kfold", "expect", None, True))

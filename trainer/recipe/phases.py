@@ -67,7 +67,8 @@ class Phase(Block):
     "What differs in epochs and batches."
     callbacks: tuple[Callback, ...] | None = None
     """Callbacks of this phase; by default the recipe's. All begin anew, but for these: without callbacks of its own, a
-    phase goes on with the files of the one before (CSVLogger, TensorBoard) and its best value (ModelCheckpoint)."""
+    phase goes on with the files (CSVLogger, TensorBoard) and the best value (ModelCheckpoint) of those before that had
+    none either."""
 
 
 Whole = TypeVar("Whole", bound=Block)

@@ -81,12 +81,15 @@ class _Replacer:
         self.blocks = blocks
         self.problems: dict[Any, Problem] = {(p.message, p.path): p for p in blocks.problems}
         "Each is kept once, however often the block is used."
+        self.mistakes = 0
+        "How often one was met, kept already or not."
         self.lines = self.values = 0
 
     def wrong(self, message: str, path: Path, hint: str = "", on_key: bool = False) -> None:
         self._keep(Problem(message, path, hint, "block", None, on_key))
 
     def _keep(self, problem: Problem) -> None:
+        self.mistakes += 1
         self.problems.setdefault((problem.message, problem.path), problem)
 
     def whole(self, layers: Node, begun: LayerList, spots: dict[Path, Spot]) -> list[Any]:
@@ -144,6 +147,7 @@ class _Replacer:
         if ("name", path) not in self.problems:
             hint = "layer names must differ: give one of the two another name"
             self.problems["name", path] = Problem(message, path, hint, "block")
+        self.mistakes += 1
 
     def _inside(self, node: Node, scope: Scope) -> Node:
         """A layer in which the layer lists of models have their uses replaced."""
@@ -162,13 +166,13 @@ class _Replacer:
 
     def _use(self, asked: Asked, made: LayerList, scope: Scope) -> None:
         """Add the layers of one use, with all its repetitions."""
-        known = len(self.problems)
+        known = self.mistakes
         if asked.name in made.named:
             self._taken(asked.name, made.named[asked.name], (option(asked.line, "name") or asked.line).path)
         self._may_stand(asked, scope)
         asked.check()
         rounds, reads = asked.rounds(), asked.reads(made)
-        if len(self.problems) > known:
+        if self.mistakes > known:
             return
         for number, values in enumerate(rounds, 1):
             prefix = asked.name if len(rounds) == 1 else f"{asked.name}_{number}"

@@ -181,7 +181,8 @@ def _folders(path: Path) -> list[Path]:
 
 def _run_at(path: Path) -> RunDirectory | None:
     """The run at a path: the folder itself, or the newest of a name's folder."""
-    if not path.is_dir():
+    # Unlike `is_dir`, no where a name can't be one or its folder may not be read.
+    if not os.path.isdir(path):
         return None
     if STAMP.fullmatch(path.name) or (path / "run.json").is_file():
         return RunDirectory(path)

@@ -15,6 +15,7 @@ from trainer.runs.directory import RunDirectory
 from trainer.runs.saved import model_path
 from trainer.runs.transfer import Transfer, load_weights_of
 from trainer.runs.weights_file import ByLayer, ByPlace, read_weights
+from trainer.sources.base import home
 
 AT = ("model", "weights")
 ENDINGS = (".h5", ".hdf5", ".keras")
@@ -86,7 +87,7 @@ def content_of(asked: Weights, runs: Path, folder: Path | None) -> tuple[Path, b
         TrainerError: there is none; the path names the place.
     """
     at = (*AT, "from")
-    path = (folder or Path()) / Path(asked.from_).expanduser()
+    path = (folder or Path()) / home(asked.from_)
     try:
         if path.is_file() or asked.from_.endswith(ENDINGS):
             if path.exists() and not path.is_file():

@@ -17,7 +17,9 @@ from trainer.errors import DataError, RecipeError
 from trainer.layers.arrays import as_numpy
 from trainer.layers.base import Layer, Plan
 from trainer.layers.discretization import Discretization
+from trainer.layers.encoding import CategoryEncoding, PadSequences
 from trainer.layers.host import HostLayer, Learner, UnknownValue
+from trainer.layers.reshaping import Flatten, Permute, RepeatVector, Reshape
 from trainer.model.network import Cell, Clock
 from trainer.recipe.dataset import Feature
 from trainer.recipe.features import at_each_step
@@ -25,6 +27,8 @@ from trainer.shapes import Shape
 from trainer.sources.columns import Column, Ragged, Rows, take
 
 CHUNK = 4096
+KEEPS_CLASSES = (CategoryEncoding, Flatten, PadSequences, Permute, RepeatVector, Reshape)
+"Steps after which a class has the number, or the place, that it had."
 LEARNED = "learned"
 "What a state calls the options that a layer learned."
 
@@ -187,14 +191,16 @@ class Pipeline:
             cell = self._add(layer)
             cell.load_state_dict({k: torch.as_tensor(state[f"{index}/{k}"]) for k in cell.state_dict()})
 
-    def names(self) -> tuple[str, ...] | None:
-        """What the numbers that come out stand for, when they come from a vocabulary."""
-        found: tuple[str, ...] | None = None
+    def names(self, classes: tuple[str, ...] | None = None) -> tuple[str, ...] | None:
+        """What the numbers that come out stand for, when a vocabulary or the `classes` of the column tell it."""
+        found = classes
         for cell in self.cells:
             if isinstance(cell.layer, HostLayer):
                 found = cell.layer.names()
             elif isinstance(cell.layer, Discretization) and found is not None:
                 found = cell.layer.in_bins(found)
+            elif not isinstance(cell.layer, KEEPS_CLASSES):
+                found = None
         return found
 
     def begin(self, column: Column) -> Column:

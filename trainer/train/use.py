@@ -133,7 +133,9 @@ def replace_places(options: Options, folder: Path) -> Any:
 
 def tempered(probabilities: np.ndarray, temperature: float) -> np.ndarray:
     """Probabilities made sharper (below 1) or flatter (above 1): exp(log(p) / T), normalised over the last axis."""
-    logits = np.log(np.clip(probabilities.astype("float64"), 1e-300, None)) / temperature
+    logits = np.log(np.clip(probabilities.astype("float64"), 1e-300, None))
     logits -= logits.max(-1, keepdims=True)
-    scaled = np.exp(logits)
+    # Of a temperature next to 0 all but the largest may go to minus infinity, which stands for none.
+    with np.errstate(over="ignore"):
+        scaled = np.exp(logits / temperature)
     return (scaled / scaled.sum(-1, keepdims=True)).astype(probabilities.dtype)

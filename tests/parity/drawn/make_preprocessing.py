@@ -1,21 +1,18 @@
 """Draws configurations of the layers for which Keras needs TensorFlow, and writes what it computes for them.
 
 The tests have no TensorFlow: they read `preprocessing.json`, which this made with Keras 3.15.1 on TensorFlow 2.21.0.
-Run it in an environment with both: `python make_preprocessing.py > preprocessing.json`.
+Run it in an environment with both: `KERAS_BACKEND=tensorflow python make_preprocessing.py > preprocessing.json`.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import random
 import sys
 
-os.environ["KERAS_BACKEND"], os.environ["TF_CPP_MIN_LOG_LEVEL"] = "tensorflow", "3"
-
-import keras  # noqa: E402  (the backend is chosen before)
-import numpy as np  # noqa: E402
-import tensorflow as tf  # noqa: E402
+import keras
+import numpy as np
+import tensorflow as tf
 
 WORDS = [
     "a",
@@ -193,6 +190,8 @@ def computed(name: str, draw: dict) -> dict:
 
 
 def main() -> None:
+    if keras.config.backend() != "tensorflow":
+        sys.exit("set KERAS_BACKEND=tensorflow")
     made, failed = {}, 0
     for name, (draw, count) in DRAWS.items():
         made[name] = []
