@@ -5,14 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.cli.calling import Call
 from tests.train.recipes import DIGITS, directory_of, only, trained
-from trainer.cli.app import run
 from trainer.runs.directory import RunDirectory
 from trainer.train.decoding import beam_search, greedy
 from trainer.train.job import Options
@@ -33,7 +32,6 @@ compile: {{optimizer: {{adam: {{learning_rate: 0.05}}}}, loss: {loss}}}
 fit: {{epochs: 25, batch_size: 16}}
 """
 LOOKUP = "{vocabulary: [7, 8, 9], mask_token: -1, num_oov_indices: 0}"
-Predict = Callable[..., tuple[int, str, str]]
 
 
 def lines(folder: Path, more: str = "", loss: str = "CTC") -> str:
@@ -59,17 +57,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def predict(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, folder: Path) -> Predict:
-    """Calls `trainer predict` for the test rows of a run; (exit code, output, errors)."""
-    monkeypatch.delenv("TRAINER_DATA", raising=False)
-
-    def call(name: str, *words: str) -> tuple[int, str, str]:
-        capfd.readouterr()
-        code = run(["predict", name, "--split", "test", *words, "--runs", str(folder)])
-        said = capfd.readouterr()
-        return code, said.out, said.err
-
-    return call
+def predict(call: Call, folder: Path) -> Call:
+    """Calls `trainer predict` for the test rows of a run."""
+    return lambda name, *words: call("predict", name, "--split", "test", *words, "--runs", str(folder))
 
 
 @pytest.fixture
@@ -88,7 +78,7 @@ def table(out: str) -> dict[str, list[str]]:
     return {name: [row[name] for row in rows] for name in rows[0]}
 
 
-def test_greedy(predict: Predict, scores: np.ndarray, folder: Path) -> None:
+def test_greedy(predict: Call, scores: np.ndarray, folder: Path) -> None:
     code, out, _ = predict("lines", "--decode", "greedy")
     found = table(out)
     assert code == 0
@@ -99,7 +89,7 @@ def test_greedy(predict: Predict, scores: np.ndarray, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("width", [None, 1, 5])
-def test_beam(predict: Predict, scores: np.ndarray, width: int | None) -> None:
+def test_beam(predict: Call, scores: np.ndarray, width: int | None) -> None:
     more = () if width is None else ("--beam-width", str(width))
     _, out, _ = predict("lines", "--decode", "beam", *more)
     known, found = beam_search(scores, beam_width=width or 100), table(out)
@@ -108,7 +98,7 @@ def test_beam(predict: Predict, scores: np.ndarray, width: int | None) -> None:
     np.testing.assert_allclose([float(v) for v in found["log_probability"]], known.scores[:, 0], rtol=1e-6)
 
 
-def test_several_sequences(predict: Predict, scores: np.ndarray) -> None:
+def test_several_sequences(predict: Call, scores: np.ndarray) -> None:
     _, out, _ = predict("lines", "--decode", "beam", "--top-k", "3", "--beam-width", "8", "--json")
     found, known = json.loads(out)["result"]["columns"], beam_search(scores, beam_width=8, top_paths=3)
     assert list(found) == [f"{what}_{n}" for n in (1, 2, 3) for what in ("decoded", "log_probability")]
@@ -116,10 +106,7 @@ def test_several_sequences(predict: Predict, scores: np.ndarray) -> None:
         assert found[f"decoded_{rank + 1}"] == words_of(known.paths[rank])
 
 
-def test_other_outputs_stay_as_they_are(
-    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.delenv("TRAINER_DATA", raising=False)
+def test_other_outputs_stay_as_they_are(call: Call, tmp_path: Path) -> None:
     more = "\n    - GlobalAveragePooling1D\n    - Dense: {units: 1, name: first}\n  outputs: [scores, first]"
     text = lines(tmp_path, more, "{scores: CTC, first: mse}").replace(
         "targets: {word:", "targets: {first: {field: z}, scores:"
@@ -128,10 +115,10 @@ def test_other_outputs_stay_as_they_are(
     np.savez(tmp_path / "lines.npz", **arrays, z=arrays["y"][:, 0])
     opened = OpenRun(directory_of(trained(tmp_path, text, "fit.epochs=1")), Options(device="cpu"))
     made = opened.predict(opened.built.columns(opened.rows("test")))
-    capfd.readouterr()
-    words = ["--split", "test", "--decode", "beam", "--top-k", "2", "--runs", str(tmp_path)]
-    assert run(["predict", "lines", *words]) == 0
-    found = table(capfd.readouterr().out)
+    words = ("--split", "test", "--decode", "beam", "--top-k", "2", "--runs", str(tmp_path))
+    code, out, _ = call("predict", "lines", *words)
+    assert code == 0
+    found = table(out)
     assert next(iter(found)) == "scores_decoded_1"
     assert [float(v) for v in found["first"]] == pytest.approx(made["first"][:, 0].tolist())
 
@@ -151,7 +138,7 @@ def test_other_outputs_stay_as_they_are(
         ("lines", ("--decode", "beam", "--layer", "scores"), "leave --classes"),
     ],
 )
-def test_what_goes_with_no_sequence(predict: Predict, name: str, words: tuple[str, ...], said: str) -> None:
+def test_what_goes_with_no_sequence(predict: Call, name: str, words: tuple[str, ...], said: str) -> None:
     code, out, err = predict(name, *words)
     assert (code, out) == (2, "")
     assert said in err

@@ -4,34 +4,23 @@ from __future__ import annotations
 
 import json
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.cli.calling import Call
 from tests.train.recipes import DIGITS
-from trainer.cli.app import run
 from trainer.runs.directory import RunDirectory
 from trainer.runs.history import History
 
-Plot = Callable[..., tuple[int, str, str]]
-
 
 @pytest.fixture
-def plot(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Plot:
-    """Calls `trainer plot` in an empty folder with a digits recipe in it; (exit code, output, errors)."""
+def plot(call: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Call:
+    """Calls `trainer plot` in an empty folder with a digits recipe in it."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("TRAINER_DATA", raising=False)
     (tmp_path / "digits.yaml").write_text(DIGITS)
-
-    def call(*words: str) -> tuple[int, str, str]:
-        capfd.readouterr()
-        code = run(["plot", *words])
-        said = capfd.readouterr()
-        return code, said.out, said.err
-
-    return call
+    return lambda *words: call("plot", *words)
 
 
 def made(name: str, epochs: int, *, validates: bool = True) -> RunDirectory:
@@ -54,7 +43,7 @@ def is_png(path: Path) -> bool:
     return path.read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_recipe_becomes_a_graph(plot: Plot) -> None:
+def test_a_recipe_becomes_a_graph(plot: Call) -> None:
     assert plot("digits.yaml") == (0, "digits.svg\n", "")
     assert "dense_1" in texts(Path("digits.svg"))
     assert "(None, 32) · 2,080 params" in texts(Path("digits.svg"))
@@ -62,12 +51,12 @@ def test_a_recipe_becomes_a_graph(plot: Plot) -> None:
     assert is_png(Path("graph.png"))
 
 
-def test_flags_change_the_recipe(plot: Plot) -> None:
+def test_flags_change_the_recipe(plot: Call) -> None:
     assert plot("digits.yaml", "--set", "model.layers.dense.units=7", "--layout", "builtin")[0] == 0
     assert "(None, 7) · 455 params" in texts(Path("digits.svg"))
 
 
-def test_a_run_becomes_curves_or_a_graph(plot: Plot) -> None:
+def test_a_run_becomes_curves_or_a_graph(plot: Call) -> None:
     directory = made("digits", 3)
     code, out, _ = plot("digits")
     assert (code, Path(out.strip())) == (0, directory.path / "plots" / "curves.png")
@@ -77,7 +66,7 @@ def test_a_run_becomes_curves_or_a_graph(plot: Plot) -> None:
     assert "(None, 32) · 2,080 params" in texts(Path(out.strip()))
 
 
-def test_several_runs_lie_over_each_other(plot: Plot, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_several_runs_lie_over_each_other(plot: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     from trainer.report import plots
 
     figures: list[Any] = []
@@ -120,7 +109,7 @@ def test_several_runs_lie_over_each_other(plot: Plot, monkeypatch: pytest.Monkey
         ((), 2, "RECIPE|RUN"),
     ],
 )
-def test_what_is_refused(plot: Plot, words: tuple[str, ...], code: int, said: str) -> None:
+def test_what_is_refused(plot: Call, words: tuple[str, ...], code: int, said: str) -> None:
     made("one", 2)
     made("early", 0)
     found, out, err = plot(*words)
@@ -129,7 +118,7 @@ def test_what_is_refused(plot: Plot, words: tuple[str, ...], code: int, said: st
     assert not list(Path().glob("*.svg"))
 
 
-def test_without_matplotlib_there_is_svg(plot: Plot, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_matplotlib_there_is_svg(plot: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     made("one", 2)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert plot("digits.yaml")[0] == 0
@@ -140,7 +129,7 @@ def test_without_matplotlib_there_is_svg(plot: Plot, monkeypatch: pytest.MonkeyP
         assert "recipe-trainer[plots]" in err
 
 
-def test_graphviz_that_is_asked_for_must_be_there(plot: Plot, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_graphviz_that_is_asked_for_must_be_there(plot: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     code, _, err = plot("digits.yaml", "--layout", "graphviz")
     assert code == 4

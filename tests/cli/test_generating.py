@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.cli.calling import Call
 from tests.train.recipes import DIGITS, trained
 from tests.train.test_generating import recipe
-from trainer.cli.app import run
 from trainer.cli.generating import shown
-
-Generate = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture(scope="module")
@@ -27,20 +25,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def generate(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, folder: Path) -> Generate:
-    """Calls `trainer generate`; (exit code, output, errors)."""
-    monkeypatch.delenv("TRAINER_DATA", raising=False)
-
-    def call(*words: str) -> tuple[int, str, str]:
-        capfd.readouterr()
-        code = run(["generate", *words, "--runs", str(folder)])
-        said = capfd.readouterr()
-        return code, said.out, said.err
-
-    return call
+def generate(call: Call, folder: Path) -> Call:
+    """Calls `trainer generate`."""
+    return lambda *words: call("generate", *words, "--runs", str(folder))
 
 
-def test_a_prompt_and_what_follows(generate: Generate) -> None:
+def test_a_prompt_and_what_follows(generate: Call) -> None:
     words = ("book", "--prompt", "The just man", "--length", "30")
     code, out, err = generate(*words)
     assert (code, err) == (0, "")
@@ -50,7 +40,7 @@ def test_a_prompt_and_what_follows(generate: Generate) -> None:
     assert generate(*words, "--seed", "6")[1] != out
 
 
-def test_several_temperatures(generate: Generate) -> None:
+def test_several_temperatures(generate: Call) -> None:
     words = ("book", "--prompt", "is he", "--length", "20", "--temperature")
     each = {heat: generate(*words, heat)[1] for heat in ("0", "0.5", "1.2")}
     code, out, err = generate(*words, "0", "--temperature", "0.5", "--temperature", "1.2")
@@ -61,13 +51,13 @@ def test_several_temperatures(generate: Generate) -> None:
     assert generate(*words[:-1], "--greedy")[1] == each["0"]
 
 
-def test_without_a_prompt_one_comes_from_the_text(generate: Generate) -> None:
+def test_without_a_prompt_one_comes_from_the_text(generate: Call) -> None:
     found = {generate("book", "--length", "5", "--seed", seed)[1] for seed in "12345"}
     assert len(found) > 1
     assert generate("book", "--length", "5", "--seed", "1")[1] in found
 
 
-def test_as_json(generate: Generate) -> None:
+def test_as_json(generate: Call) -> None:
     words = ("book", "--prompt", "Yes.", "--length", "12", "--temperature", "0.5", "--temperature", "2")
     code, out, err = generate(*words, "--json")
     answer = json.loads(out)
@@ -91,7 +81,7 @@ def test_as_json(generate: Generate) -> None:
         (("nothere",), 5, "nothere"),
     ],
 )
-def test_what_can_not_be(generate: Generate, words: tuple[str, ...], code: int, said: str) -> None:
+def test_what_can_not_be(generate: Call, words: tuple[str, ...], code: int, said: str) -> None:
     found, out, err = generate(*words)
     assert (found, out) == (code, "")
     assert said in err

@@ -3,33 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests.cli.calling import Call
 from tests.train.recipes import DIGITS
 from tests.train.test_phases import TWO
-from trainer.cli.app import run
-
-Call = Callable[..., tuple[int, str, str]]
 
 
-@pytest.fixture
-def call(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Call:
-    """Calls `trainer` in a folder of its own; (exit code, output, errors)."""
-    monkeypatch.delenv("TRAINER_DATA", raising=False)
+@pytest.fixture(autouse=True)
+def recipes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A folder of its own, with a recipe of two phases and one without."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "two.yaml").write_text(TWO)
     (tmp_path / "one.yaml").write_text(DIGITS)
-
-    def called(*words: str) -> tuple[int, str, str]:
-        capfd.readouterr()
-        code = run(list(words))
-        said = capfd.readouterr()
-        return code, said.out, said.err
-
-    return called
 
 
 def test_summary_counts_what_each_phase_moves(call: Call) -> None:

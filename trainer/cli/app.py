@@ -12,7 +12,7 @@ from typer.exceptions import TyperException
 
 from trainer import __version__
 from trainer.cli import catalogue, drawing, fitting, generating, inspecting, judging, using
-from trainer.cli.common import envelope, session
+from trainer.cli.common import command, envelope, session
 from trainer.errors import Problem, TrainerError, path_text
 from trainer.wording import clean
 
@@ -44,7 +44,7 @@ COMMANDS = {
     "schema": (catalogue.schema, "JSON Schema for editors."),
 }
 for _name, (_function, _short) in COMMANDS.items():
-    app.command(_name, short_help=_short)(_function)
+    app.command(_name, short_help=_short)(command(_function))
 
 
 @app.callback(invoke_without_command=True)
@@ -67,9 +67,8 @@ def main(arguments: list[str] | None = None) -> None:
 def run(arguments: list[str] | None = None) -> int:
     """Run the command line; its exit code."""
     session.json = session.debug = session.quiet = False
-    command = typer.main.get_command(app)
     try:
-        code = command.main(args=arguments, prog_name="trainer", standalone_mode=False)
+        code = typer.main.get_command(app).main(args=arguments, prog_name="trainer", standalone_mode=False)
         return code if isinstance(code, int) else 0
     except typer.Exit as error:
         return error.exit_code

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from trainer.cli.common import DebugOption, JsonOption, QuietOption, console, put, reply, say, session
+from trainer.cli.common import console, put, reply, say, session
 from trainer.wording import clean
 
 if TYPE_CHECKING:
@@ -19,9 +19,6 @@ if TYPE_CHECKING:
 
 def explain(
     name: Annotated[str, typer.Argument(help="A layer, loss, … or a key such as fit.batch_size.")],
-    json: JsonOption = False,
-    quiet: QuietOption = False,
-    debug: DebugOption = False,
 ) -> None:
     """What a name or key means: arguments, types, defaults, shapes, and a line to copy.
 
@@ -52,9 +49,6 @@ def show(meaning: Explanation) -> None:
 
 def list_names(
     kind: Annotated[str, typer.Argument(help="layers, losses, metrics, optimizers, callbacks, sources, …")],
-    json: JsonOption = False,
-    quiet: QuietOption = False,
-    debug: DebugOption = False,
 ) -> None:
     """Everything of a kind, each with its one-line meaning.
 
@@ -78,9 +72,6 @@ def list_names(
 
 def schema(
     output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write.")] = None,
-    json: JsonOption = False,
-    quiet: QuietOption = False,
-    debug: DebugOption = False,
 ) -> None:
     """The recipe language as JSON Schema (draft 07), for completion and checks in an editor.
 
@@ -102,9 +93,6 @@ def init(
     csv: Annotated[Path | None, typer.Option("--csv", help="Write a recipe for this table.")] = None,
     target: Annotated[str | None, typer.Option("--target", help="The column to predict; by default the last.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
-    json: JsonOption = False,
-    quiet: QuietOption = False,
-    debug: DebugOption = False,
 ) -> None:
     """Write a first recipe: for a CSV file, or the handwritten digits that need no download.
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import json
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -65,6 +68,24 @@ DeviceOption = Annotated[str, typer.Option("--device", metavar="auto|cpu|cuda", 
 PluginsOption = Annotated[
     bool, typer.Option("--plugins/--no-plugins", help="Whether a recipe may run Python files beside it.")
 ]
+
+
+def command(function: Callable[..., None]) -> Callable[..., None]:
+    """A function as a command with the options that all of them have: --json, --quiet and --debug."""
+    signature = inspect.signature(function, eval_str=True)
+    common = {"json": JsonOption, "quiet": QuietOption, "debug": DebugOption}
+    kind = inspect.Parameter.KEYWORD_ONLY
+    added = [inspect.Parameter(name, kind, default=False, annotation=option) for name, option in common.items()]
+
+    @functools.wraps(function)
+    def with_common(**given: Any) -> None:
+        # The session has them: their callbacks noted them there.
+        function(**{name: value for name, value in given.items() if name not in common})
+
+    made: Any = with_common
+    made.__signature__ = signature.replace(parameters=[*signature.parameters.values(), *added])
+    made.__annotations__ = {name: p.annotation for name, p in made.__signature__.parameters.items()}
+    return with_common
 
 
 def console(*, err: bool = False) -> Console:

@@ -11,10 +11,7 @@ import typer
 
 from trainer.cli.common import (
     DataOption,
-    DebugOption,
-    JsonOption,
     PluginsOption,
-    QuietOption,
     RunsOption,
     SetOption,
     data_folder,
@@ -64,9 +61,6 @@ def plot(
     plugins: PluginsOption = True,
     runs: RunsOption = Path("runs"),
     data: DataOption = None,
-    json: JsonOption = False,
-    quiet: QuietOption = False,
-    debug: DebugOption = False,
 ) -> None:
     """Draw the model's graph, or curves of training; those of several runs lie over each other.
 

@@ -10,12 +10,9 @@ import typer
 
 from trainer.cli.common import (
     DataOption,
-    DebugOption,
     DeviceOption,
-    JsonOption,
     PluginsOption,
     ProgressOption,
-    QuietOption,
     RunsOption,
     SetOption,
     console,
@@ -55,9 +52,6 @@ def fit(
     runs: RunsOption = Path("runs"),
     data: DataOption = None,
     progress: ProgressOption = "auto",
-    json: JsonOption = False,
-    quiet: QuietOption = False,
-    debug: DebugOption = False,
 ) -> None:
     """Train a recipe, evaluate it on the test rows, and write the run.
 
@@ -105,9 +99,6 @@ def resume(
     runs: RunsOption = Path("runs"),
     data: DataOption = None,
     progress: ProgressOption = "auto",
-    json: JsonOption = False,
-    quiet: QuietOption = False,
-    debug: DebugOption = False,
 ) -> None:
     """Go on with a run exactly where it stopped, or extend it.
 

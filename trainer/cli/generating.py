@@ -9,11 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from trainer.cli.common import (
-    DebugOption,
+    DataOption,
     DeviceOption,
-    JsonOption,
     PluginsOption,
-    QuietOption,
     RunsOption,
     options,
     reply,
@@ -52,10 +50,7 @@ def generate(
     device: DeviceOption = "auto",
     plugins: PluginsOption = True,
     runs: RunsOption = Path("runs"),
-    data: Annotated[Path | None, typer.Option("--data", envvar="TRAINER_DATA", help="The data folder.")] = None,
-    json: JsonOption = False,
-    quiet: QuietOption = False,
-    debug: DebugOption = False,
+    data: DataOption = None,
 ) -> None:
     """Go on with a text, a character or word at a time, by a run that learned from one; the same seed, the same text.
 

@@ -10,10 +10,7 @@ import typer
 
 from trainer.cli.common import (
     DataOption,
-    DebugOption,
-    JsonOption,
     PluginsOption,
-    QuietOption,
     RunsOption,
     SetOption,
     console,
@@ -39,9 +36,6 @@ def summary(
     plugins: PluginsOption = True,
     runs: RunsOption = Path("runs"),
     data: DataOption = None,
-    json: JsonOption = False,
-    quiet: QuietOption = False,
-    debug: DebugOption = False,
 ) -> None:
     """The layer table with output shapes and parameters, as Keras prints it.
 
@@ -127,9 +121,6 @@ def weights(
     plugins: PluginsOption = True,
     runs: RunsOption = Path("runs"),
     data: DataOption = None,
-    json: JsonOption = False,
-    quiet: QuietOption = False,
-    debug: DebugOption = False,
 ) -> None:
     """Weights and biases per layer: shapes, mean, spread, extremes, and the values.
 
@@ -202,9 +193,6 @@ def weight_table(found: dict[str, Any]) -> None:
 def report(
     run: Annotated[str, typer.Argument(help="A run: its path, its name (the newest), or `last`.")] = "last",
     runs: RunsOption = Path("runs"),
-    json: JsonOption = False,
-    quiet: QuietOption = False,
-    debug: DebugOption = False,
 ) -> None:
     """Write a run's curves and its page `report.html` again, and say where it is.
 
@@ -222,9 +210,6 @@ def report(
 def runs(
     name: Annotated[str | None, typer.Argument(help="Only runs of this name.")] = None,
     root: RunsOption = Path("runs"),
-    json: JsonOption = False,
-    quiet: QuietOption = False,
-    debug: DebugOption = False,
 ) -> None:
     """List runs: state, epochs, test figures, time.
 

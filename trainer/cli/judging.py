@@ -10,12 +10,9 @@ import typer
 
 from trainer.cli.common import (
     DataOption,
-    DebugOption,
     DeviceOption,
-    JsonOption,
     PluginsOption,
     ProgressOption,
-    QuietOption,
     RunsOption,
     SetOption,
     options,
@@ -47,9 +44,6 @@ def validate(
     ] = Format.text,
     plugins: PluginsOption = True,
     runs: RunsOption = Path("runs"),
-    json: JsonOption = False,
-    quiet: QuietOption = False,
-    debug: DebugOption = False,
 ) -> None:
     """Check recipes: every error at once, with shapes inferred layer by layer; needs neither torch nor data.
 
@@ -104,9 +98,6 @@ def reproduce(
     runs: RunsOption = Path("runs"),
     data: DataOption = None,
     progress: ProgressOption = "none",
-    json: JsonOption = False,
-    quiet: QuietOption = False,
-    debug: DebugOption = False,
 ) -> None:
     """Train again and hold the result against `expect` (a run: against its own figures); exit 1 when the answer is no.
 

@@ -10,11 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from trainer.cli.common import (
-    DebugOption,
+    DataOption,
     DeviceOption,
-    JsonOption,
     PluginsOption,
-    QuietOption,
     RunsOption,
     console,
     options,
@@ -52,9 +50,6 @@ def evaluate(
     device: DeviceOption = "auto",
     plugins: PluginsOption = True,
     runs: RunsOption = Path("runs"),
-    json: JsonOption = False,
-    quiet: QuietOption = False,
-    debug: DebugOption = False,
 ) -> None:
     """Loss and metrics of a run on rows; for classes a report each and the confusion matrix, also as a picture.
 
@@ -208,10 +203,7 @@ def predict(
     device: DeviceOption = "auto",
     plugins: PluginsOption = True,
     runs: RunsOption = Path("runs"),
-    data: Annotated[Path | None, typer.Option("--data", envvar="TRAINER_DATA", help="The data folder.")] = None,
-    json: JsonOption = False,
-    quiet: QuietOption = False,
-    debug: DebugOption = False,
+    data: DataOption = None,
 ) -> None:
     """Predict for raw rows, in their order: CSV on standard output, or a file.
 
