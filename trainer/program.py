@@ -19,19 +19,20 @@ if TYPE_CHECKING:
 Pull = Callable[["Tensor", Any], Any]
 """Adds the operations that take the gradient at an output back to the weights and, if that is wanted, to the input.
 
-It is given the gradient, which it may overwrite, and whether that of the input is wanted (a list, for a layer of several
-inputs); what it gives back (a list likewise) is of no further use to it, and no two of them are one tensor.
+It is given the gradient, which it may overwrite, and whether that of the input is wanted (a list, for a layer of
+several inputs); what it gives back (a list likewise) is of no further use to it, and no two of them are one tensor.
 """
 
 
 class Program:
     """Operations, each run once as it is added and then, in order, by every `run`.
 
-    `gradients` says, by number of the weight (`id`), where its gradient is to be written.
+    `gradients` says, by number of the weight (`id`), where its gradient is to be written. With several `copies` of a
+    model side by side, weights, inputs and all that is made of them have one more axis in front, of that length.
     """
 
-    def __init__(self, gradients: Mapping[int, Tensor]):
-        self._into = gradients
+    def __init__(self, gradients: Mapping[int, Tensor], copies: int = 1):
+        self._into, self.copies = gradients, copies
         self._written: set[int] = set()
         self.operations: list[Callable[[], Any]] = []
 

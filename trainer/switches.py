@@ -17,6 +17,7 @@ SWITCHES = {
     "threads": "one thread for small steps",
     "hand": "steps without autograd",
     "sums": "loss and metrics added up many batches at a time",
+    "together": "folds of small models trained side by side",
     "lists": "multi-hot rows kept as lists of ids",
 }
 "Name to what happens with it."

@@ -18,6 +18,7 @@ from tests.parity.harness import close
 from tests.runs.zoo import OTHERS, PIPELINES, UNSAVED
 from tests.train.recipes import output, trained
 from trainer.errors import FileError
+from trainer.layers.bags import Bags
 from trainer.layers.base import Layer
 from trainer.recipe.load import load_recipe
 from trainer.runs.directory import RunDirectory
@@ -76,7 +77,8 @@ class Opened:
 
     @property
     def x(self) -> np.ndarray:
-        return self.feed.xs[0].rows(slice(None)).numpy()
+        rows = self.feed.xs[0].rows(slice(None))
+        return (rows.dense() if isinstance(rows, Bags) else rows).numpy()
 
     @property
     def y(self) -> np.ndarray:

@@ -246,7 +246,7 @@ def assert_same(whole: Path, other: Path) -> None:
     assert not list(other.rglob("*.tmp"))
     first, second = (RunDirectory(p).record() for p in (whole, other))
     assert second["state"] == "done"
-    clock = {"seconds", "epoch_seconds", "created", "finished"}
+    clock = {"seconds", "epoch_seconds", "fold_seconds", "created", "finished"}
     assert {k: v for k, v in first.items() if k not in clock} == {k: v for k, v in second.items() if k not in clock}
 
 
@@ -313,12 +313,12 @@ def test_a_refused_resume_changes_nothing(commands: Commands, whole: Whole) -> N
 STEPPING = """
 import os, sys
 from trainer.train.loop import Training
-real, when = Training._step, (int(sys.argv[2]), int(sys.argv[3]))
+real, when = Training.step, (int(sys.argv[2]), int(sys.argv[3]))
 def step(self, batch):
     if (self.epoch, self.batch) == when:
         os.kill(os.getpid(), int(sys.argv[1]))
     real(self, batch)
-Training._step = step
+Training.step = step
 from trainer.cli.app import main
 main(sys.argv[4:])
 """
@@ -402,7 +402,7 @@ from trainer.train.loop import Training
 def step(self, batch):
     print("in a step", file=sys.stderr, flush=True)
     time.sleep(60)
-Training._step = step
+Training.step = step
 from trainer.cli.app import main
 main(sys.argv[1:])
 """

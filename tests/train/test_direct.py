@@ -205,13 +205,13 @@ def test_the_flag(tmp_path: Path) -> None:
 def test_scores_do_not_depend_on_looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever looks at running values after each step changes no digit of the epoch's."""
     quiet = run(tmp_path, recipe(), "auto")
-    real = Training._step
+    real = Training.step
 
     def looking(self: Training, batch: Any) -> None:
         real(self, batch)
         self.scores.logs()
 
-    monkeypatch.setattr(Training, "_step", looking)
+    monkeypatch.setattr(Training, "step", looking)
     assert run(tmp_path, recipe(), "auto").history == quiet.history
 
 

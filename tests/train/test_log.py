@@ -35,7 +35,8 @@ def test_a_whole_run(tmp_path: Path) -> None:
     assert re.match(r"done in [\d.]+ s: val.loss: ", lines[-1])
 
 
-def test_folds(tmp_path: Path) -> None:
+def test_folds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRAINER_WITHOUT", "together")
     outcome = trained(tmp_path, DIGITS.replace("validation_split: 0.25", "kfold: {folds: 2}"))
     lines = said(RunDirectory(outcome.directory))
     assert [line for line in lines if line.startswith(("Fold", "Final"))] == [
@@ -44,6 +45,16 @@ def test_folds(tmp_path: Path) -> None:
         "Final fit on all 600 rows",
     ]
     assert sum("Epoch 4/4" in line for line in lines) == 3
+
+
+def test_folds_side_by_side(tmp_path: Path) -> None:
+    outcome = trained(tmp_path, DIGITS.replace("validation_split: 0.25", "kfold: {folds: 2}"))
+    lines = said(RunDirectory(outcome.directory))
+    assert "2 folds side by side: 300, 300 rows train; shown are means" in lines
+    shown = [line for line in lines if "Epoch 4/4" in line]
+    assert len(shown) == 2
+    losses = [fold["val_loss"][-1] for fold in outcome.folds]
+    assert f"val_loss: {sum(losses) / 2:.4f}" in shown[0]
 
 
 def test_a_stop_and_what_follows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

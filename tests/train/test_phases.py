@@ -52,14 +52,14 @@ def saved(outcome: Outcome) -> dict[str, np.ndarray]:
 def positions(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
     """What each step of the trainings to come sees: epoch, batch, the seed of draws, the first row's sum."""
     seen: list[tuple[Any, ...]] = []
-    real = Training._step
+    real = Training.step
 
     def step(self: Training, batch: Any) -> None:
         cell = self.network.cell("dropout")
         seen.append((self.epoch, self.batch, float(batch.xs[0].double().sum()), cell._stream, len(batch.xs[0])))
         real(self, batch)
 
-    monkeypatch.setattr(Training, "_step", step)
+    monkeypatch.setattr(Training, "step", step)
     return seen
 
 
@@ -220,6 +220,26 @@ def test_callbacks_of_a_phase_begin_anew(tmp_path: Path) -> None:
     assert sorted(p.name for p in done.directory.glob("at*.h5")) == ["at1.h5", "at3.h5"]
     one = fit(loaded(TWO, sets[1], "callbacks=[{CSVLogger: {filename: log.csv}}]"), options(tmp_path), b"")
     assert len((one.directory / "log.csv").read_text().splitlines()) == 3
+
+
+@pytest.mark.parametrize("steps", [None, 10, 20, 30, 35, 45])
+def test_callbacks_go_on_behind_a_phase_that_has_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int | None
+) -> None:
+    """What the first phase wrote is not written over by the third, stopped in between or not (15 steps an epoch)."""
+    best = "{ModelCheckpoint: {monitor: learning_rate, mode: max, save_best_only: true, filepath: 'at{epoch}.h5'}}"
+    text = DIGITS.replace("epochs: 4", "epochs: 1") + (
+        f"callbacks: [{best}, {{CSVLogger: {{filename: log.csv}}}}]\n"
+        "phases: [{}, {callbacks: [{CSVLogger: {filename: other.csv}}]}, {}]\n"
+    )
+    if steps is None:
+        directory = fit(loaded(text), options(tmp_path), b"").directory
+    else:
+        directory = resume(stopped(tmp_path, monkeypatch, text, steps), options(tmp_path / "cut")).directory
+    lines = {name: (directory / f"{name}.csv").read_text().splitlines() for name in ("log", "other")}
+    assert [line.partition(",")[0] for line in lines["log"]] == ["epoch", "0", "2"]
+    assert [line.partition(",")[0] for line in lines["other"]] == ["epoch", "1"]
+    assert sorted(p.name for p in directory.glob("at*.h5")) == ["at1.h5"]
 
 
 def test_a_model_saved_in_an_earlier_phase_opens(tmp_path: Path) -> None:

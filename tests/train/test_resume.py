@@ -33,7 +33,7 @@ def options(tmp_path: Path, **more: Any) -> Options:
 def stop_after(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
     """Let a signal arrive after so many steps of the process."""
     done = {"steps": 0}
-    real = Training._step
+    real = Training.step
 
     def counted(self: Training, batch: Any) -> None:
         real(self, batch)
@@ -41,7 +41,7 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
         if done["steps"] == steps:
             self.signalled.got = 2  # pyright: ignore[reportFunctionMemberAccess]
 
-    monkeypatch.setattr(Training, "_step", counted)
+    monkeypatch.setattr(Training, "step", counted)
 
 
 def weights(outcome: Outcome) -> list[np.ndarray]:
@@ -60,6 +60,54 @@ def assert_same(a: Outcome, b: Outcome) -> None:
     for name in ("log.csv",):
         if (a.directory / name).exists():
             assert (a.directory / name).read_bytes() == (b.directory / name).read_bytes()
+
+
+class Killed(BaseException):
+    """Ends a training as a kill does: nothing is saved."""
+
+
+@pytest.mark.parametrize("text", [DIGITS, KFOLD], ids=["plain", "folds"])
+@pytest.mark.parametrize("append", ["false", "true"])
+def test_a_run_that_was_killed_before_its_first_checkpoint_logs_no_line_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, append: str
+) -> None:
+    text += f"callbacks: [{{CSVLogger: {{filename: log.csv, append: {append}}}}}]\n"
+    whole = fit(loaded(text), Options(runs=tmp_path / "whole", device="cpu", checkpoint_every=1e9), b"")
+    real, ends = Training._one_epoch, iter([False, False, True])
+
+    def killed(self: Training) -> None:
+        if next(ends):
+            raise Killed
+        real(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Training, "_one_epoch", killed)
+        with pytest.raises(Killed):
+            fit(loaded(text), Options(runs=tmp_path / "cut", device="cpu", checkpoint_every=1e9), b"")
+    directory = RunDirectory.find(tmp_path / "cut", "last")
+    assert directory.load_checkpoint()[0] is None
+    done = resume(directory, options(tmp_path))
+    logs = sorted(path.relative_to(whole.directory) for path in whole.directory.rglob("log.csv"))
+    assert logs
+    for log in logs:
+        assert (done.directory / log).read_bytes() == (whole.directory / log).read_bytes()
+
+
+def test_a_run_that_was_killed_before_its_first_step_goes_on_with_the_engine_it_was_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: Any) -> None:
+        raise Killed
+
+    whole = fit(loaded(DIGITS), options(tmp_path / "whole"), b"")
+    with monkeypatch.context() as patch:
+        patch.setattr("trainer.train.work.set_threads", killed)
+        with pytest.raises(Killed):
+            fit(loaded(DIGITS), options(tmp_path / "cut"), b"")
+    done = resume(RunDirectory.find(tmp_path / "cut", "last"), options(tmp_path))
+    first, second = (RunDirectory(o.directory).record() for o in (whole, done))
+    assert {k: first[k] for k in ("engine", "steps_by")} == {k: second[k] for k in ("engine", "steps_by")}
+    assert_same(whole, done)
 
 
 @pytest.mark.parametrize("steps", [1, 14, 15, 20, 43, 59])
@@ -100,6 +148,8 @@ def test_a_chain_of_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.mark.parametrize("steps", [3, 30, 60, 80, 130, 200])
 def test_inside_folds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
+    """Of folds that go one after the other; tests/train/test_together.py has those that go side by side."""
+    monkeypatch.setenv("TRAINER_WITHOUT", "together")
     whole = fit(loaded(KFOLD), options(tmp_path / "whole"), b"")
     with monkeypatch.context() as patch:
         stop_after(patch, steps)

@@ -52,10 +52,25 @@ class ReLU(Layer):
             y = y.clamp(0, self.max_value)
         return y - self.negative_slope * torch.relu(self.threshold - x) if self.negative_slope else y
 
-    def by_hand(self, p: Program, w: Weights, x: Tensor) -> tuple[Tensor, Pull] | None:
+    def by_hand(self, p: Program, w: Weights, x: Tensor) -> tuple[Tensor, Pull]:
         if self.threshold == 0 and self.max_value is None:
             return leaky_by_hand(p, x, self.negative_slope)
-        return None
+        made = torch.empty_like(x)
+        p.do(lambda: made.copy_(self.forward(w, x)))
+
+        def pull(slope: Tensor, wanted: bool) -> Tensor | None:
+            if wanted:
+                p.do(lambda: slope.mul_(self._slope(x)))
+            return slope if wanted else None
+
+        return made, pull
+
+    def _slope(self, x: Tensor) -> Tensor:
+        """1 between threshold and max_value, negative_slope below the threshold."""
+        follows = x > self.threshold
+        if self.max_value is not None:
+            follows &= x <= self.max_value
+        return follows.to(x.dtype).add_((x < self.threshold).to(x.dtype), alpha=self.negative_slope)
 
 
 class LeakyReLU(Layer):

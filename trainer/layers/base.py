@@ -190,6 +190,8 @@ class Layer(Declared, kind="layer", room="trainer.layers", keras="keras.layers")
     "Whether the layer takes rows of unequal length (`forward_ragged`)."
     wires: ClassVar[bool] = False
     "Whether the layer is a model in itself, whose layers say what they read."
+    side_by_side: ClassVar[bool] = False
+    "Whether `by_hand` also serves several copies of the model at once (`Program.copies`)."
     is_input: ClassVar[bool] = False
     "Whether the layer stands for an input of the model (`whole_shape` is what it must be)."
     call_options: ClassVar[type[Block] | None] = None

@@ -19,13 +19,15 @@ from trainer.layers.spatial import (
     to_planes,
 )
 from trainer.layers.sums import Kerneled, ask
-from trainer.layers.windows import Convolving, torch_kernel
+from trainer.layers.windows import Convolving, convolved, torch_kernel
 from trainer.lazy import F, torch
 from trainer.options import PositiveInt, complaint, raise_all
 from trainer.shapes import Shape
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from trainer.program import Program, Pull
 
 
 def crops(window: int, stride: int, padding: str, extra: int | None) -> tuple[int, int]:
@@ -96,20 +98,38 @@ class ConvTranspose(Convolving, Kerneled, abstract=True):
         return joined(shape[0], made, self.filters, self.data_format)
 
     def forward(self, w: Weights, x: Tensor) -> Tensor:
-        ends = [(0, 0)] * (2 - self.rank) + self.ends()
-        zeros = tuple(before for before, _ in ends)
-        # torch cuts both ends alike and lengthens the last one; an entry more to cut there is left out of the view.
-        longer = tuple(max(before - after, 0) for before, after in ends)
-        spare = [max(after - before, 0) for before, after in ends]
+        zeros, longer, kept = self._cut()
         spread = F.conv_transpose3d if self.rank == 3 else F.conv_transpose2d
         planes, kernel = to_planes(x, self.rank, self.data_format), torch_kernel(w.kernel, self.rank)
-        if kernel.dtype == torch.float16:
-            # On a processor torch can't go back from one channel to a view.
+        if kernel.dtype in (torch.float16, torch.float64):
+            # On a processor torch can't go back from these to a view.
             kernel = kernel.contiguous()
         made = spread(planes, kernel, w.bias, flat(self.strides), zeros, longer, 1, flat(self.dilation_rate))
-        if any(spare):
-            made = made[:, :, *(slice(-n or None) for n in spare)]
-        return self.activation(from_planes(made, self.rank, self.data_format))
+        return self.activation(from_planes(made[kept], self.rank, self.data_format))
+
+    def by_hand(self, p: Program, w: Weights, x: Tensor) -> tuple[Tensor, Pull] | None:
+        zeros, longer, kept = self._cut()
+        planes, kernel = to_planes(x, self.rank, self.data_format), torch_kernel(w.kernel, self.rank)
+        how = (flat(self.strides), zeros, flat(self.dilation_rate), 1, longer)
+        whole, back = convolved(p, planes, w.kernel, kernel, w.bias, *how)
+
+        def pull(slope: Tensor, wanted: bool) -> Tensor | None:
+            slope = to_planes(slope, self.rank, self.data_format)
+            if slope.shape != whole.shape:
+                room = torch.zeros_like(whole)
+                p.do(room[kept].copy_, slope)
+                slope = room
+            found = back(slope, wanted)
+            return None if found is None else from_planes(found, self.rank, self.data_format)
+
+        return self.activated(p, from_planes(whole[kept], self.rank, self.data_format), pull)
+
+    def _cut(self) -> tuple[tuple[int, ...], tuple[int, ...], tuple[slice, ...]]:
+        """(what torch cuts from both ends alike, by how much it lengthens the last one, what is kept of that)."""
+        ends = [(0, 0)] * (2 - self.rank) + self.ends()
+        spare = [max(after - before, 0) for before, after in ends]
+        zeros, longer = tuple(b for b, _ in ends), tuple(max(before - after, 0) for before, after in ends)
+        return zeros, longer, (slice(None), slice(None), *(slice(None, -n if n else None) for n in spare))
 
 
 class Conv1DTranspose(ConvTranspose):

@@ -28,6 +28,7 @@ class Activation(Layer):
 
     supports_masking = True
     activates_last = True
+    side_by_side = True
 
     def forward(self, w: Weights, x: Tensor) -> Tensor:
         return self.activation(x)
@@ -51,6 +52,7 @@ class Identity(Layer):
     """
 
     supports_masking = True
+    side_by_side = True
 
     def forward(self, w: Weights, x: Tensor) -> Tensor:
         return x

@@ -25,6 +25,7 @@ class Dense(Kerneled, Biased):
     "Size of the last axis of the output."
 
     supports_masking = True
+    side_by_side = True
 
     def build(self, plan: Plan, shape: Shape) -> Shape:
         if len(shape) < 2:
@@ -46,6 +47,8 @@ class Dense(Kerneled, Biased):
     def by_hand(self, p: Program, w: Weights, x: torch.Tensor | Bags) -> tuple[torch.Tensor, Pull] | None:
         if isinstance(x, Bags):
             return self._of_bags(p, w, x)
+        if p.copies > 1:
+            return self._side_by_side(p, w, x)
         rows = p.laid(x).view(-1, x.shape[-1])
         made = p.make(torch.mm, rows, w.kernel) if w.bias is None else p.make(torch.addmm, w.bias, rows, w.kernel)
         activated = self.activation.by_hand(p, made)
@@ -61,6 +64,25 @@ class Dense(Kerneled, Biased):
             return p.make(torch.mm, slope, w.kernel.t()).view(x.shape) if wanted else None
 
         return out.view(*x.shape[:-1], self.units), pull
+
+    def _side_by_side(self, p: Program, w: Weights, x: torch.Tensor) -> tuple[torch.Tensor, Pull] | None:
+        if x.dim() != 3:
+            return None
+        bias = None if w.bias is None else w.bias.unsqueeze(1)
+        made = p.make(torch.bmm, x, w.kernel) if bias is None else p.make(torch.baddbmm, bias, x, w.kernel)
+        activated = self.activation.by_hand(p, made)
+        if activated is None:
+            return None
+        out, back = activated
+
+        def pull(slope: torch.Tensor, wanted: bool) -> torch.Tensor | None:
+            slope = back(slope)
+            p.gradient(w.kernel, torch.bmm, x.mT, slope)
+            if w.bias is not None:
+                p.gradient(w.bias, torch.sum, slope, 1)
+            return p.make(torch.bmm, slope, w.kernel.mT) if wanted else None
+
+        return out, pull
 
     def _of_bags(self, p: Program, w: Weights, x: Bags) -> tuple[torch.Tensor, Pull] | None:
         made = torch.empty(x.shape[0], self.units, dtype=w.kernel.dtype)

@@ -13,7 +13,6 @@ from trainer.layers.base import DType, Layer, Plan, Weights
 from trainer.layers.sums import ask
 from trainer.lazy import F, torch
 from trainer.options import Bool, PositiveFloat, PositiveInt
-from trainer.program import native
 from trainer.regularizers.base import Regularizer
 from trainer.shapes import Shape
 
@@ -89,21 +88,31 @@ class Embedding(Table):
 
     def by_hand(self, p: Program, w: Weights, x: Tensor) -> tuple[Tensor, Pull]:
         whole = x.dtype in (torch.int32, torch.int64)
-        ids, table = (x if whole else x.to(torch.int64)), w.embeddings
+        ids = x if whole else x.to(torch.int64)
         if not whole:
             p.do(ids.copy_, x)
-        made = self._rows(w, ids)
-        p.do(lambda: made.copy_(self._rows(w, ids)))
+        made, flat = self._rows(w, ids).flatten(0, -2), p.laid(ids).view(-1)
+
+        def look_up() -> None:
+            try:
+                torch.index_select(w.embeddings, 0, flat, out=made)
+            except IndexError:
+                raise self._out_of_range(ids) from None
 
         def pull(slope: Tensor, wanted: bool) -> None:
-            take, back = p.receiver(table), native("embedding_dense_backward")
-            if take is not None:
-                p.do(lambda: take(back(slope, ids, self.input_dim, -1, False)))
+            p.gradient(w.embeddings, _added_up, p.laid(slope).view(-1, self.output_dim), flat, self.input_dim)
 
-        return made, pull
+        p.do(look_up)
+        return made.view(*x.shape, self.output_dim), pull
 
     def compute_mask(self, x: Tensor, mask: Tensor | None) -> Tensor | None:
         return x != 0 if self.mask_zero else None
+
+
+def _added_up(vectors: Tensor, ids: Tensor, count: int, out: Tensor | None = None) -> Tensor:
+    """For each of `count` ids the sum of its vectors, in their order."""
+    total = vectors.new_zeros(count, vectors.shape[1]) if out is None else out.zero_()
+    return total.index_add_(0, ids, vectors)
 
 
 class Reversal(Block):

@@ -175,7 +175,7 @@ class BatchNormalization(Normalizing):
         axis, moves = self.axis % x.dim(), w.training and w.trainable
         x = x if axis == 1 or x.dim() == 4 else p.laid(x)
         first, gamma, beta = _features_at_1(x, axis), w.gamma, w.beta
-        batch = torch.zeros(2, x.shape[axis])
+        batch = x.new_zeros(2, x.shape[axis])
         mean, variance = batch.unbind(0) if moves else (w.moving_mean, w.moving_variance)
         how = (first, gamma, beta, mean, variance, moves, 1.0, self.epsilon)
         made, *kept = native("native_batch_norm")(*how)

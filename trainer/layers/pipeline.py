@@ -9,7 +9,6 @@ from pydantic import field_validator
 
 from trainer.activations.base import Activation
 from trainer.layers.base import Layer, Plan, Weights
-from trainer.layers.masking import Masking
 from trainer.layers.nested import inner_names, named
 from trainer.options import complaint
 from trainer.shapes import Shape

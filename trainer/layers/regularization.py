@@ -73,7 +73,8 @@ def dropped_by_hand(
 ) -> tuple[Tensor, Pull]:
     """`dropped` as operations of a program."""
     generator = torch.Generator(x.device)
-    factors = kept(x, layer.rate, generator, noise)
+    # Copies of a model draw what each of them would draw alone.
+    factors = kept(x[0] if p.copies > 1 else x, layer.rate, generator, noise)
     rate, scale = p.constant(layer.rate, x), p.constant(0.0 if layer.rate == 1 else 1 / (1 - layer.rate), x)
     sizes = factors.shape
 
@@ -139,6 +140,8 @@ class Dropout(ShapedNoise):
 
     Shape: (batch, ...) -> (batch, ...)
     """
+
+    side_by_side = True
 
     rate: Fraction
     "Share of the entries that are set to zero."
@@ -250,7 +253,7 @@ class AlphaDropout(ShapedNoise):
         if self.rate == 0:
             return x, unchanged
         a, m = self._scale(), drawn(p, lambda: kept(x, self.rate, w.generator(self.seed), self.noise_shape))
-        fallen, made = p.make(torch.rsub, m, 1), p.make(torch.mul, x, m)
+        fallen, made = p.make(torch.sub, p.constant(1.0, m), m), p.make(torch.mul, x, m)
         p.do(fallen.mul_, _SELU_FLOOR)
         p.do(made.add_, fallen)
         p.do(made.mul_, a)

@@ -147,13 +147,16 @@ def convolved(
     padding: tuple[int, ...],
     dilation: tuple[int, ...],
     groups: int,
+    longer: Sequence[int] | None = None,
 ) -> tuple[Tensor, Pull]:
-    """torch's convolution of planes or volumes as operations of a program; `kernel` is a view of the weight."""
-    convolve = F.conv3d if x.dim() == 5 else F.conv2d
-    how = (strides, padding, dilation)
+    """torch's convolution of planes or volumes as operations of a program; `kernel` is a view of the weight.
+
+    `longer` is the output_padding of a transposed one.
+    """
+    how = (strides, padding, dilation, longer is not None, longer or [0] * len(strides), groups)
 
     def forward() -> Tensor:
-        return convolve(x, kernel, bias, *how, groups)
+        return torch.convolution(x, kernel, bias, *how)
 
     made = forward()
     p.do(lambda: made.copy_(forward()))
@@ -161,11 +164,11 @@ def convolved(
     def pull(slope: Tensor, wanted: bool) -> Tensor | None:
         take, take_bias = p.receiver(weight), None if bias is None else p.receiver(bias)
         asked = [wanted, take is not None, take_bias is not None]
-        sizes, none = [kernel.shape[0]], [0] * len(strides)
+        sizes = [made.shape[1]]
         found = torch.empty_like(x) if wanted else None
 
         def back() -> None:
-            slopes = native("convolution_backward")(slope, x, kernel, sizes, *how, False, none, groups, asked)
+            slopes = native("convolution_backward")(slope, x, kernel, sizes, *how, asked)
             if found is not None:
                 found.copy_(slopes[0])
             if take is not None:

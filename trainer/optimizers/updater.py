@@ -102,6 +102,16 @@ class Updater:
         self._move([self._written])
         self._project([])
 
+    def works_by_number(self) -> bool:
+        """Whether what becomes of each number follows from it, its gradient and its slots alone."""
+        rule = self.optimizer
+        whole = rule.clipnorm or rule.global_clipnorm or rule.use_ema or rule.gradient_accumulation_steps
+        return rule.flat and not whole and not self._constraints and self.dynamic is None and len(self.blocks) == 1
+
+    def go_on_like(self, other: Updater) -> None:
+        """Count steps on from where another one of the same optimizer stands."""
+        self.calls, self._rate = other.calls, other._rate
+
     def apply(self, gradients: Sequence[torch.Tensor | None]) -> None:
         """One step. A weight whose gradient is None stays as it is.
 

@@ -127,8 +127,11 @@ class Pass:
         Unable: a weight or an output has no gradient.
     """
 
+    copies = 1
+    "Models that stand side by side."
+
     def __init__(self, network: Network, objective: Objective, views: Mapping[int, Tensor], batch: Batch):
-        self.network, self.program, self._views = network, Program(views), views
+        self.network, self.program, self._views = network, Program(views, self.copies), views
         self._xs = [x.clone() for x in batch.xs]
         self._ys: list[Tensor] = []
         self._weights = [None if w is None else w.clone() for w in batch.weights]
@@ -182,16 +185,29 @@ class Pass:
         xs = [self._values[n] for n in step.reads]
         x, before = xs[0] if len(xs) == 1 else xs, len(self.program.operations)
         plain = not step.options and isinstance(step.layer, Layer)
-        found = step.layer.by_hand(self.program, step.cell, x) if plain else None
-        weights = [t for *_, t, _ in step.cell.rows() if id(t) in self._views]
+        found = step.layer.by_hand(self.program, self._cell(step), x) if plain else None
+        weights = self._moves(step.cell)
         if found is None:
             del self.program.operations[before:]
             inside = partial(step.layer.forward, step.cell, **step.options)
-            found = island(self.program, inside, x, weights, [n in self._depends for n in step.reads])
+            found = self._island(inside, x, weights, [n in self._depends for n in step.reads])
         makes = step.makes if step.last is None else scores_of(step.makes)
         self._made_by(step.reads, makes, *found, moves=bool(weights))
         if step.last is not None:
             self._activate(step.last, makes, step.makes)
+
+    def _cell(self, step: Step) -> Any:
+        """The weights of a layer, as it is handed them."""
+        return step.cell
+
+    def _moves(self, cell: Cell) -> list[Tensor]:
+        """The weights of a layer that training moves."""
+        return [t for *_, t, _ in cell.rows() if id(t) in self._views]
+
+    def _island(
+        self, function: Callable[[Any], Tensor], x: Any, weights: list[Tensor], wanted: list[bool]
+    ) -> tuple[Tensor, Pull]:
+        return island(self.program, function, x, weights, wanted)
 
     def _made_by(self, reads: tuple[int, ...], makes: int, made: Any, pull: Any, *, moves: bool = False) -> None:
         self._values[makes] = made
@@ -206,7 +222,7 @@ class Pass:
         shared = any(t.untyped_storage().data_ptr() == x.untyped_storage().data_ptr() for t in others)
         found = activation.by_hand(p, p.make(torch.mul, x, p.constant(1.0, x)) if shared else x)
         if found is None:
-            made, pull = island(p, activation, x, [], [True])
+            made, pull = self._island(activation, x, [], [True])
         else:
             made, pull = found[0], partial(_back, found[1])
         self._made_by((scores,), makes, made, pull)
@@ -217,22 +233,31 @@ class Pass:
         out = self._values[number]
         own = target.clone() if goal.loss.counts else target.to(floating(out).dtype, copy=True)
         self._ys.append(own)
+        own, rows = self._rows(own), self._rows(out)
         joins = goal.loss.joins(self.network.ends_in[place]) and scores_of(number) in self._values
         at = scores_of(number) if joins else number
         if at not in self._depends:
             raise Unable
-        y_true, y_pred = paired(own, out, cast=not goal.loss.counts)
+        y_true, y_pred = paired(own, rows, cast=not goal.loss.counts)
         before, slope, value = len(p.operations), None, None
         if weight is None and goal.loss.is_mean(y_true) and y_pred.dtype == out.dtype:
-            slope = goal.loss.by_hand(p, y_true, y_pred, y_pred.shape[-1] / y_pred.numel(), joins)
+            share = self.copies * y_pred.shape[-1] / y_pred.numel()
+            slope = goal.loss.by_hand(p, y_true, y_pred, share, joins)
         if slope is None:
             del p.operations[before:]
-            slope, value = through_autograd(p, goal.loss, own, out, self._values[at] if joins else None, weight)
+            slope, value = self._by_autograd(goal.loss, own, out, self._values[at] if joins else None, weight)
         slope = slope.view(out.shape)
         if goal.weight != 1.0:
             p.do(slope.mul_, p.constant(goal.weight, slope))
         self._add(at, slope)
         return value
+
+    def _rows(self, x: Tensor) -> Tensor:
+        """A target or an output as the loss is to see it."""
+        return x
+
+    def _by_autograd(self, loss: Loss, *tensors: Any) -> tuple[Tensor, Tensor]:
+        return through_autograd(self.program, loss, *tensors)
 
     def _add(self, number: int, slope: Tensor) -> None:
         if number in self._slopes:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -187,6 +187,16 @@ class Training:
             EnvironmentFault: the loss is no longer finite (the last checkpoint stays).
             Stopped: a signal came; the state is saved.
         """
+        self.begin()
+        try:
+            self._epochs()
+        finally:
+            self.progress.close()
+        self.finish()
+        return self.history
+
+    def begin(self) -> None:
+        """Before the first epoch, or the first after a stop."""
         self.network.train()
         self.progress.begin(self.epochs, self.steps)
         if not self.begun:
@@ -194,13 +204,11 @@ class Training:
             self.begun = True
             if self.saves_first:
                 self.checkpoint(self, True)
-        try:
-            self._epochs()
-        finally:
-            self.progress.close()
+
+    def finish(self) -> None:
+        """After the last epoch."""
         self.updater.finish()
         self._tell("on_train_end", self.last_logs())
-        return self.history
 
     def _epochs(self) -> None:
         while self.epoch < self.epochs and not self.stop_reason:
@@ -216,13 +224,25 @@ class Training:
         return {name: values[-1] for name, values in self.history.items() if values}
 
     def _one_epoch(self) -> None:
-        started = time.perf_counter()
+        self.begin_epoch()
+        with torch.no_grad():
+            self._steps()
+        self.end_epoch()
+
+    def begin_epoch(self) -> None:
+        """Before the steps of an epoch, or of what is left of it."""
+        self._started = time.perf_counter()
         self.progress.epoch(self.epoch, self.epochs)
         if self.batch == 0:
             self.scores.reset()
             self._tell("on_epoch_begin", self.epoch)
-        with torch.no_grad():
-            self._steps()
+
+    def end_epoch(self) -> None:
+        """After the steps of an epoch: validation, history, callbacks.
+
+        Raises:
+            EnvironmentFault: the loss is no longer finite.
+        """
         logs = self.scores.logs()
         if not self.stop_reason and not (math.isfinite(logs["loss"]) and self._finite()):
             self._diverged(logs["loss"])
@@ -238,7 +258,7 @@ class Training:
             column.append(logs.get(name, math.nan))
         self.history_epochs.append(self.epoch)
         self._tell("on_epoch_end", self.epoch, logs)
-        self.epoch_seconds.append(time.perf_counter() - started)
+        self.epoch_seconds.append(time.perf_counter() - self._started)
         self.progress.epoch_end(self.epoch, self.epochs, self.steps, logs, self.epoch_seconds[-1])
 
     def validate(self) -> dict[str, float]:
@@ -250,9 +270,8 @@ class Training:
     def _steps(self) -> None:
         batch_ends = any(self._watch_batches)
         while self.batch < self.steps and not self.stop_reason:
-            for batch in self._batches():
-                self._step(batch)
-                self.batch += 1
+            for batch in self.batches():
+                self.step(batch)
                 self.progress.batch(self.batch, self.steps, self.scores.logs)
                 if batch_ends:
                     self._tell("on_batch_end", self.batch - 1, BatchLogs(self.scores), only=self._watch_batches)
@@ -263,7 +282,7 @@ class Training:
                 if self.stop_reason:
                     return
 
-    def _batches(self) -> Any:
+    def batches(self) -> Iterator[Batch]:
         """Batches from the current position to the end of the epoch or of this pass over the rows."""
         size = self.fit.batch_size
         a_pass = self.train.steps(size)
@@ -272,10 +291,12 @@ class Training:
         order = stream(self.seed, "shuffle", number).permutation(len(self.train)) if self.fit.shuffle else None
         return self.train.batches(size, order, start, min(a_pass, start + self.steps - self.batch))
 
-    def _step(self, batch: Batch) -> None:
+    def step(self, batch: Batch) -> None:
+        """Train on a batch, the next of the epoch."""
         self.network.clock.step = self.epoch * self.steps + self.batch
         seen = None if self._direct is None else self._direct.step(batch)
         self.scores.add(self._by_autograd(batch) if seen is None else seen)
+        self.batch += 1
 
     def _by_autograd(self, batch: Batch) -> Seen:
         with torch.enable_grad():

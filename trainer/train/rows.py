@@ -9,10 +9,13 @@ from typing import Any
 import numpy as np
 
 from trainer.errors import DataError, Problem
+from trainer.recipe.outline import Outline
 from trainer.recipe.schema import Recipe
 from trainer.sources.columns import Rows, Table
+from trainer.sources.split import folds as fold_indices
 from trainer.sources.split import split_rows, validation_tail
 from trainer.streams import derive
+from trainer.train.pipeline import read_column
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,11 @@ class Sets:
     train: Rows
     validation: Rows | None = None
     test: Rows | None = None
+
+    def counts(self) -> dict[str, int]:
+        """Number of rows of each part that there is."""
+        named = {"train": self.train, "validation": self.validation, "test": self.test}
+        return {name: len(rows) for name, rows in named.items() if rows is not None}
 
 
 def count_of(part: Any, rows: int) -> int:
@@ -68,6 +76,12 @@ def part_off(recipe: Recipe, rows: Rows, part: Any, use: str) -> tuple[Rows, Row
     groups = rows.column(name) if name is not None else None
     kept, drawn = split_rows(n, count, derive(recipe.seed, "split", use), groups)
     return rows.take(kept), rows.take(drawn)
+
+
+def first_target(outline: Outline, rows: Rows) -> np.ndarray:
+    """The raw values of the first target."""
+    known = next(iter(outline.targets.values()))
+    return np.asarray(read_column(rows, known.feature, target=True))
 
 
 def class_numbers(y: np.ndarray) -> np.ndarray:
@@ -122,3 +136,13 @@ def class_weights(asked: Any, y: np.ndarray) -> np.ndarray:
     else:
         by_class = {**dict.fromkeys(present.tolist(), 1.0), **asked}
     return np.asarray([by_class[c] for c in classes.tolist()], "float32")
+
+
+def fold_sets(recipe: Recipe, outline: Outline, sets: Sets) -> list[Sets]:
+    """The rows of each fold; none without folds."""
+    kfold = recipe.fit.kfold
+    if kfold is None:
+        return []
+    groups = class_numbers(first_target(outline, sets.train)) if kfold.stratify else None
+    parts = fold_indices(len(sets.train), kfold.folds, kfold.shuffle or kfold.stratify, recipe.seed, groups)
+    return [Sets(sets.train.take(train), sets.train.take(held)) for train, held in parts]

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 
+from trainer.callbacks.base import Callback
 from trainer.errors import TrainerError
-from trainer.recipe.check import in_phase
 from trainer.recipe.outline import Outline
+from trainer.recipe.phase_check import in_phase
 from trainer.recipe.phases import phase_name
 from trainer.recipe.schema import Recipe
 from trainer.sources.columns import Rows
@@ -41,11 +43,31 @@ def hand_over(before: Built, built: Built) -> None:
 
 
 def go_on(trained: Training, training: Training) -> None:
-    """Let a phase go on with the history of the one before, and its callbacks, where it has no others, with theirs."""
+    """Let a phase go on with the history of the one before."""
     training.history, training.history_epochs = trained.history, trained.history_epochs
     training.epoch_seconds = trained.epoch_seconds
-    if training.callbacks is trained.callbacks:
-        training.mine = trained.mine
+
+
+class Memory:
+    """What the recipe's callbacks remember from phase to phase, those that have callbacks of their own in between."""
+
+    def __init__(self, callbacks: Sequence[Callback]):
+        self.callbacks, self.mine = callbacks, list[SimpleNamespace]()
+
+    def hand_to(self, training: Training, *, fresh: bool) -> None:
+        """Let a phase with the recipe's callbacks go on with theirs; `fresh` when no phase came before it here."""
+        if training.callbacks is self.callbacks:
+            if self.mine and not fresh:
+                training.mine = self.mine
+            self.mine = training.mine
+
+    def state(self, under_way: Sequence[Callback]) -> dict[str, Any]:
+        """What a checkpoint keeps beside the callbacks under way, which the training keeps itself."""
+        return {} if under_way is self.callbacks else {str(i): vars(my) for i, my in enumerate(self.mine)}
+
+    def load_state(self, saved: Mapping[str, Any]) -> None:
+        """Take up what a checkpoint kept."""
+        self.mine = [SimpleNamespace(**saved[str(i)]) for i in range(len(saved))]
 
 
 def rehearse(

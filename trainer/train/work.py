@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import math
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 import trainer
-from trainer.errors import EnvironmentFault, RunError, TrainerError
+from trainer.errors import EnvironmentFault, TrainerError
 from trainer.model.network import Network
 from trainer.model.summary import summarize
-from trainer.recipe.document import dump
 from trainer.recipe.load import Loaded
 from trainer.recipe.model import Weights
 from trainer.recipe.outline import Outline
@@ -25,24 +21,25 @@ from trainer.report.model_graph import of_graph
 from trainer.runs.directory import RunDirectory
 from trainer.runs.history import History
 from trainer.runs.keras_config import training_config
-from trainer.runs.model_file import ModelFile, model_bytes, read_model, weights_bytes
-from trainer.sources.columns import Rows, Table
-from trainer.sources.split import folds as fold_indices
+from trainer.runs.model_file import ModelFile, model_bytes, weights_bytes
+from trainer.sources.columns import Table
 from trainer.train.beginning import begin_with
 from trainer.train.build import Built, build, real_outlines, step_work
+from trainer.train.closing import closing_line, finite, fold_figures, outcome_of, write_outcome, write_profile
 from trainer.train.devices import choose_device, set_threads, settings_kept
-from trainer.train.feed import read_column
-from trainer.train.figures import best_epoch, final_figures, verdicts
-from trainer.train.fingerprint import differences, fingerprint
-from trainer.train.identity import check_data, recipe_digest, resolved
+from trainer.train.figures import final_figures, verdicts
+from trainer.train.fingerprint import fingerprint
 from trainer.train.log import RunLog, now
-from trainer.train.loop import Training
-from trainer.train.rows import Sets, check_class_weight, class_numbers, divide
+from trainer.train.loop import Quiet, Training
+from trainer.train.profile import Profile
+from trainer.train.profiled import Profiled
+from trainer.train.rows import Sets, check_class_weight, divide, first_target, fold_sets
 from trainer.train.signals import Signals
-from trainer.train.stages import from_epoch, go_on, hand_over, phase_line, placed, rehearse
-from trainer.train.state import load_weights, state_of
+from trainer.train.stages import Memory, from_epoch, go_on, hand_over, phase_line, placed, rehearse
+from trainer.train.state import load_weights
+from trainer.train.taking_up import check_unchanged, extend, last_checkpoint
 from trainer.train.terms import Options, Outcome, open_table
-from trainer.wording import figures as figures_text
+from trainer.train.together import Together, goes_beside, in_step
 
 CHECKPOINT_SHARE = 25
 "A checkpoint is written at an epoch's end when this many times its own cost has passed since the last one."
@@ -66,10 +63,14 @@ class Job:
         self.log = RunLog(options.progress, directory.path / "log.txt")
         self.started = time.perf_counter()
         self.last_write, self.write_cost = time.perf_counter(), 0.0
+        self.profile = Profile() if options.profile else None
         self.running = False
         self.fold: int | None = None
         self.stages, self.stage = self.recipe.stages(), 0
         self.finished_folds: list[dict[str, Any]] = []
+        self.fold_seconds: list[float] = []
+        "Of the folds that this process trained."
+        self.memory = Memory(self.recipe.callbacks)
 
     def run(self) -> Outcome:
         """Everything from data to metrics."""
@@ -103,10 +104,11 @@ class Job:
                     check_class_weight(stage.fit.class_weight, first_target(outline, sets.train))
         here = fingerprint(self.device)
         if not self.going_on:
-            self.record |= {"data": table.digests, "environment": here}
-            self.record |= {"plugins": self.loaded.plugins, "rows": _counts(sets), "created": now()}
+            # The engine as well: a run that is killed before its first step goes on with the same one.
+            self.record |= {"data": table.digests, "environment": here, "engine": self.options.engine}
+            self.record |= {"plugins": self.loaded.plugins, "rows": sets.counts(), "created": now()}
         if self.going_on and self.options.epochs is not None:
-            self._extend()
+            self.record["recipe"] = extend(self.directory, self.recipe)
         self._note(state="running")
         self.running = True
         self.log.note(self._heading())
@@ -124,6 +126,8 @@ class Job:
         here = bool(self.saved) and self.saved["fold"] == self.fold
         first = self.saved.get("stage", 0) if here else 0
         began = self.saved["began"] if here else self.stages[0].fit.initial_epoch
+        if not here:
+            self.memory = Memory(self.recipe.callbacks)
         done: tuple[Built, Training] | None = None
         for number, stage in enumerate(self.stages[first:], first):
             self.stage, stage = number, from_epoch(stage, done[1].epoch if done else began)
@@ -147,6 +151,7 @@ class Job:
         training = self._training(stage, built, sets)
         if before is not None:
             go_on(before[1], training)
+        self.memory.hand_to(training, fresh=before is None)
         if self.recipe.phases:
             self.log.say(phase_line(self.recipe, self.stage, stage))
         training.run()
@@ -179,7 +184,8 @@ class Job:
             self._note(threads=threads, state="running")
         train = built.training_feed(sets.train)
         validation = built.feed(sets.validation) if sets.validation is not None else None
-        training = Training(
+        made = Training if self.profile is None else partial(Profiled, profile=self.profile)
+        training = made(
             built.network,
             built.objective,
             built.updater(),
@@ -191,7 +197,10 @@ class Job:
             self.directory.path if self.fold is None else self.directory.path / f"folds/{self.fold + 1}",
             self.log,
             signalled=self.signals,
+            engine=self.record.get("engine", "plain"),
         )
+        if training.stepping != self.record.get("steps_by"):
+            self._note(steps_by=training.stepping, state="running")
         training.saves_first = self.stage > 0
         training.save_model = lambda path, weights_only: self._save_model(built, path, weights_only)
         training.checkpoint = lambda run, force: self._checkpoint(built, run, force)
@@ -204,67 +213,63 @@ class Job:
                 self._note(continued=f"epoch {training.epoch}: {training.stop_reason}", state="running")
                 training.stop_reason = ""
             self.saved = {}
+        elif self.going_on and self.stage == 0:
+            for callback in training.callbacks:
+                callback.forget(training.directory)
         return training
 
     def _folds(self, outline: Outline, sets: Sets) -> list[dict[str, Any]]:
-        kfold = self.recipe.fit.kfold
-        if kfold is None:
-            return []
-        groups = None
-        if kfold.stratify:
-            groups = class_numbers(first_target(outline, sets.train))
-        parts = fold_indices(len(sets.train), kfold.folds, kfold.shuffle or kfold.stratify, self.recipe.seed, groups)
-        for number, (train, held) in enumerate(parts):
-            if number < len(self.finished_folds):
-                continue
+        """Train what folds are left, side by side where they can go so."""
+        folds = fold_sets(self.recipe, outline, sets)
+        if not self.finished_folds and not self.saved and self._side_by_side(folds):
+            return self.finished_folds
+        for number, fold in enumerate(folds[len(self.finished_folds) :], len(self.finished_folds)):
             self.fold = number
-            self.log.say(f"Fold {number + 1}/{kfold.folds}: {len(train)} rows train, {len(held)} validate")
-            fold_sets = Sets(sets.train.take(train), sets.train.take(held))
-            _, training = self._train(fold_sets)
-            self.finished_folds.append({"history": training.history, "values": training.validate()})
-            self._write_fold(number, training)
+            rows = f"{len(fold.train)} rows train, {len(fold.validation or ())} validate"
+            self.log.say(f"Fold {number + 1}/{len(folds)}: {rows}")
+            self._finish_fold(self._train(fold)[1])
         self.fold = None
         return self.finished_folds
 
-    def _write_fold(self, number: int, training: Training) -> None:
+    def _finish_fold(self, training: Training) -> None:
+        number = len(self.finished_folds) + 1
+        self.finished_folds.append({"history": training.history, "values": training.validate()})
+        self.fold_seconds.append(round(sum(training.epoch_seconds), 6))
         history = History.of(training.history_epochs, training.history)
-        self.directory.write(f"folds/{number + 1}/history.csv", history.to_csv())
+        self.directory.write(f"folds/{number}/history.csv", history.to_csv())
+
+    def _side_by_side(self, folds: list[Sets]) -> bool:
+        """Train all folds at once; nothing is done where they can't go together."""
+        trainings: list[Training] = []
+        for number, fold in enumerate(folds if len(self.stages) == 1 and not self.recipe.model.weights else []):
+            self.fold = number
+            with placed(self.recipe, 0):
+                built = build(self.recipe, self.outlines[0], fold.train, self.device)
+                trainings.append(self._training(self.recipe, built, fold))
+            if not goes_beside(trainings[0], len(folds)):
+                break
+        self.fold = None
+        if len(trainings) < max(len(folds), 2) or not in_step(trainings):
+            return False
+        for training in trainings:
+            training.checkpoint, training.progress = _no_checkpoint, Quiet()
+            for callback in training.callbacks if self.going_on else ():
+                callback.forget(training.directory)
+        rows = ", ".join(str(len(fold.train)) for fold in folds)
+        self.log.say(f"{len(folds)} folds side by side: {rows} rows train; shown are means")
+        Together(trainings, self.log).run()
+        for training in trainings:
+            self._finish_fold(training)
+        return True
 
     def _take_up(self, table: Table) -> None:
-        """Read the last checkpoint and refuse when what it depends on has changed."""
-        if self.recipe.phases and self.options.epochs is not None:
-            hint = "`trainer fit` the recipe again with more epochs in its last phase"
-            raise RunError("--epochs can't extend a run with phases, which say their epochs themselves", hint=hint)
-        if self.record.get("state") == "done" and self.options.epochs is None:
-            raise RunError("the run is complete", hint="`--epochs N` extends it")
-        changed = check_data(self.record, table)
-        changed += differences(self.record.get("environment", {}), fingerprint(self.device))
-        if changed and not self.options.allow_change:
-            hint = "`--allow-change` goes on all the same; the numbers may then differ"
-            raise RunError(f"the run can't go on exactly: changed are {'; '.join(changed)}", hint=hint)
-        data, warning = self.directory.load_checkpoint()
-        if warning:
-            self.log.say(warning)
-        if data is None:
-            return
-        self.model = read_model(data)
-        self.saved = state_of(self.model)
-        at = self.saved["training"]["position"]["epoch"] if self.saved["training"] else 0
-        if self.options.epochs is not None and self.options.epochs <= at:
-            raise RunError(f"--epochs {self.options.epochs}: the run is at epoch {at} already")
-        self.finished_folds = self.saved["folds"]
-
-    def _extend(self) -> None:
-        """Keep the new number of epochs in the run's recipe, so that it is this recipe that ran.
-
-        Raises:
-            RunError: the run has folds, whose finished ones would stay short.
-        """
-        if self.recipe.fit.kfold is not None:
-            hint = "`trainer fit` the recipe again with --set fit.epochs=N"
-            raise RunError("--epochs can't extend a run with folds, whose trainings must be equally long", hint=hint)
-        self.directory.write("resolved.yaml", dump(resolved(self.recipe)).encode())
-        self.record["recipe"] = recipe_digest(self.directory)
+        """Go on from the last checkpoint, where there is one."""
+        check_unchanged(self.recipe, self.record, self.options, table, self.device)
+        found = last_checkpoint(self.directory, self.options, self.log)
+        if found is not None:
+            self.model, self.saved = found
+            self.finished_folds = self.saved["folds"]
+            self.memory.load_state(self.saved.get("memory", {}))
 
     def _checkpoint(self, built: Built, training: Training, force: bool) -> None:
         since = time.perf_counter() - self.last_write
@@ -283,6 +288,7 @@ class Job:
             "began": built.recipe.fit.initial_epoch,
             "folds": self.finished_folds,
             "preprocessing": built.preprocessing(),
+            "memory": self.memory.state(built.recipe.callbacks),
             "training": training.state() if training is not None else None,
         }
         described = training_config(built.optimizer, list(built.objective.goals.values()), built.graph.name)
@@ -295,38 +301,25 @@ class Job:
     def _finish(
         self, built: Built | None, training: Training | None, sets: Sets, folds: list[dict[str, Any]]
     ) -> Outcome:
-        recipe = self.recipe
-        history = training.history if training is not None else {}
-        figures: dict[str, float] = {}
-        for name in folds[0]["values"] if folds else []:
-            values = [f["values"][name] for f in folds]
-            figures[f"folds.{name}.mean"] = float(np.mean(values))
-            figures[f"folds.{name}.std"] = float(np.std(values))
+        """Write what the run came to."""
+        figures = fold_figures(folds)
         if built is not None and training is not None:
             self.directory.write("model.h5", self._model_bytes(built, training))
             self.record["layers"] = [vars(line) for line in summarize(built.graph).lines]
             self.record["graph"] = of_graph(built.graph).as_data()
             figures |= final_figures(built, training, sets)
-        epochs = training.history_epochs if training is not None else []
-        best = best_epoch(epochs, history)
-        outcome = Outcome(self.directory.path, figures, history, 0.0, [f["history"] for f in folds])
-        outcome.epochs, outcome.best_epoch = epochs, best
-        outcome.stop_reason = training.stop_reason if training is not None else ""
-        outcome.verdicts = verdicts(recipe.expect, figures)
-        self.directory.write("history.csv", History.of(epochs, history).to_csv())
-        expected = {n: {"holds": ok, "expected": words} for n, (ok, words) in outcome.verdicts.items()}
-        metrics = {"figures": figures, "best_epoch": best, "expect": expected}
-        self.directory.write("metrics.json", json.dumps(_finite(metrics), indent=2).encode())
+        outcome = outcome_of(self.directory.path, training, figures, [f["history"] for f in folds])
+        outcome.verdicts = verdicts(self.recipe.expect, figures)
+        write_outcome(self.directory, outcome)
         outcome.seconds = time.perf_counter() - self.started
+        if self.profile is not None:
+            outcome.profile = write_profile(self.directory, self.profile, outcome.seconds)
         seconds = [round(s, 6) for s in training.epoch_seconds] if training is not None else []
-        self._note(state="done", figures=figures, finished=now(), best_epoch=best, epoch_seconds=seconds)
-        self.log.note(self._closing(outcome))
+        if self.fold_seconds:
+            self.record["fold_seconds"] = self.fold_seconds
+        self._note(state="done", figures=figures, finished=now(), best_epoch=outcome.best_epoch, epoch_seconds=seconds)
+        self.log.note(closing_line(outcome))
         return outcome
-
-    def _closing(self, outcome: Outcome) -> str:
-        shown = {k: v for k, v in outcome.figures.items() if k.startswith(("train.", "val.", "test.", "folds."))}
-        stopped = f"{outcome.stop_reason}; " if outcome.stop_reason else ""
-        return f"{stopped}done in {outcome.seconds:.1f} s" + (f": {figures_text(shown)}" if shown else "")
 
     def _note(self, **values: Any) -> None:
         """Write run.json anew with some values changed; the clock adds up over resumes."""
@@ -335,26 +328,8 @@ class Job:
         if values.get("state") != "running":
             self.record.pop("error", None) if values.get("state") == "done" else None
             self.record["seconds"] = round(before + time.perf_counter() - self.started, 3)
-        self.directory.write_record(_finite(self.record))
+        self.directory.write_record(finite(self.record))
 
 
-def first_target(outline: Outline, rows: Rows) -> np.ndarray:
-    """The raw values of the first target."""
-    known = next(iter(outline.targets.values()))
-    return np.asarray(read_column(rows, known.feature, target=True))
-
-
-def _counts(sets: Sets) -> dict[str, int]:
-    named: dict[str, Rows | None] = {"train": sets.train, "validation": sets.validation, "test": sets.test}
-    return {name: len(rows) for name, rows in named.items() if rows is not None}
-
-
-def _finite(value: Any) -> Any:
-    """JSON has no not-a-number: such values become text."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return repr(value)
-    if isinstance(value, dict):
-        return {k: _finite(v) for k, v in value.items()}
-    if isinstance(value, list):
-        return [_finite(v) for v in value]
-    return value
+def _no_checkpoint(training: Training, force: bool) -> None:
+    """Folds side by side are kept when all of them are done."""
