@@ -1,4 +1,4 @@
-"""Optimisations that can be switched off by name, to be compared with what they replace.
+"""The processors at hand, and optimisations that can be switched off by name, to be compared with what they replace.
 
 `TRAINER_WITHOUT=lists,heap trainer fit …` runs without those two. The figures stay the same but for rounding; the
 benchmark's table of ablations is made so.
@@ -18,9 +18,15 @@ SWITCHES = {
     "hand": "steps without autograd",
     "sums": "loss and metrics added up many batches at a time",
     "together": "folds of small models trained side by side",
+    "draughtsman": "pictures drawn by a process that gets ready during training",
     "lists": "multi-hot rows kept as lists of ids",
 }
 "Name to what happens with it."
+
+
+def cores() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def on(name: str) -> bool:

@@ -61,6 +61,7 @@ def root(
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with its code."""
+    session.ahead = True
     sys.exit(run(arguments))
 
 

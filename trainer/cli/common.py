@@ -31,6 +31,8 @@ class Session:
     json: bool = False
     debug: bool = False
     quiet: bool = False
+    ahead: bool = False
+    "Whether the program does nothing but this command, so that it may prepare what comes at its end."
     lines: list[str] = field(default_factory=list)
 
 

@@ -22,6 +22,7 @@ from trainer.cli.common import (
     say,
     session,
 )
+from trainer.cli.draughtsman import Draughtsman
 from trainer.cli.profiling import show
 from trainer.errors import RecipeError
 from trainer.wording import number
@@ -72,20 +73,24 @@ def fit(
     if epochs is not None and loaded.recipe.phases and all(phase.fit.epochs for phase in loaded.recipe.phases):
         hint = f"--set phases[0].fit.epochs={epochs}"
         raise RecipeError("--epochs changes nothing: each phase says its own epochs", hint=hint)
-    from trainer.train.job import fit as train
-    from trainer.train.job import go_on_or_fit
-
-    chosen = options(runs, data, progress, device, plugins=plugins, name=name, engine=engine, profile=profile)
     if dry_run:
         from trainer.train.trial import trial
 
+        chosen = options(runs, data, progress, device, plugins=plugins, name=name)
         done = trial(loaded, chosen, recipe.parent)
         losses = ", ".join(map(number, done.get("phases", [done["loss"]])))
         each = "of each phase " if "phases" in done else ""
         say(f"one batch {each}trained: loss {losses}, {done['parameters']} parameters, nothing kept")
         reply(done)
         return
-    finish((go_on_or_fit if resume else train)(loaded, chosen, recipe.read_bytes(), recipe.parent))
+    with Draughtsman(session.ahead) as draughtsman:
+        # Only now, so that both get ready at a time.
+        from trainer.train.job import fit as train
+        from trainer.train.job import go_on_or_fit
+
+        chosen = options(runs, data, progress, device, plugins=plugins, name=name, engine=engine, profile=profile)
+        outcome = (go_on_or_fit if resume else train)(loaded, chosen, recipe.read_bytes(), recipe.parent)
+        finish(outcome, draughtsman)
 
 
 def resume(
@@ -105,18 +110,21 @@ def resume(
     Example: trainer resume last --epochs 20
     """
     from trainer.runs.directory import RunDirectory
-    from trainer.train.job import resume as go_on
 
-    chosen = options(runs, data, progress, device, plugins=plugins, allow_change=allow_change, epochs=epochs)
-    finish(go_on(RunDirectory.find(runs, run), chosen))
+    directory = RunDirectory.find(runs, run)
+    with Draughtsman(session.ahead) as draughtsman:
+        from trainer.train.job import resume as go_on
+
+        chosen = options(runs, data, progress, device, plugins=plugins, allow_change=allow_change, epochs=epochs)
+        finish(go_on(directory, chosen), draughtsman)
 
 
-def finish(outcome: Outcome) -> None:
+def finish(outcome: Outcome, draughtsman: Draughtsman) -> None:
     """Plots, the page, the closing panel, the run's path on standard output, and exit 1 when an expectation fails."""
     from trainer.runs.directory import RunDirectory
-    from trainer.train.pictures import can_draw, present
+    from trainer.train.pictures import can_draw
 
-    present(RunDirectory(outcome.directory))
+    draughtsman.present(RunDirectory(outcome.directory))
     if not can_draw():
         say("no curves: matplotlib is not installed (the extra `plots`)")
     if not session.quiet and not session.json:

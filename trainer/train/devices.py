@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +10,7 @@ from contextlib import contextmanager
 import torch
 
 from trainer.errors import EnvironmentFault
-from trainer.switches import on
+from trainer.switches import cores, on
 
 SMALL_STEP = 2_000_000
 "Multiply-adds a step below which a second thread costs more than it brings."
@@ -66,8 +65,7 @@ def set_threads(work: int, kept: int | None = None) -> int:
 
     The number changes the order of sums, so a resumed run uses the one that it began with (`kept`).
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    threads = kept or (1 if work < SMALL_STEP and on("threads") else cores)
+    threads = kept or (1 if work < SMALL_STEP and on("threads") else cores())
     if on("heap"):
         keep_heap()
     # Numbers below 1e-38 slow recurrent layers down five times and mean nothing; set before threads start.
