@@ -13,6 +13,7 @@ from tests.parity.census import held
 from tests.parity.harness import as_numpy, close
 from tests.parity.optimizers import twin as optimizer_twin
 from trainer.declare import Declared
+from trainer.layers.bags import Bags
 from trainer.layers.graph import Graph
 from trainer.recipe.load import Loaded
 from trainer.runs.keras_config import model_config
@@ -128,9 +129,14 @@ def hold_history(made: Loaded, tolerance: float = 1e-5, weights: float = 1e-4, o
         close(mine, np.asarray(there, mine.dtype), "predictions after training", weights)
 
 
+def _written_out(rows: Any) -> np.ndarray:
+    """Rows as Keras takes them."""
+    return (rows.dense() if isinstance(rows, Bags) else rows).numpy()
+
+
 def arrays(feed: Feed, *, weighed: bool) -> tuple[Any, ...]:
     """Inputs, targets and, when rows are weighed, their weights: lists where there are several."""
-    xs, ys = ([slot.rows(slice(None)).numpy() for slot in slots] for slots in (feed.xs, feed.ys))
+    xs, ys = ([_written_out(slot.rows(slice(None))) for slot in slots] for slots in (feed.xs, feed.ys))
     pair = tuple(values if len(values) > 1 else values[0] for values in (xs, ys))
     if not weighed or all(w is None for w in feed.weights):
         return pair

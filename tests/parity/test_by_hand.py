@@ -18,13 +18,13 @@ from tests.parity import (
     test_regularization_layers,
     test_upsampling,
 )
-from tests.parity.by_hand import BATCH, STEPS, Islands, by_hand_alone, hold, normal, overriding, squared
+from tests.parity.by_hand import BATCH, STEPS, Islands, by_hand_alone, hold, hold_steps, normal, overriding, squared
 from tests.parity.test_losses import CASES as LOSSES
 from tests.parity.test_losses import batch as targets_of
 from trainer.activations.base import Activation
 from trainer.errors import DataError
 from trainer.layers import recurrent_fused
-from trainer.layers.base import Layer
+from trainer.layers.base import Layer, Plan
 from trainer.losses.base import Loss
 from trainer.train.objective import Goal
 
@@ -157,6 +157,31 @@ def test_layers(name: str, frozen: bool, monkeypatch: pytest.MonkeyPatch) -> Non
         by_hand += name not in islands.found
         islands.found.clear()
     assert by_hand > len(SEEDS) // 2
+
+
+def turned(spec: dict[str, Any], shape: tuple[int, ...]) -> list[dict[str, Any]]:
+    """A layer whose input, and the gradient of whose output, do not lie in a row in memory."""
+    ((name, options),) = spec.items()
+    made = Layer.parse(spec).build(Plan(), (None, *shape))
+    lines: list[dict[str, Any]] = [
+        {"Dense": {"name": "before", "inputs": "x", "units": shape[0]}},
+        {"Permute": {"dims": list(range(len(shape), 0, -1))}},
+        {name: {**options, "name": "held"}},
+    ]
+    if len(made) > 2:
+        lines.append({"Permute": {"dims": list(range(len(made) - 1, 0, -1))}})
+    lines.append({"Activation": {"name": "after", "activation": "tanh"}})
+    return [*lines, *head("first", "after")]
+
+
+@pytest.mark.parametrize("name", sorted(set(LAYERS) - {"Embedding"}))
+def test_layers_on_turned_axes(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recurrent_fused, "has_onednn", lambda: False)
+    for seed in SEEDS:
+        options, shape = LAYERS[name](name, seed)
+        if len(shape) > 1 and not any(isinstance(n, dict) and "batch" in n for n in options.values()):
+            lines, x = turned({name: options}, shape), {"x": normal(seed, *reversed(shape))}
+            hold_steps(lines, x, {"first": squared()}, [normal(seed + 1, 2)], None, None, name not in SINGLE)
 
 
 @pytest.mark.parametrize("name", MERGES)

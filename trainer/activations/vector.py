@@ -20,10 +20,12 @@ class Softmax(Activation):
         return torch.softmax(x, -1)
 
     def by_hand(self, p: Program, x: torch.Tensor) -> tuple[torch.Tensor, Back]:
+        # The kernels take what they write to for contiguous.
+        x = p.laid(x)
         made = p.make(torch.softmax, x, -1)
 
         def back(slope: torch.Tensor) -> torch.Tensor:
-            p.do(native("_softmax_backward_data", "out"), slope, made, -1, x.dtype, grad_input=x)
+            p.do(native("_softmax_backward_data", "out"), p.laid(slope), made, -1, x.dtype, grad_input=x)
             return x
 
         return made, back
@@ -36,10 +38,11 @@ class LogSoftmax(Activation):
         return torch.log_softmax(x, -1)
 
     def by_hand(self, p: Program, x: torch.Tensor) -> tuple[torch.Tensor, Back]:
+        x = p.laid(x)
         made = p.make(torch.log_softmax, x, -1)
 
         def back(slope: torch.Tensor) -> torch.Tensor:
-            p.do(native("_log_softmax_backward_data", "out"), slope, made, -1, x.dtype, out=x)
+            p.do(native("_log_softmax_backward_data", "out"), p.laid(slope), made, -1, x.dtype, out=x)
             return x
 
         return made, back

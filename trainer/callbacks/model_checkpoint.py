@@ -71,15 +71,17 @@ class ModelCheckpoint(Callback):
         my.sign = better(self.mode, self.monitor) if self.save_best_only else 0
         # As in Keras, the best value stays over several trainings.
         my.best = getattr(my, "best", self.initial_value_threshold)
-        my.epoch, my.batches = 0, getattr(my, "batches", 0)
+        my.epoch, my.batches, my.last_batch = 0, getattr(my, "batches", 0), -1
 
     def on_epoch_begin(self, my: SimpleNamespace, run: Run, epoch: int) -> None:
-        my.epoch = epoch
+        my.epoch, my.last_batch = epoch, -1
 
     def on_batch_end(self, my: SimpleNamespace, run: Run, batch: int, logs: Logs) -> None:
         if self.save_freq == "epoch":
             return
-        my.batches += 1
+        # Several batches may have passed since the last look (`steps_per_execution`).
+        my.batches += batch - my.last_batch
+        my.last_batch = batch
         if my.batches >= self.save_freq:
             my.batches = 0
             self._save(my, run, {"epoch": my.epoch + 1, "batch": batch + 1, **logs}, logs)

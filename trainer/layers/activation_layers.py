@@ -201,13 +201,14 @@ class Softmax(Layer):
         axes = places(self.axis, tuple(x.shape))
         if len(axes) > 1:
             return None
-        made = p.make(torch.softmax, x, axes[0])
+        made = p.make(torch.softmax, p.laid(x), axes[0])
 
         def pull(slope: Tensor, wanted: bool) -> Tensor | None:
             if not wanted:
                 return None
-            found = torch.empty_like(slope)
-            p.do(native("_softmax_backward_data", "out"), slope, made, axes[0], x.dtype, grad_input=found)
+            found = torch.empty_like(made)
+            # The kernel takes what it writes to for contiguous.
+            p.do(native("_softmax_backward_data", "out"), p.laid(slope), made, axes[0], x.dtype, grad_input=found)
             return found
 
         return made, pull

@@ -170,10 +170,11 @@ class BatchNormalization(Normalizing):
         return y
 
     def by_hand(self, p: Program, w: Weights, x: Tensor) -> tuple[Tensor, Pull] | None:
-        if self.renorm:
+        if self.renorm or x.numel() == x.shape[self.axis]:
+            # torch knows no variance of a single value.
             return None
         axis, moves = self.axis % x.dim(), w.training and w.trainable
-        x = x if axis == 1 or x.dim() == 4 else p.laid(x)
+        x = _laid_for_kernels(p, x, axis)
         first, gamma, beta = _features_at_1(x, axis), w.gamma, w.beta
         batch = x.new_zeros(2, x.shape[axis])
         mean, variance = batch.unbind(0) if moves else (w.moving_mean, w.moving_variance)
@@ -189,7 +190,7 @@ class BatchNormalization(Normalizing):
         known = (first, gamma, mean, variance, *kept, moves, self.epsilon)
 
         def pull(slope: Tensor, wanted: bool) -> Tensor | None:
-            slope = _features_at_1(slope if axis == 1 or x.dim() == 4 else p.laid(slope), axis)
+            slope = _features_at_1(_laid_for_kernels(p, slope, axis), axis)
             normalized_back(p, "native_batch_norm_backward", slope, known, (gamma, beta), wanted)
             return _features_back(slope, axis, x.shape) if wanted else None
 
@@ -292,6 +293,12 @@ def _features_at_1(x: Tensor, axis: int) -> Tensor:
     if axis == 1:
         return x
     return x.reshape(-1, x.shape[-1]) if axis == x.dim() - 1 and x.dim() != 4 else x.movedim(axis, 1)
+
+
+def _laid_for_kernels(p: Program, x: Tensor, axis: int) -> Tensor:
+    """`x` so that the features, moved to axis 1, lie as torch's kernels write them, which they do not look after."""
+    pictures = x.dim() == 4 and x.movedim(axis, 1).is_contiguous(memory_format=torch.channels_last)
+    return x if pictures else p.laid(x)
 
 
 def _features_back(x: Tensor, axis: int, shape: Sequence[int]) -> Tensor:

@@ -17,6 +17,7 @@ from trainer.metrics.resolve import BY_SHAPE
 from trainer.optimizers.base import Optimizer
 from trainer.optimizers.rmsprop import RMSprop
 from trainer.options import (
+    PositiveInt,
     Rule,
     complaint,
     number,
@@ -191,6 +192,11 @@ class Compile(Block):
     weighted_metrics: Annotated[Any, MetricsUse] = ()
     """What is reported with rows weighed by fit.sample_weight and fit.class_weight; a metric that stands under
     `metrics` too is called `weighted_accuracy` in logs."""
+
+    steps_per_execution: PositiveInt = 1
+    """Steps between looks of callbacks that look at batches (TerminateOnNaN, TensorBoard, ModelCheckpoint with a number
+    as save_freq) and between redraws of the progress bar; a number such as 32 saves their time in models of small
+    steps."""
 
     @model_validator(mode="after")
     def _differ_too(self) -> Compile:

@@ -99,6 +99,8 @@ class Training:
     save_model: Callable[[str, bool], None] = lambda path, weights_only: None
     checkpoint: Callable[[Training, bool], None] = lambda training, force: None
     signalled: Callable[[], int] = lambda: 0
+    steps_per_execution: int = 1
+    "Steps between looks of whoever looks at batches."
     engine: str = "auto"
     "plain leaves all gradients to autograd."
 
@@ -108,7 +110,7 @@ class Training:
         self.history_epochs: list[int] = []
         self.mine = [SimpleNamespace() for _ in self.callbacks]
         self._watch_batches = [c.needs_batches for c in self.callbacks]
-        self.scores = Scores(self.objective, self.train.device, at_once=any(self._watch_batches) or not on("sums"))
+        self.scores = Scores(self.objective, self.train.device)
         self.stop_reason = ""
         self.epoch_seconds: list[float] = []
         self.begun = False
@@ -268,12 +270,16 @@ class Training:
         return evaluate(self.network, self.validation, self.objective, size, self.fit.validation_steps)
 
     def _steps(self) -> None:
-        batch_ends = any(self._watch_batches)
+        watched, add_each = any(self._watch_batches), not on("sums")
         while self.batch < self.steps and not self.stop_reason:
             for batch in self.batches():
                 self.step(batch)
-                self.progress.batch(self.batch, self.steps, self.scores.logs)
-                if batch_ends:
+                due = self.batch % self.steps_per_execution == 0 or self.batch == self.steps
+                if add_each or (watched and due):
+                    self.scores.settle()
+                if due:
+                    self.progress.batch(self.batch, self.steps, self.scores.logs)
+                if due and watched:
                     self._tell("on_batch_end", self.batch - 1, BatchLogs(self.scores), only=self._watch_batches)
                 if self.signalled():
                     if self._finite():

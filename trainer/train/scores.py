@@ -62,12 +62,12 @@ class Scores:
     """Sums over a phase; they can be saved in the middle of an epoch.
 
     What a batch made is kept as it comes, and many batches are added up at once. When that happens follows from the
-    batches alone, so that the last digits do not depend on how often somebody looks. `at_once` adds each by itself, for
-    whoever looks after each.
+    batches alone, so that the last digits do not depend on how often somebody looks; whoever looks at fixed steps, as
+    callbacks do, lets all be added up first (`settle`).
     """
 
-    def __init__(self, objective: Objective, device: torch.device, at_once: bool = False):
-        self.objective, self.device, self.at_once = objective, device, at_once
+    def __init__(self, objective: Objective, device: torch.device):
+        self.objective, self.device = objective, device
         self.metrics, self._loss_names = objective.metrics(), ["loss", *objective.loss_names()]
         self.reset()
 
@@ -83,10 +83,10 @@ class Scores:
         """Add a batch."""
         self._kept.append(seen)
         self._numbers += sum([output.numel() for output in seen.outputs])
-        if self.at_once or self._numbers >= MOST_NUMBERS or len(self._kept) >= MOST_STEPS:
-            self._settle()
+        if self._numbers >= MOST_NUMBERS or len(self._kept) >= MOST_STEPS:
+            self.settle()
 
-    def _settle(self) -> None:
+    def settle(self) -> None:
         """Add up what is kept."""
         for _, group in groupby(self._kept, Seen.form):
             self._settle_alike(list(group))
@@ -153,7 +153,7 @@ class Scores:
         copy.totals, copy.rows, copy.batches, copy._first_bad = [*self.totals], self.rows, self.batches, self._first_bad
         copy.states = [{k: v.clone() if isinstance(v, Tensor) else v for k, v in s.items()} for s in self.states]
         copy._kept = [*self._kept]
-        copy._settle()
+        copy.settle()
         return copy
 
     @property

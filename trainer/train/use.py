@@ -135,7 +135,8 @@ def tempered(probabilities: np.ndarray, temperature: float) -> np.ndarray:
     """Probabilities made sharper (below 1) or flatter (above 1): exp(log(p) / T), normalised over the last axis."""
     logits = np.log(np.clip(probabilities.astype("float64"), 1e-300, None))
     logits -= logits.max(-1, keepdims=True)
-    # Of a temperature next to 0 all but the largest may go to minus infinity, which stands for none.
+    # Of a temperature next to 0 all but the largest may go to minus infinity, which stands for none; the smallest
+    # numbers are 0 where denormals are.
     with np.errstate(over="ignore"):
-        scaled = np.exp(logits / temperature)
+        scaled = np.exp(logits / max(temperature, np.finfo("float64").tiny))
     return (scaled / scaled.sum(-1, keepdims=True)).astype(probabilities.dtype)

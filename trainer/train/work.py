@@ -197,6 +197,7 @@ class Job:
             self.directory.path if self.fold is None else self.directory.path / f"folds/{self.fold + 1}",
             self.log,
             signalled=self.signals,
+            steps_per_execution=recipe.compile.steps_per_execution,
             engine=self.record.get("engine", "plain"),
         )
         if training.stepping != self.record.get("steps_by"):
