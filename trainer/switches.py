@@ -19,6 +19,7 @@ SWITCHES = {
     "sums": "loss and metrics added up many batches at a time",
     "together": "folds of small models trained side by side",
     "draughtsman": "pictures drawn by a process that gets ready during training",
+    "onednn": "large products by oneDNN on processors that MKL is slow on",
     "lists": "multi-hot rows kept as lists of ids",
 }
 "Name to what happens with it."

@@ -8,9 +8,11 @@ loader runs, over a KERAS_HOME. MNIST is compared on 5,000 of its rows, repacked
 from __future__ import annotations
 
 import gzip
-import importlib
+import importlib.util
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ import numpy as np
 import pytest
 from sklearn import datasets as sklearn_sets
 
-from trainer.errors import DataError, FileError
+from trainer.errors import DataError, EnvironmentFault, FileError
 from trainer.sources.base import Places, Source
 from trainer.sources.columns import Ragged, Rows
 from trainer.sources.image_sets import FILES, FashionMnist, Mnist
@@ -186,6 +188,37 @@ def test_bundled_sets_equal_scikit_learn(name: str) -> None:
         assert fields[y_name].classes == tuple(str(c) for c in loaded.target_names)
     assert table.digests[name] == source.open(Places()).digests[name]
     assert table.test is None
+
+
+@pytest.mark.parametrize("name", ["digits", "breast_cancer", "wine", "iris"])
+def test_bundled_sets_need_no_import(name: str) -> None:
+    """scikit-learn takes a second to import, as long as the training of such a set."""
+    program = (
+        "import sys; from trainer.sources.base import Places, Source; "
+        f"Source.parse('{name}').open(Places()); print('sklearn' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize(
+    "change", [{"file": "no such file.csv"}, {"rows": 3}, {"heading": 0, "file": "breast_cancer.csv"}, {"file": ""}]
+)
+def test_bundled_sets_elsewhere_in_scikit_learn(change: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its files are not its interface: what is not as it was is left to scikit-learn's own reader."""
+    source = Source.parse("wine")
+    expected = source.open(Places()).digests
+    for option, value in change.items():
+        monkeypatch.setattr(type(source), option, value)
+    assert source._read() is None
+    assert source.open(Places()).digests == expected
+
+
+def test_bundled_sets_without_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    with pytest.raises(EnvironmentFault, match="wine comes with scikit-learn"):
+        Source.parse("wine").open(Places())
 
 
 def test_pima_equals_the_file(data_folder: Path) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from trainer.layers.bags import Bags
 from trainer.layers.base import Plan, Weights
+from trainer.layers.products import addmm_for, affine, is_wide, mm_for
 from trainer.layers.sums import Biased, Kerneled, ask
 from trainer.lazy import torch
 from trainer.options import PositiveInt
@@ -38,11 +39,14 @@ class Dense(Kerneled, Biased):
         if isinstance(x, Bags):
             made = x.times(w.kernel)
             return self.activation(made if w.bias is None else made + w.bias)
-        if w.bias is None:
-            return self.activation(x @ w.kernel)
-        if x.dim() == 2:
-            return self.activation(torch.addmm(w.bias, x, w.kernel))
-        return self.activation(x @ w.kernel + w.bias)
+        rows = x if x.dim() == 2 else x.reshape(-1, x.shape[-1])
+        if is_wide(rows, w.kernel):
+            made = affine(rows, w.kernel, w.bias).view(*x.shape[:-1], self.units)
+        elif w.bias is None:
+            made = x @ w.kernel
+        else:
+            made = torch.addmm(w.bias, x, w.kernel) if x.dim() == 2 else x @ w.kernel + w.bias
+        return self.activation(made)
 
     def by_hand(self, p: Program, w: Weights, x: torch.Tensor | Bags) -> tuple[torch.Tensor, Pull] | None:
         if isinstance(x, Bags):
@@ -50,7 +54,10 @@ class Dense(Kerneled, Biased):
         if p.copies > 1:
             return self._side_by_side(p, w, x)
         rows = p.laid(x).view(-1, x.shape[-1])
-        made = p.make(torch.mm, rows, w.kernel) if w.bias is None else p.make(torch.addmm, w.bias, rows, w.kernel)
+        if w.bias is None:
+            made = p.make(mm_for(rows, w.kernel), rows, w.kernel)
+        else:
+            made = p.make(addmm_for(rows, w.kernel), w.bias, rows, w.kernel)
         activated = self.activation.by_hand(p, made)
         if activated is None:
             return None
@@ -58,10 +65,11 @@ class Dense(Kerneled, Biased):
 
         def pull(slope: torch.Tensor, wanted: bool) -> torch.Tensor | None:
             slope = back(p.laid(slope).view(-1, self.units))
-            p.gradient(w.kernel, torch.mm, rows.t(), slope)
+            p.gradient(w.kernel, mm_for(rows.t(), slope), rows.t(), slope)
             if w.bias is not None:
                 p.gradient(w.bias, torch.sum, slope, 0)
-            return p.make(torch.mm, slope, w.kernel.t()).view(x.shape) if wanted else None
+            back_on = mm_for(slope, w.kernel.t())
+            return p.make(back_on, slope, w.kernel.t()).view(x.shape) if wanted else None
 
         return out.view(*x.shape[:-1], self.units), pull
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from trainer.optimizers.base import Slots, UpdateRule
+from trainer.optimizers.kernels import factor
 from trainer.options import Bool, Fraction, NonNegativeFloat, PositiveFloat
 
 if TYPE_CHECKING:
@@ -37,8 +38,8 @@ class RMSprop(UpdateRule):
 
     def update(self, weight: torch.Tensor, gradient: torch.Tensor, slots: Slots, rate: float, step: int) -> None:
         velocity = slots["velocity"]
-        velocity.mul_(self.rho).addcmul_(gradient, gradient, value=1 - self.rho)
-        size = velocity.add(self.epsilon)
+        velocity.mul_(factor(self.rho, velocity)).addcmul_(gradient, gradient, value=1 - self.rho)
+        size = velocity.add(factor(self.epsilon, velocity))
         if self.centered:
             mean = slots["average_gradient"]
             mean.mul_(self.rho).add_(gradient, alpha=1 - self.rho)

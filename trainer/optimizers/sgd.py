@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from trainer.optimizers.base import Slots, UpdateRule
+from trainer.optimizers.kernels import factor
 from trainer.options import Bool, Fraction
 from trainer.schedules.base import ConstantRate, Schedule
 
@@ -32,7 +33,7 @@ class SGD(UpdateRule):
             weight.add_(gradient, alpha=-rate)
             return
         velocity = slots["momentum"]
-        velocity.mul_(self.momentum).add_(gradient, alpha=-rate)
+        velocity.mul_(factor(self.momentum, velocity)).add_(gradient, alpha=-rate)
         if self.nesterov:
             weight.add_(gradient, alpha=-rate).add_(velocity, alpha=self.momentum)
         else:

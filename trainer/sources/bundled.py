@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+import importlib.util
+import math
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from trainer.errors import EnvironmentFault
@@ -20,6 +24,11 @@ class Bundled(Source, abstract=True):
     width: ClassVar[tuple[int, ...]]
     input_name: ClassVar[str] = "features"
     classes: ClassVar[tuple[str, ...] | None]
+    file: ClassVar[str] = ""
+    "Its file there, when that holds the rows as they are, the target last."
+    heading: ClassVar[int] = 1
+    "Lines before the rows."
+    rows: ClassVar[int] = 0
 
     def fields(self) -> dict[str, Field]:
         if self.classes is None:
@@ -27,19 +36,38 @@ class Bundled(Source, abstract=True):
         return {self.input_name: Field(self.width), "label": Field((), "int64", self.classes)}
 
     def open(self, places: Places) -> Table:
+        data, target = self._read() or self._loaded()
+        x: numpy.ndarray = np.ascontiguousarray(data.reshape(-1, *self.width), "float32")
+        last = list(self.fields())[1]
+        y = np.asarray(target, "float32" if self.classes is None else "int64")
+        found = hashlib.sha256(x.tobytes() + y.tobytes()).hexdigest()
+        return Table(Rows({self.input_name: x, last: y}), None, self.fields(), {type(self).recipe_name(): found})
+
+    def _read(self) -> tuple[numpy.ndarray, numpy.ndarray] | None:
+        """(data, target) straight from scikit-learn's file (its import takes a second); None if it is another one."""
+        package = importlib.util.find_spec("sklearn")
+        path = Path(package.origin or "").parent / "datasets" / "data" / self.file if package and self.file else None
+        if path is None or not path.is_file():
+            return None
+        text = path.read_bytes()
+        lines = (gzip.decompress(text) if path.suffix == ".gz" else text).decode().splitlines()
+        try:
+            values = np.loadtxt(lines, delimiter=",", skiprows=self.heading)
+        except ValueError:
+            return None
+        known = values.shape == (self.rows, math.prod(self.width) + 1)
+        return (values[:, :-1], values[:, -1]) if known else None
+
+    def _loaded(self) -> tuple[numpy.ndarray, numpy.ndarray]:
+        name = type(self).recipe_name()
         try:
             from sklearn import datasets
         except ImportError:
-            name = type(self).recipe_name()
             raise EnvironmentFault(
                 f"{name} comes with scikit-learn", hint="pip install 'recipe-trainer[sklearn]'"
             ) from None
-        loaded: Any = getattr(datasets, f"load_{type(self).recipe_name()}")()
-        x: numpy.ndarray = np.ascontiguousarray(loaded.data.reshape(-1, *self.width), "float32")
-        last = list(self.fields())[1]
-        y = np.asarray(loaded.target, "float32" if self.classes is None else "int64")
-        found = hashlib.sha256(x.tobytes() + y.tobytes()).hexdigest()
-        return Table(Rows({self.input_name: x, last: y}), None, self.fields(), {type(self).recipe_name(): found})
+        loaded: Any = getattr(datasets, f"load_{name}")()
+        return loaded.data, loaded.target
 
 
 class Digits(Bundled):
@@ -48,6 +76,7 @@ class Digits(Bundled):
     width = (8, 8)
     input_name = "image"
     classes = tuple("0123456789")
+    file, heading, rows = "digits.csv.gz", 0, 1797
 
 
 class BreastCancer(Bundled):
@@ -55,6 +84,7 @@ class BreastCancer(Bundled):
 
     width = (30,)
     classes = ("malignant", "benign")
+    file, rows = "breast_cancer.csv", 569
 
 
 class Wine(Bundled):
@@ -62,6 +92,7 @@ class Wine(Bundled):
 
     width = (13,)
     classes = ("class_0", "class_1", "class_2")
+    file, rows = "wine_data.csv", 178
 
 
 class Iris(Bundled):
@@ -69,6 +100,7 @@ class Iris(Bundled):
 
     width = (4,)
     classes = ("setosa", "versicolor", "virginica")
+    file, rows = "iris.csv", 150
 
 
 class Diabetes(Bundled):
