@@ -20,6 +20,7 @@ SWITCHES = {
     "together": "folds of small models trained side by side",
     "draughtsman": "pictures drawn by a process that gets ready during training",
     "onednn": "large products by oneDNN on processors that MKL is slow on",
+    "evaluation": "small models judged by many rows at a time",
     "lists": "multi-hot rows kept as lists of ids",
 }
 "Name to what happens with it."

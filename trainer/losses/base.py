@@ -69,6 +69,14 @@ class Loss(Declared, kind="loss", room="trainer.losses", keras="keras.losses"):
         """
         return None
 
+    def is_by_rows(self) -> bool:
+        """Whether the mean over all rows, weighed or not, is that of the batches, however they are cut."""
+        return self.reduction in ("sum_over_batch_size", "mean") and not self.skips_zeros and self.counts_all()
+
+    def counts_all(self) -> bool:
+        """Whether no target is left out."""
+        return True
+
     def is_mean(self, y_true: torch.Tensor) -> bool:
         """Whether the loss of rows that are not weighed is the plain mean of `values`."""
         return self.reduction in _MEANS and not self.skips_zeros and self.valid(y_true) is None

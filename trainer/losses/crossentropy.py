@@ -256,6 +256,9 @@ class SparseCategoricalCrossentropy(Loss):
     def valid(self, y_true: Tensor) -> Tensor | None:
         return None if self.ignore_class is None else y_true != self.ignore_class
 
+    def counts_all(self) -> bool:
+        return self.ignore_class is None
+
     def check(self, y_true: Tensor, classes: int) -> None:
         check_classes(y_true, classes, self.ignore_class)
 

@@ -28,7 +28,7 @@ from trainer.recipe.features import column_path
 from trainer.recipe.loss_check import LossCheck
 from trainer.recipe.outline import Known, Outline
 from trainer.recipe.schema import Recipe
-from trainer.shapes import Shape, clash, size, text
+from trainer.shapes import Shape, clash, text
 from trainer.sources.columns import Column, Ragged, Rows, Table
 from trainer.switches import on
 from trainer.train.feed import Feed, Pipeline, Slot, input_dtypes, read_column, reads_lists
@@ -330,14 +330,3 @@ def _refuse(bad: torch.Tensor, values: torch.Tensor, expected: str, name: str, h
     row = int(bad.reshape(len(values), -1).any(1).nonzero()[0])
     found = values[row].reshape(-1)[bad[row].reshape(-1)][0].item()
     raise DataError(f"{name}: {expected}, found {found:g} in row {row}", hint=hint or "rows count from 0 in this set")
-
-
-def step_work(graph: Graph, batch_size: int) -> int:
-    """Multiply-adds of a forward step, roughly: each weight once for every position that it is used at."""
-    total = 0
-    for call in graph.calls:
-        weights = sum(size(w.shape) or 0 for w in graph.plans[call.layer].weights)
-        made = graph.shapes[call.output]
-        positions = size(n or 1 for n in (made[0] if isinstance(made, list) else made)[1:-1]) or 1
-        total += weights * positions
-    return total * batch_size

@@ -10,10 +10,23 @@ from contextlib import contextmanager
 import torch
 
 from trainer.errors import EnvironmentFault
+from trainer.layers.graph import Graph
+from trainer.shapes import size
 from trainer.switches import cores, on
 
 SMALL_STEP = 2_000_000
 "Multiply-adds a step below which a second thread costs more than it brings."
+
+
+def step_work(graph: Graph, batch_size: int) -> int:
+    """Multiply-adds of a forward step, roughly: each weight once for every position that it is used at."""
+    total = 0
+    for call in graph.calls:
+        weights = sum(size(w.shape) or 0 for w in graph.plans[call.layer].weights)
+        made = graph.shapes[call.output]
+        positions = size(n or 1 for n in (made[0] if isinstance(made, list) else made)[1:-1]) or 1
+        total += weights * positions
+    return total * batch_size
 
 
 def choose_device(asked: str = "auto") -> torch.device:

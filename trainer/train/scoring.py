@@ -10,7 +10,9 @@ import torch
 
 from trainer.losses.shaping import floating
 from trainer.model.network import Made, Network
+from trainer.switches import on
 from trainer.train.backward import gradients
+from trainer.train.devices import SMALL_STEP, step_work
 from trainer.train.feed import Batch, Feed, Slot
 from trainer.train.objective import Objective
 from trainer.train.scores import Scores, Seen
@@ -106,6 +108,8 @@ def evaluate(
     keep: list[tuple[np.ndarray, ...]] | None = None,
 ) -> dict[str, float]:
     """Loss and metrics over rows in their order, in inference mode; the outputs of each batch go to `keep`."""
+    if steps is None:
+        batch_size = rows_at_once(network, objective, batch_size)
     scores = Scores(objective, feed.device)
     was = network.training
     network.eval()
@@ -117,6 +121,18 @@ def evaluate(
                 keep.append(tuple([as_array(made) for made in judged.made.outputs]))
     network.train(was)
     return scores.logs()
+
+
+MOST_ROWS = 4096
+"Rows that are judged at once, at most."
+
+
+def rows_at_once(network: Network, objective: Objective, batch_size: int) -> int:
+    """How many rows to judge at a time, where means over rows come out the same: as many as one thread has work for."""
+    alike = all(goal.loss.is_by_rows() for goal in objective.goals.values())
+    if not alike or network.masked or network.across_rows or network.batch_size or not on("evaluation"):
+        return batch_size
+    return max(batch_size, min(MOST_ROWS, SMALL_STEP // max(1, step_work(network.graph, 1))))
 
 
 def as_array(made: torch.Tensor) -> np.ndarray:

@@ -18,8 +18,7 @@ from trainer.model.network import Cell, Network, Step
 from trainer.optimizers.updater import Updater
 from trainer.program import Pull
 from trainer.switches import on
-from trainer.train.build import step_work
-from trainer.train.devices import SMALL_STEP
+from trainer.train.devices import SMALL_STEP, step_work
 from trainer.train.direct import Pass, Unable
 from trainer.train.feed import Batch
 from trainer.train.loop import Progress, Stopped, Training

@@ -11,8 +11,8 @@ from trainer.recipe.load import Loaded
 from trainer.recipe.schema import Recipe
 from trainer.sources.columns import Rows
 from trainer.train.beginning import begin_with
-from trainer.train.build import Built, build, real_outlines, step_work
-from trainer.train.devices import choose_device, set_threads
+from trainer.train.build import Built, build, real_outlines
+from trainer.train.devices import choose_device, set_threads, step_work
 from trainer.train.loop import Training
 from trainer.train.rows import divide
 from trainer.train.stages import hand_over, placed

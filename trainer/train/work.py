@@ -24,9 +24,9 @@ from trainer.runs.keras_config import training_config
 from trainer.runs.model_file import ModelFile, model_bytes, weights_bytes
 from trainer.sources.columns import Table
 from trainer.train.beginning import begin_with
-from trainer.train.build import Built, build, real_outlines, step_work
+from trainer.train.build import Built, build, real_outlines
 from trainer.train.closing import closing_line, finite, fold_figures, outcome_of, write_outcome, write_profile
-from trainer.train.devices import choose_device, set_threads, settings_kept
+from trainer.train.devices import choose_device, set_threads, settings_kept, step_work
 from trainer.train.figures import final_figures, verdicts
 from trainer.train.fingerprint import fingerprint
 from trainer.train.log import RunLog, now

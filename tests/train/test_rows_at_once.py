@@ -1,0 +1,89 @@
+"""Judging many rows at a time: the figures of batches as the recipe cuts them, and where they must stay so."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.train.recipes import DIGITS, trained
+from trainer.train import scoring
+from trainer.train.devices import SMALL_STEP
+from trainer.train.feed import Feed
+
+CONV = (
+    "dataset.inputs={image: {preprocess: [{Reshape: {target_shape: [8, 8, 1]}}]}}",
+    "model.layers=[{Conv2D: {filters: 256, kernel_size: 8, activation: relu}}, "
+    "{Conv2D: {filters: 256, kernel_size: 1}}, Flatten, {Dense: {units: 10, activation: softmax}}]",
+)
+WORDS = (
+    "dataset.inputs={image: {preprocess: [{Reshape: {target_shape: [64]}}]}}",
+    "model.layers=[{Embedding: {input_dim: 17, output_dim: 4, mask_zero: true}}, {LSTM: {units: 3}}, "
+    "{Dense: {units: 10, activation: softmax}}]",
+)
+
+
+@pytest.fixture
+def sizes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Rows of each batch that is judged or trained on."""
+    found: list[int] = []
+    real = Feed._rows
+
+    def noted(self: Feed, index: Any) -> Any:
+        batch = real(self, index)
+        found.append(batch.size)
+        return batch
+
+    monkeypatch.setattr(Feed, "_rows", noted)
+    return found
+
+
+LOSSES = ["sparse_categorical_crossentropy", "{SparseCategoricalCrossentropy: {reduction: mean}}"]
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_the_figures_stay(tmp_path: Path, loss: str, sizes: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """450 rows train in batches of 32; the 150 that validate, and the 300 of the test, are judged in one."""
+    many = trained(
+        tmp_path, DIGITS, f"compile.loss={loss}", "compile.metrics=[accuracy, SparseTopKCategoricalAccuracy]"
+    )
+    assert {150, 300} <= set(sizes)
+    monkeypatch.setenv("TRAINER_WITHOUT", "evaluation")
+    sizes.clear()
+    few = trained(tmp_path, DIGITS, f"compile.loss={loss}", "compile.metrics=[accuracy, SparseTopKCategoricalAccuracy]")
+    assert not {150, 300} & set(sizes)
+    for name, values in few.history.items():
+        np.testing.assert_allclose(many.history[name], values, rtol=1e-6, err_msg=name)
+    for name, value in few.figures.items():
+        np.testing.assert_allclose(many.figures[name], value, rtol=1e-6, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    "sets",
+    [
+        ("compile.loss={SparseCategoricalCrossentropy: {reduction: sum}}",),
+        ("compile.loss={SparseCategoricalCrossentropy: {ignore_class: 3}}",),
+        WORDS,
+        CONV,
+    ],
+    ids=["sums", "left out", "masks", "much work"],
+)
+def test_batches_stay(tmp_path: Path, sets: tuple[str, ...], sizes: list[int]) -> None:
+    trained(tmp_path, DIGITS, *sets, "fit.epochs=1")
+    assert 150 not in sizes
+
+
+def test_so_many_steps_are_of_the_recipe_s_batches(tmp_path: Path, sizes: list[int]) -> None:
+    trained(tmp_path, DIGITS, "fit.epochs=1", "fit.validation_steps=2")
+    assert sizes[1:3] == [32, 32]
+
+
+def test_as_many_as_one_thread_has_work_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked: list[int] = []
+    real = scoring.rows_at_once
+    monkeypatch.setattr(scoring, "rows_at_once", lambda *given: asked.append(real(*given)) or asked[-1])
+    trained(tmp_path, DIGITS, "fit.epochs=1")
+    # 64 * 32 + 32 + 32 * 10 + 10 weights.
+    assert set(asked) == {SMALL_STEP // 2410}
