@@ -245,6 +245,7 @@ class Training:
         Raises:
             EnvironmentFault: the loss is no longer finite.
         """
+        self.scores.settle()
         logs = self.scores.logs()
         if not self.stop_reason and not (math.isfinite(logs["loss"]) and self._finite()):
             self._diverged(logs["loss"])

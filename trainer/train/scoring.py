@@ -120,6 +120,7 @@ def evaluate(
             if keep is not None:
                 keep.append(tuple([as_array(made) for made in judged.made.outputs]))
     network.train(was)
+    scores.settle()
     return scores.logs()
 
 
