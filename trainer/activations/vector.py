@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from trainer.activations.base import Activation
 from trainer.lazy import F, torch
 from trainer.program import native
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from trainer.activations.base import Back
     from trainer.program import Program
+
+
+def over_last(
+    p: Program, x: torch.Tensor, function: Callable[..., torch.Tensor], operation: Any, out: str
+) -> tuple[torch.Tensor, Back]:
+    """`function` along the last axis and torch's own way back, which writes to what it calls `out`."""
+    # The kernels take what they write to for contiguous.
+    x = p.laid(x)
+    made = p.make(function, x, -1)
+
+    def back(slope: torch.Tensor) -> torch.Tensor:
+        p.do(operation, p.laid(slope), made, -1, x.dtype, **{out: x})
+        return x
+
+    return made, back
 
 
 class Softmax(Activation):
@@ -20,15 +37,7 @@ class Softmax(Activation):
         return torch.softmax(x, -1)
 
     def by_hand(self, p: Program, x: torch.Tensor) -> tuple[torch.Tensor, Back]:
-        # The kernels take what they write to for contiguous.
-        x = p.laid(x)
-        made = p.make(torch.softmax, x, -1)
-
-        def back(slope: torch.Tensor) -> torch.Tensor:
-            p.do(native("_softmax_backward_data", "out"), p.laid(slope), made, -1, x.dtype, grad_input=x)
-            return x
-
-        return made, back
+        return over_last(p, x, torch.softmax, native("_softmax_backward_data", "out"), "grad_input")
 
 
 class LogSoftmax(Activation):
@@ -38,14 +47,7 @@ class LogSoftmax(Activation):
         return torch.log_softmax(x, -1)
 
     def by_hand(self, p: Program, x: torch.Tensor) -> tuple[torch.Tensor, Back]:
-        x = p.laid(x)
-        made = p.make(torch.log_softmax, x, -1)
-
-        def back(slope: torch.Tensor) -> torch.Tensor:
-            p.do(native("_log_softmax_backward_data", "out"), p.laid(slope), made, -1, x.dtype, out=x)
-            return x
-
-        return made, back
+        return over_last(p, x, torch.log_softmax, native("_log_softmax_backward_data", "out"), "out")
 
 
 class Sparsemax(Activation):

@@ -114,6 +114,25 @@ class Pooling(EitherFormat, abstract=True):
         ceil: bool,
     ) -> tuple[Tensor, Back]:
         """`pool` as operations of a program, and those that take a gradient back."""
+        name, how = self.kernel(window, steps, padding, ceil)
+        found = native(name)(x, *how)
+        made, *places = found if isinstance(found, tuple) else (found,)
+        outs = dict(zip(("out", "indices"), (made, *places), strict=False))
+        p.do(native(name, "out"), x, *how, **outs)
+
+        def back(slope: Tensor) -> Tensor:
+            # For volumes torch's mean writes as if the channels stood first in memory.
+            first = name == "avg_pool3d"
+            into = torch.empty(x.shape, dtype=x.dtype, device=x.device) if first else torch.empty_like(x)
+            p.do(native(f"{name}_backward", "grad_input"), slope, x, *how, *places, grad_input=into)
+            return into
+
+        return made, back
+
+    def kernel(
+        self, window: tuple[int, ...], steps: tuple[int, ...], padding: tuple[int, ...], ceil: bool
+    ) -> tuple[str, tuple[Any, ...]]:
+        """(torch's own operation that pools, what it is told beside its input)."""
         raise NotImplementedError
 
 
@@ -129,26 +148,11 @@ class MaxPooling(Pooling, abstract=True):
         pool = F.max_pool3d if self.rank == 3 else F.max_pool2d
         return pool(x, window, steps, padding, 1, ceil)
 
-    def pool_by_hand(
-        self,
-        p: Program,
-        x: Tensor,
-        window: tuple[int, ...],
-        steps: tuple[int, ...],
-        padding: tuple[int, ...],
-        ceil: bool,
-    ) -> tuple[Tensor, Back]:
+    def kernel(
+        self, window: tuple[int, ...], steps: tuple[int, ...], padding: tuple[int, ...], ceil: bool
+    ) -> tuple[str, tuple[Any, ...]]:
         name = "max_pool3d_with_indices" if self.rank == 3 else "max_pool2d_with_indices"
-        how = (window, steps, padding, (1,) * len(window), ceil)
-        made, places = native(name)(x, *how)
-        p.do(native(name, "out"), x, *how, out=made, indices=places)
-
-        def back(slope: Tensor) -> Tensor:
-            found = torch.empty_like(x)
-            p.do(native(f"{name}_backward", "grad_input"), slope, x, *how, places, grad_input=found)
-            return found
-
-        return made, back
+        return name, (window, steps, padding, (1,) * len(window), ceil)
 
 
 class AveragePooling(Pooling, abstract=True):
@@ -160,27 +164,10 @@ class AveragePooling(Pooling, abstract=True):
         pool = F.avg_pool3d if self.rank == 3 else F.avg_pool2d
         return pool(x, window, steps, padding, ceil, False)
 
-    def pool_by_hand(
-        self,
-        p: Program,
-        x: Tensor,
-        window: tuple[int, ...],
-        steps: tuple[int, ...],
-        padding: tuple[int, ...],
-        ceil: bool,
-    ) -> tuple[Tensor, Back]:
-        name = "avg_pool3d" if self.rank == 3 else "avg_pool2d"
-        how = (window, steps, padding, ceil, False, None)
-        made = native(name)(x, *how)
-        p.do(native(name, "out"), x, *how, out=made)
-
-        def back(slope: Tensor) -> Tensor:
-            # For volumes torch's operation writes as if the channels stood first in memory.
-            found = torch.empty(x.shape, dtype=x.dtype, device=x.device) if self.rank == 3 else torch.empty_like(x)
-            p.do(native(f"{name}_backward", "grad_input"), slope, x, *how, grad_input=found)
-            return found
-
-        return made, back
+    def kernel(
+        self, window: tuple[int, ...], steps: tuple[int, ...], padding: tuple[int, ...], ceil: bool
+    ) -> tuple[str, tuple[Any, ...]]:
+        return "avg_pool3d" if self.rank == 3 else "avg_pool2d", (window, steps, padding, ceil, False, None)
 
 
 class MaxPooling1D(MaxPooling):

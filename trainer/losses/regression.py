@@ -60,6 +60,19 @@ def log_cosh(y_true: Tensor, y_pred: Tensor) -> Tensor:
     return (error + F.softplus(error * -2.0) - math.log(2.0)).mean(-1)
 
 
+def of_errors(
+    p: Program, y_true: Tensor, y_pred: Tensor, share: float, turn: str = "", *limits: float
+) -> Tensor | None:
+    """The gradient of a mean of a function of the errors, whose slope `turn` makes of them, as operations."""
+    if y_true.shape != y_pred.shape:
+        return None
+    slope = p.make(torch.sub, y_pred, y_true)
+    if turn:
+        p.do(getattr(slope, turn), *limits)
+    p.do(slope.mul_, p.constant(share / y_pred.shape[-1], slope))
+    return slope
+
+
 class MeanSquaredError(Loss):
     """Mean of squared errors: mean((y_true - y_pred)^2)."""
 
@@ -73,11 +86,7 @@ class MeanSquaredError(Loss):
         return F.mse_loss(y_pred, y_true) if same else mean_squared_error(y_true, y_pred).mean()
 
     def by_hand(self, p: Program, y_true: Tensor, y_pred: Tensor, share: float, joined: bool) -> Tensor | None:
-        if y_true.shape != y_pred.shape:
-            return None
-        slope = p.make(torch.sub, y_pred, y_true)
-        p.do(slope.mul_, p.constant(2 * share / y_pred.shape[-1], slope))
-        return slope
+        return of_errors(p, y_true, y_pred, 2 * share)
 
 
 class MeanAbsoluteError(Loss):
@@ -93,12 +102,7 @@ class MeanAbsoluteError(Loss):
         return F.l1_loss(y_pred, y_true) if same else mean_absolute_error(y_true, y_pred).mean()
 
     def by_hand(self, p: Program, y_true: Tensor, y_pred: Tensor, share: float, joined: bool) -> Tensor | None:
-        if y_true.shape != y_pred.shape:
-            return None
-        slope = p.make(torch.sub, y_pred, y_true)
-        p.do(slope.sign_)
-        p.do(slope.mul_, p.constant(share / y_pred.shape[-1], slope))
-        return slope
+        return of_errors(p, y_true, y_pred, share, "sign_")
 
 
 class MeanAbsolutePercentageError(Loss):
@@ -149,12 +153,7 @@ class Huber(Loss):
         return huber(y_true, y_pred, self.delta)
 
     def by_hand(self, p: Program, y_true: Tensor, y_pred: Tensor, share: float, joined: bool) -> Tensor | None:
-        if y_true.shape != y_pred.shape or self.delta < 0:
-            return None
-        slope = p.make(torch.sub, y_pred, y_true)
-        p.do(slope.clamp_, -self.delta, self.delta)
-        p.do(slope.mul_, p.constant(share / y_pred.shape[-1], slope))
-        return slope
+        return of_errors(p, y_true, y_pred, share, "clamp_", -self.delta, self.delta) if self.delta >= 0 else None
 
 
 class LogCosh(Loss):
@@ -164,9 +163,4 @@ class LogCosh(Loss):
         return log_cosh(y_true, y_pred)
 
     def by_hand(self, p: Program, y_true: Tensor, y_pred: Tensor, share: float, joined: bool) -> Tensor | None:
-        if y_true.shape != y_pred.shape:
-            return None
-        slope = p.make(torch.sub, y_pred, y_true)
-        p.do(slope.tanh_)
-        p.do(slope.mul_, p.constant(share / y_pred.shape[-1], slope))
-        return slope
+        return of_errors(p, y_true, y_pred, share, "tanh_")
