@@ -17,7 +17,7 @@ from trainer.losses.base import Loss
 from trainer.model.network import Network
 from trainer.optimizers.base import Optimizer
 from trainer.optimizers.updater import Updater
-from trainer.train import direct as engine
+from trainer.train import passes as engine
 from trainer.train.direct import Direct
 from trainer.train.feed import Batch
 from trainer.train.objective import Goal, Objective

@@ -10,7 +10,7 @@ import torch
 from tests.parity.census import held
 from tests.parity.harness import random_weights
 from trainer.layers.base import Layer
-from trainer.model.network import Cell
+from trainer.model.cell import Cell
 
 
 def twin_in_double(layer: Layer, shape: tuple[int | None, ...]) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from trainer.model.network import Cell
+from trainer.model.cell import Cell
 
 MASKS = ["start", "middle", "end", "scattered", "row"]
 

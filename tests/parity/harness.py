@@ -11,7 +11,7 @@ import torch
 from tests.parity.census import held
 from trainer.layers import arrays
 from trainer.layers.base import Layer, Plan
-from trainer.model.network import Cell, Clock
+from trainer.model.cell import Cell, Clock
 
 TOLERANCE = 1e-5
 

@@ -12,7 +12,7 @@ import torch
 from tests.parity.census import held
 from tests.parity.harness import cell_of
 from trainer.layers.base import Layer
-from trainer.model.network import Cell
+from trainer.model.cell import Cell
 
 Random = np.random.Generator
 Options = dict[str, Any]

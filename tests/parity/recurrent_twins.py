@@ -16,7 +16,7 @@ from tests.parity.drawing import MASKS, mask_of
 from tests.parity.harness import TOLERANCE, close, random_weights
 from trainer.layers.base import Layer, Plan
 from trainer.layers.graph import parameters
-from trainer.model.network import Cell, Clock
+from trainer.model.cell import Cell, Clock
 
 Array = np.ndarray
 

@@ -14,7 +14,7 @@ from keras.src import backend
 from tests.parity.census import held
 from tests.parity.harness import TOLERANCE, close, random_weights
 from trainer.layers.base import Layer, Plan
-from trainer.model.network import Cell, Clock
+from trainer.model.cell import Cell, Clock
 
 Array = np.ndarray
 

@@ -15,7 +15,7 @@ from tests.parity.drawing import MASKS, mask_of, named
 from tests.parity.harness import cell_of, close, hold_layer, random_weights, twin_of
 from trainer.errors import RecipeError
 from trainer.layers.base import Layer, Plan
-from trainer.model.network import Cell
+from trainer.model.cell import Cell
 
 CASES = range(120)
 NOT_OURS = ("synchronized", "rms_scaling")

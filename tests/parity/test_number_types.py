@@ -16,7 +16,7 @@ from tests.parity.double import equal_weights, variables
 from tests.parity.harness import close
 from tests.parity.test_double import CASES
 from trainer.layers.base import DType, Layer, Plan
-from trainer.model.network import Cell, Clock
+from trainer.model.cell import Cell, Clock
 from trainer.model.number_types import COMPUTE, KEPT
 
 ROOM = {"mixed_float16": 4e-3, "mixed_bfloat16": 4e-2, "float32": 1e-5, "float16": 4e-3, "bfloat16": 4e-2}

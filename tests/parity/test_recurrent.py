@@ -19,7 +19,8 @@ from trainer.layers.graph import chain, parameters
 from trainer.layers.recurrent import Recurrent
 from trainer.layers.recurrent_fused import has_onednn
 from trainer.layers.recurrent_kernels import is_fused, whole_sequence
-from trainer.model.network import Cell, Network
+from trainer.model.cell import Cell
+from trainer.model.network import Network
 from trainer.optimizers.base import Optimizer
 from trainer.optimizers.updater import Updater
 

@@ -21,7 +21,7 @@ from trainer.layers.recurrent import Recurrent
 from trainer.layers.recurrent_fused import has_kernel, has_onednn, in_one_piece
 from trainer.layers.recurrent_gru_kernels import GRU_AFTER, GRU_BEFORE
 from trainer.layers.recurrent_kernels import LSTM, SIMPLE_RELU, SIMPLE_TANH, is_fused
-from trainer.model.network import Cell
+from trainer.model.cell import Cell
 
 GPU, CPU = torch.device("cuda"), torch.device("cpu")
 FLOATS = [torch.float32, torch.float64, torch.float16, torch.bfloat16]

@@ -22,7 +22,8 @@ from trainer.layers.embedding import ReversibleEmbedding
 from trainer.layers.graph import grown
 from trainer.layers.lines import Again
 from trainer.layers.wiring import wire
-from trainer.model.network import Cell, Clock, Network
+from trainer.model.cell import Cell, Clock
+from trainer.model.network import Network
 from trainer.runs.keras_config import functional
 
 SEEDS = range(40)

@@ -20,7 +20,7 @@ from trainer.errors import RecipeError
 from trainer.recipe import plugins
 from trainer.runs.directory import RunDirectory
 from trainer.train.job import Outcome, resume
-from trainer.train.loop import Stopped
+from trainer.train.progress import Stopped
 from trainer.train.reproduce import reproduce_one
 from trainer.train.trial import trial
 from trainer.train.use import OpenRun

@@ -379,7 +379,8 @@ def test_a_run_from_nothing_and_a_second_writer(commands: Commands, whole: Whole
 def test_a_signal_during_validation_saves_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from tests.train.recipes import loaded
     from trainer.train.job import Options, fit
-    from trainer.train.loop import Stopped, Training
+    from trainer.train.loop import Training
+    from trainer.train.progress import Stopped
 
     real = Training.validate
 

@@ -19,7 +19,7 @@ from trainer.errors import FileError, RecipeError, RunError, TrainerError
 from trainer.recipe.load import Loaded, load_recipe
 from trainer.runs.directory import RunDirectory, finder
 from trainer.train.job import Outcome, fit, resume
-from trainer.train.loop import Stopped
+from trainer.train.progress import Stopped
 from trainer.train.reproduce import reproduce_one
 from trainer.train.trial import trial
 

@@ -12,7 +12,8 @@ from trainer.errors import EnvironmentFault, TrainerError
 from trainer.runs.directory import RunDirectory, list_runs
 from trainer.train.job import Options, fit, resume
 from trainer.train.log import RunLog
-from trainer.train.loop import Quiet, Training
+from trainer.train.loop import Training
+from trainer.train.progress import Quiet
 
 LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ (.*)")
 

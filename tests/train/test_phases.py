@@ -17,7 +17,8 @@ from trainer.errors import DataError, RecipeError, RunError
 from trainer.runs.directory import RunDirectory
 from trainer.runs.model_file import read_model
 from trainer.train.job import Outcome, fit, resume
-from trainer.train.loop import Stopped, Training
+from trainer.train.loop import Training
+from trainer.train.progress import Stopped
 from trainer.train.reproduce import reproduce_one
 from trainer.train.trial import trial
 from trainer.train.use import OpenRun

@@ -14,7 +14,8 @@ from trainer.errors import RunError
 from trainer.runs.directory import RunDirectory
 from trainer.runs.model_file import read_model
 from trainer.train.job import Options, Outcome, fit, resume
-from trainer.train.loop import Stopped, Training
+from trainer.train.loop import Training
+from trainer.train.progress import Stopped
 
 CALLBACKS = """
 callbacks:

@@ -11,7 +11,7 @@ from tests.train.test_resume import assert_same, options, stop_after, weights
 from trainer.errors import RecipeError
 from trainer.runs.directory import RunDirectory
 from trainer.train.job import fit, resume
-from trainer.train.loop import Stopped
+from trainer.train.progress import Stopped
 
 STATEFUL = DIGITS.replace("target_shape: [64]", "target_shape: [8, 8]").replace(
     "    - Dense: {units: 32, activation: relu}\n    - Dropout: {rate: 0.3}\n",

@@ -12,7 +12,7 @@ from tests.train.recipes import loaded
 from trainer.runs.directory import RunDirectory
 from trainer.train import work
 from trainer.train.job import Options, Outcome, fit, resume
-from trainer.train.loop import Stopped
+from trainer.train.progress import Stopped
 from trainer.train.together import Together
 
 RECIPE = """

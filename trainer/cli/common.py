@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from trainer.train.job import Options
-    from trainer.train.loop import Progress
+    from trainer.train.progress import Progress
 
 
 @dataclass
@@ -155,7 +155,7 @@ def shown(how: str) -> Progress:
     """Whoever shows training: a bar on a terminal, lines in a pipe or under CI, nothing under --quiet or --json."""
     from trainer.cli.progress import Bar, Lines
     from trainer.errors import RecipeError
-    from trainer.train.loop import Quiet
+    from trainer.train.progress import Quiet
 
     if how not in ("auto", "bar", "plain", "none"):
         raise RecipeError(f'--progress: expected auto, bar, plain or none, found "{how}"')

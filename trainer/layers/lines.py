@@ -180,3 +180,16 @@ def in_turn(inputs: Any, arguments: Sequence[str]) -> list[str]:
     if not isinstance(inputs, dict):
         return list(inputs)
     return [name for argument in arguments if argument in inputs for name in inputs[argument]]
+
+
+def held_inside(layer: Layer) -> Iterator[tuple[Layer, Path]]:
+    """The layers that a layer holds and where, but for those inside models, which have wirings of their own."""
+    for option in type(layer).model_fields:
+        value = getattr(layer, option)
+        items = list(enumerate(value)) if isinstance(value, (list, tuple)) else [(None, value)]
+        for place, inner in items:
+            if isinstance(inner, Layer):
+                steps: Path = (option, *(() if place is None else (place,)), key_of(inner))
+                yield inner, steps
+                if not inner.wires:
+                    yield from ((held, (*steps, *more)) for held, more in held_inside(inner))

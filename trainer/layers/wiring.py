@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from pydantic import ValidationError
@@ -12,7 +12,7 @@ from trainer.block import Block, problems_of
 from trainer.errors import Path, Problem, RecipeError, nearest
 from trainer.layers.base import Layer
 from trainer.layers.input_layer import Said
-from trainer.layers.lines import Again, Line, in_turn, key_of, named, names_read, steps_read
+from trainer.layers.lines import Again, Line, held_inside, in_turn, key_of, named, names_read, steps_read
 from trainer.layers.order import Call, in_order, keras_order
 
 ONE_INPUT = "input"
@@ -222,7 +222,7 @@ class _Wirer:
             except RecipeError as error:
                 self.problems += error.problems
             return
-        for inner, steps in _inner(line):
+        for inner, steps in held_inside(line):
             if inner.called_only:
                 message = f"{type(line).__name__} can't hold a {type(inner).__name__}"
                 self._problem(message, (*path, *steps), "write Sequential for a chain of layers", on_key=True)
@@ -334,19 +334,6 @@ class _Wirer:
                     hint = "the layers below the input begin anew with it: let it stand first"
                 what = self.names[index] or f"this call of {self._layer(index)}"
                 self._problem(f"what {what} makes leads to no output", self.paths[index], hint, on_key=True)
-
-
-def _inner(layer: Layer) -> Iterator[tuple[Layer, Path]]:
-    """The layers that a layer holds and where, but for those inside models, which have wirings of their own."""
-    for option in type(layer).model_fields:
-        value = getattr(layer, option)
-        items = list(enumerate(value)) if isinstance(value, (list, tuple)) else [(None, value)]
-        for place, inner in items:
-            if isinstance(inner, Layer):
-                steps: Path = (option, *(() if place is None else (place,)), key_of(inner))
-                yield inner, steps
-                if not inner.wires:
-                    yield from ((held, (*steps, *more)) for held, more in _inner(inner))
 
 
 def hears_masks(layer: Layer, count: int) -> bool:

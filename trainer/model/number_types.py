@@ -13,7 +13,7 @@ from torch import nn
 from trainer.layers.base import Layer
 
 if TYPE_CHECKING:
-    from trainer.model.network import Cell
+    from trainer.model.cell import Cell
 
 COMPUTE = {
     "float32": torch.float32,

@@ -14,7 +14,7 @@ import numpy as np
 
 from trainer.errors import FileError
 from trainer.layers.arrays import as_numpy
-from trainer.model.network import Cell
+from trainer.model.cell import Cell
 from trainer.naming import snake_case
 from trainer.runs.hdf5 import array, opened, read_json, text, texts
 from trainer.runs.keras_config import KERAS_VERSION, model_config

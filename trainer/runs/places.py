@@ -12,7 +12,8 @@ from trainer.naming import snake_case
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from trainer.model.network import Cell, Network
+    from trainer.model.cell import Cell
+    from trainer.model.network import Network
 
 _KERAS_CLASSES = {"GroupQueryAttention": "GroupedQueryAttention", "Model": "Functional"}
 "Classes that Keras calls otherwise in its own code."

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from trainer.runs.files import fault
-from trainer.train.loop import Progress
+from trainer.train.progress import Progress
 from trainer.wording import EpochLine, clean
 
 

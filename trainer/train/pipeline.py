@@ -20,7 +20,7 @@ from trainer.layers.discretization import Discretization
 from trainer.layers.encoding import CategoryEncoding, PadSequences
 from trainer.layers.host import HostLayer, Learner, UnknownValue
 from trainer.layers.reshaping import Flatten, Permute, RepeatVector, Reshape
-from trainer.model.network import Cell, Clock
+from trainer.model.cell import Cell, Clock
 from trainer.recipe.dataset import Feature
 from trainer.recipe.features import at_each_step
 from trainer.shapes import Shape

@@ -12,10 +12,11 @@ import torch
 
 from trainer.callbacks.base import Callback
 from trainer.callbacks.model_checkpoint import ModelCheckpoint
-from trainer.model.network import Cell, Made, Network, Step
-from trainer.train.direct import Pass
+from trainer.model.cell import Cell
+from trainer.model.network import Made, Network, Step
 from trainer.train.feed import Batch
 from trainer.train.loop import Training
+from trainer.train.passes import Pass
 from trainer.train.profile import Facts, Profile
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from trainer.recipe.schema import Recipe
 from trainer.sources.base import Places
 from trainer.sources.columns import Table
-from trainer.train.loop import Progress, Quiet
+from trainer.train.progress import Progress, Quiet
 
 CHECKPOINT_LEAST = 2.0
 "Seconds between checkpoints at epoch ends, at least."

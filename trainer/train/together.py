@@ -14,15 +14,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trainer.model.network import Cell, Network, Step
+from trainer.model.cell import Cell
+from trainer.model.network import Network, Step
 from trainer.optimizers.updater import Updater
 from trainer.program import Pull
 from trainer.switches import on
 from trainer.train.devices import SMALL_STEP, step_work
-from trainer.train.direct import Pass, Unable
 from trainer.train.feed import Batch
-from trainer.train.loop import Progress, Stopped, Training
+from trainer.train.islands import Unable
+from trainer.train.loop import Training
 from trainer.train.objective import Objective
+from trainer.train.passes import Pass
+from trainer.train.progress import Progress, Stopped
 from trainer.train.scores import Seen
 
 MOST_STEPS = 1_000_000

@@ -30,9 +30,10 @@ from trainer.train.devices import choose_device, set_threads, settings_kept, ste
 from trainer.train.figures import final_figures, verdicts
 from trainer.train.fingerprint import fingerprint
 from trainer.train.log import RunLog, now
-from trainer.train.loop import Quiet, Training
+from trainer.train.loop import Training
 from trainer.train.profile import Profile
 from trainer.train.profiled import Profiled
+from trainer.train.progress import Quiet
 from trainer.train.rows import Sets, check_class_weight, divide, first_target, fold_sets
 from trainer.train.signals import Signals
 from trainer.train.stages import Memory, from_epoch, go_on, hand_over, phase_line, placed, rehearse

@@ -1,0 +1,227 @@
+"""A step for batches of one shape: a network, its losses and the way back as one row of operations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from trainer.activations.base import Activation
+from trainer.layers.base import Layer
+from trainer.losses.base import Loss
+from trainer.losses.shaping import floating, paired
+from trainer.model.network import Cell, Network, Step
+from trainer.program import Program, Pull
+from trainer.regularizers.base import Regularizer
+from trainer.train.feed import Batch
+from trainer.train.islands import Unable, island, through_autograd
+from trainer.train.objective import Goal, Objective
+from trainer.train.scores import Seen
+
+
+class Way(NamedTuple):
+    """How the gradient at a tensor becomes gradients at those that it was made from."""
+
+    reads: tuple[int, ...]
+    makes: int
+    pull: Pull
+    layer: str
+    "Path of the layer."
+
+
+class Mark(NamedTuple):
+    """Where the operations of a part of a step begin."""
+
+    at: int
+    part: str
+    layer: str = ""
+
+
+class Pass:
+    """A step for batches of one shape.
+
+    Raises:
+        Unable: a weight or an output has no gradient.
+    """
+
+    copies = 1
+    "Models that stand side by side."
+
+    def __init__(self, network: Network, objective: Objective, views: Mapping[int, Tensor], batch: Batch):
+        self.network, self.program, self._views = network, Program(views, self.copies), views
+        self._xs = [x.clone() for x in batch.xs]
+        self._ys: list[Tensor] = []
+        self._weights = [None if w is None else w.clone() for w in batch.weights]
+        self._values: dict[int, Any] = dict(zip(network.starts, self._xs, strict=True))
+        self._slopes: dict[int, Tensor] = {}
+        self._depends: set[int] = set()
+        "Tensors that depend on weights that move."
+        self._ways: list[Way] = []
+        self.marks: list[Mark] = []
+        for step in network.steps:
+            self._mark("forward", step.cell.path)
+            self._forward(step)
+        self._mark("loss")
+        goals = enumerate(objective.goals.values())
+        self._losses = [self._judge(place, goal, batch.ys[place]) for place, goal in goals]
+        for way in reversed(self._ways):
+            self._mark("backward", way.layer)
+            self._back(way)
+        self._mark("loss")
+        self._penalty = self._penalize()
+        if not self.program.complete():
+            raise Unable
+        self._outputs = [self._values[n] for n in network.ends]
+        self._no_masks = (None,) * len(self._outputs)
+        self._form = object()
+        self._weighed = any(weight is not None for weight in self._weights)
+        self._unknown = (None,) * len(self._losses) if all(loss is None for loss in self._losses) else None
+
+    def run(self, batch: Batch) -> None:
+        """Outputs, losses and gradients for a batch."""
+        # Here and in `seen` every test costs models of small steps a share of their time.
+        for own, given in zip(self._xs, batch.xs, strict=False):
+            own.copy_(given)
+        for own, given in zip(self._ys, batch.ys, strict=False):
+            own.copy_(given)
+        if self._weighed:
+            for own, weight in zip(self._weights, batch.weights, strict=True):
+                if own is not None and weight is not None:
+                    own.copy_(weight)
+        for operation in self.program.operations:
+            operation()
+
+    def seen(self, batch: Batch) -> Seen:
+        """What the last run made of its batch, copied."""
+        outputs = tuple([output.clone() for output in self._outputs])
+        losses = self._unknown or tuple([None if loss is None else loss.clone() for loss in self._losses])
+        rest = None if self._penalty is None else self._penalty.clone()
+        return Seen(batch, outputs, self._no_masks, losses, rest, None, self._form)
+
+    def _mark(self, part: str, layer: str = "") -> None:
+        self.marks.append(Mark(len(self.program.operations), part, layer))
+
+    def _forward(self, step: Step) -> None:
+        """Add a layer's operations, and those of the last activation as if it were a layer of its own."""
+        xs = [self._values[n] for n in step.reads]
+        x, before = xs[0] if len(xs) == 1 else xs, len(self.program.operations)
+        plain = not step.options and isinstance(step.layer, Layer)
+        found = step.layer.by_hand(self.program, self._cell(step), x) if plain else None
+        weights = self._moves(step.cell)
+        if found is None:
+            del self.program.operations[before:]
+            inside = partial(step.layer.forward, step.cell, **step.options)
+            found = self._island(inside, x, weights, [n in self._depends for n in step.reads])
+        makes = step.makes if step.last is None else scores_of(step.makes)
+        self._made_by(step.reads, makes, *found, moves=bool(weights))
+        if step.last is not None:
+            self._activate(step.last, makes, step.makes)
+
+    def _cell(self, step: Step) -> Any:
+        """The weights of a layer, as it is handed them."""
+        return step.cell
+
+    def _moves(self, cell: Cell) -> list[Tensor]:
+        """The weights of a layer that training moves."""
+        return [t for *_, t, _ in cell.rows() if id(t) in self._views]
+
+    def _island(
+        self, function: Callable[[Any], Tensor], x: Any, weights: list[Tensor], wanted: list[bool]
+    ) -> tuple[Tensor, Pull]:
+        return island(self.program, function, x, weights, wanted)
+
+    def _made_by(self, reads: tuple[int, ...], makes: int, made: Any, pull: Any, *, moves: bool = False) -> None:
+        self._values[makes] = made
+        if moves or any(n in self._depends for n in reads):
+            self._depends.add(makes)
+            self._ways.append(Way(reads, makes, pull, self.marks[-1].layer))
+
+    def _activate(self, activation: Activation, scores: int, makes: int) -> None:
+        p, x = self.program, self._values[scores]
+        # The activation overwrites what it is given: only what nobody else reads.
+        others = (t for n, t in self._values.items() if n != scores and isinstance(t, Tensor))
+        shared = any(t.untyped_storage().data_ptr() == x.untyped_storage().data_ptr() for t in others)
+        found = activation.by_hand(p, p.make(torch.mul, x, p.constant(1.0, x)) if shared else x)
+        if found is None:
+            made, pull = self._island(activation, x, [], [True])
+        else:
+            made, pull = found[0], partial(_back, found[1])
+        self._made_by((scores,), makes, made, pull)
+
+    def _judge(self, place: int, goal: Goal, target: Tensor) -> Tensor | None:
+        """Add the gradient of an output's loss; the loss itself, unless it follows from the output."""
+        p, number, weight = self.program, self.network.ends[place], self._weights[place]
+        out = self._values[number]
+        own = target.clone() if goal.loss.counts else target.to(floating(out).dtype, copy=True)
+        self._ys.append(own)
+        own, rows = self._rows(own), self._rows(out)
+        joins = goal.loss.joins(self.network.ends_in[place]) and scores_of(number) in self._values
+        at = scores_of(number) if joins else number
+        if at not in self._depends:
+            raise Unable
+        y_true, y_pred = paired(own, rows, cast=not goal.loss.counts)
+        before, slope, value = len(p.operations), None, None
+        if weight is None and goal.loss.is_mean(y_true) and y_pred.dtype == out.dtype:
+            share = self.copies * y_pred.shape[-1] / y_pred.numel()
+            slope = goal.loss.by_hand(p, y_true, y_pred, share, joins)
+        if slope is None:
+            del p.operations[before:]
+            slope, value = self._by_autograd(goal.loss, own, out, self._values[at] if joins else None, weight)
+        slope = slope.view(out.shape)
+        if goal.weight != 1.0:
+            p.do(slope.mul_, p.constant(goal.weight, slope))
+        self._add(at, slope)
+        return value
+
+    def _rows(self, x: Tensor) -> Tensor:
+        """A target or an output as the loss is to see it."""
+        return x
+
+    def _by_autograd(self, loss: Loss, *tensors: Any) -> tuple[Tensor, Tensor]:
+        return through_autograd(self.program, loss, *tensors)
+
+    def _add(self, number: int, slope: Tensor) -> None:
+        if number in self._slopes:
+            self.program.do(self._slopes[number].add_, slope)
+        else:
+            self._slopes[number] = slope
+
+    def _back(self, way: Way) -> None:
+        slope = self._slopes.pop(way.makes, None)
+        if slope is None:
+            return
+        wanted = [n in self._depends for n in way.reads]
+        found = [way.pull(slope, wanted[0])] if len(wanted) == 1 else way.pull(slope, wanted)
+        for number, of_input in zip(way.reads, found, strict=True):
+            if number in self._depends:
+                self._add(number, of_input)
+
+    def _penalize(self) -> Tensor | None:
+        """Add the gradients of penalties on weights; what they come to."""
+        penalized = self.network.penalized
+        if not penalized:
+            return None
+        p, total = self.program, torch.zeros(())
+        p.do(total.zero_)
+        for regularizer, weight in penalized:
+            take = p.receiver(weight)
+            assert take is not None
+            p.do(_penalty, regularizer, weight.detach(), total, take)
+        return total
+
+
+def _penalty(regularizer: Regularizer, weight: Tensor, total: Tensor, take: Callable[[Tensor], Any]) -> None:
+    total.add_(regularizer.penalty(weight))
+    take(regularizer.slope(weight))
+
+
+def _back(back: Callable[[Tensor], Tensor], slope: Tensor, wanted: bool) -> Tensor:
+    return back(slope)
+
+
+def scores_of(number: int) -> int:
+    """What stands for the scores that the last activation makes a tensor from."""
+    return -1 - number
