@@ -225,3 +225,30 @@ def test_the_model_file_opens_with_h5py_alone(tmp_path: Path) -> None:
     with h5py.File(done.directory / "model.h5") as file:
         assert set(file) >= {"model_weights", "trainer"}
         assert "optimizer_weights" not in file
+
+
+MEANS = """
+name: means
+seed: 2
+dataset:
+  source: diabetes
+  inputs: {features: {preprocess: [Normalization]}}
+  targets: {target: {}}
+model: {layers: [{Dense: {units: 9, activation: relu}}, {Dense: {units: 1}}]}
+compile: {optimizer: rmsprop, loss: mse, metrics: [mae, mape, {CosineSimilarity: {axis: 0}}]}
+fit: {epochs: 2, batch_size: 10, validation_split: 0.2}
+"""
+
+
+@pytest.mark.parametrize("steps", [1, 7, 20, 35, 36, 50])
+@pytest.mark.parametrize("engine", ["auto", "plain"])
+def test_sums_of_fractions_go_on_to_the_bit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int, engine: str
+) -> None:
+    """How many batches are added up at once does not depend on where a run was stopped."""
+    whole = fit(loaded(MEANS), options(tmp_path / "whole", engine=engine), b"")
+    with monkeypatch.context() as patch:
+        stop_after(patch, steps)
+        with pytest.raises(Stopped):
+            fit(loaded(MEANS), options(tmp_path / "cut", engine=engine), b"")
+    assert_same(whole, resume(RunDirectory.find(tmp_path / "cut", "last"), options(tmp_path / "cut")))

@@ -87,3 +87,45 @@ def test_as_many_as_one_thread_has_work_for(monkeypatch: pytest.MonkeyPatch, tmp
     trained(tmp_path, DIGITS, "fit.epochs=1")
     # 64 * 32 + 32 + 32 * 10 + 10 weights.
     assert set(asked) == {SMALL_STEP // 2410}
+
+
+NUMBERS = """
+name: numbers
+seed: 2
+dataset:
+  source: diabetes
+  inputs: {features: {preprocess: [Normalization]}}
+  targets: {target: {}}
+model: {layers: [{Dense: {units: 9, activation: relu}}, {Dense: {units: 1}}]}
+compile: {optimizer: rmsprop, loss: mse, metrics: [mae]}
+fit: {epochs: 2, batch_size: 10, validation_split: 0.2}
+"""
+FLAGS = (
+    NUMBERS.replace("diabetes", "breast_cancer")
+    .replace("target: {}", "label: {}")
+    .replace("{Dense: {units: 1}}", "{Dense: {units: 1, activation: sigmoid}}")
+)
+ACROSS = [
+    (NUMBERS, "compile.metrics=[{CosineSimilarity: {axis: 0}}]"),
+    (NUMBERS, "compile.loss={CosineSimilarity: {axis: 0}}"),
+    (FLAGS, "compile.loss=dice"),
+    (FLAGS, "compile.loss=tversky"),
+]
+
+
+@pytest.mark.parametrize(("recipe", "across"), ACROSS)
+def test_what_looks_across_rows_is_given_the_batches_of_the_recipe(
+    tmp_path: Path, recipe: str, across: str, sizes: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    many = trained(tmp_path, recipe, across)
+    assert max(sizes[1:9]) == 10
+    monkeypatch.setenv("TRAINER_WITHOUT", "evaluation,sums,hand")
+    few = trained(tmp_path, recipe, across)
+    for name, values in few.history.items():
+        np.testing.assert_allclose(many.history[name], values, rtol=1e-5, err_msg=name)
+
+
+def test_groups_of_a_batch_are_those_of_the_recipe(tmp_path: Path, sizes: list[int]) -> None:
+    circle = "compile={optimizer: adam, loss: circle}"
+    trained(tmp_path, DIGITS, circle, "fit.epochs=1", "model.layers=[{Dense: {units: 4}}, UnitNormalization]")
+    assert 150 not in sizes

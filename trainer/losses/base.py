@@ -71,7 +71,13 @@ class Loss(Declared, kind="loss", room="trainer.losses", keras="keras.losses"):
 
     def is_by_rows(self) -> bool:
         """Whether the mean over all rows, weighed or not, is that of the batches, however they are cut."""
-        return self.reduction in ("sum_over_batch_size", "mean") and not self.skips_zeros and self.counts_all()
+        across = getattr(self, "axis", -1) != -1 or self.targets == "groups"
+        return (
+            self.reduction in ("sum_over_batch_size", "mean")
+            and not across
+            and not self.skips_zeros
+            and self.counts_all()
+        )
 
     def counts_all(self) -> bool:
         """Whether no target is left out."""

@@ -32,6 +32,10 @@ class Metric(Declared, kind="metric", room="trainer.metrics", keras="keras.metri
         """The name in logs when nobody gave one."""
         return cls.logged or snake_case(cls.__name__)
 
+    def is_by_rows(self) -> bool:
+        """Whether batches may be put end to end: no value depends on other rows, as it may along another axis."""
+        return getattr(self, "axis", -1) == -1
+
     def start(self, device: torch.device | str = "cpu") -> State:
         """Fresh sums."""
         raise NotImplementedError

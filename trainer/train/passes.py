@@ -76,7 +76,7 @@ class Pass:
             raise Unable
         self._outputs = [self._values[n] for n in network.ends]
         self._no_masks = (None,) * len(self._outputs)
-        self._form = object()
+        self._form: Any = None
         self._weighed = any(weight is not None for weight in self._weights)
         self._unknown = (None,) * len(self._losses) if all(loss is None for loss in self._losses) else None
 
@@ -99,7 +99,9 @@ class Pass:
         outputs = tuple([output.clone() for output in self._outputs])
         losses = self._unknown or tuple([None if loss is None else loss.clone() for loss in self._losses])
         rest = None if self._penalty is None else self._penalty.clone()
-        return Seen(batch, outputs, self._no_masks, losses, rest, None, self._form)
+        made = Seen(batch, outputs, self._no_masks, losses, rest, None, self._form)
+        self._form = self._form or made.form()
+        return made
 
     def _mark(self, part: str, layer: str = "") -> None:
         self.marks.append(Mark(len(self.program.operations), part, layer))

@@ -34,7 +34,7 @@ class Seen(NamedTuple):
     total: Tensor | None = None
     "The loss of all outputs, weighed, with all penalties, where it is known."
     kind: Any = None
-    "Batches of one kind can be put end to end; by default it is found out from the tensors."
+    "Its `form`, when that is known."
 
     def tensors(self) -> list[Any]:
         """All that has a row for each of the batch's."""
@@ -69,6 +69,7 @@ class Scores:
     def __init__(self, objective: Objective, device: torch.device):
         self.objective, self.device = objective, device
         self.metrics, self._loss_names = objective.metrics(), ["loss", *objective.loss_names()]
+        self._alone = not all(metric.is_by_rows() for _, _, metric, _ in self.metrics)
         self.reset()
 
     def reset(self) -> None:
@@ -83,7 +84,9 @@ class Scores:
         """Add a batch."""
         self._kept.append(seen)
         self._numbers += sum([output.numel() for output in seen.outputs])
-        if self._numbers >= MOST_NUMBERS or len(self._kept) >= MOST_STEPS:
+        # The last axis of an output of one axis is that of the rows.
+        alone = self._alone or any(output.dim() < 2 for output in seen.outputs)
+        if alone or self._numbers >= MOST_NUMBERS or len(self._kept) >= MOST_STEPS:
             self.settle()
 
     def settle(self) -> None:
@@ -220,9 +223,12 @@ def _stacked(values: Sequence[Tensor | None]) -> Tensor | None:
 def means(loss: Loss, y_true: Tensor, output: Tensor, sizes: Sequence[int]) -> Tensor:
     """The mean of the values of rows, batch by batch."""
     values = loss.per_sample(y_true, output)
-    if len(set(sizes)) == 1:
-        return values.reshape(len(sizes), -1).mean(1)
-    return torch.stack([part.mean() for part in values.split(list(sizes))])
+    found, start = [], 0
+    for size, run in groupby(sizes):
+        count = len(list(run))
+        found.append(values[start : start + count * size].reshape(count, -1).mean(1))
+        start += count * size
+    return found[0] if len(found) == 1 else torch.cat(found)
 
 
 class BatchLogs(Mapping[str, float]):

@@ -130,7 +130,8 @@ MOST_ROWS = 4096
 
 def rows_at_once(network: Network, objective: Objective, batch_size: int) -> int:
     """How many rows to judge at a time, where means over rows come out the same: as many as one thread has work for."""
-    alike = all(goal.loss.is_by_rows() for goal in objective.goals.values())
+    goals = objective.goals.values()
+    alike = all(g.loss.is_by_rows() and all(metric.is_by_rows() for metric in g.all_metrics) for g in goals)
     if not alike or network.masked or network.across_rows or network.batch_size or not on("evaluation"):
         return batch_size
     return max(batch_size, min(MOST_ROWS, SMALL_STEP // max(1, step_work(network.graph, 1))))
