@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import cache, partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from trainer.lazy import torch
 
@@ -22,6 +22,16 @@ Pull = Callable[["Tensor", Any], Any]
 It is given the gradient, which it may overwrite, and whether that of the input is wanted (a list, for a layer of
 several inputs); what it gives back (a list likewise) is of no further use to it, and no two of them are one tensor.
 """
+
+
+class Draw(NamedTuple):
+    """Random numbers of a step, which nothing that the step computes has a part in."""
+
+    into: Tensor
+    function: Callable[[], Any]
+
+    def __call__(self) -> None:
+        self.function()
 
 
 class Program:
@@ -46,6 +56,11 @@ class Program:
         """An operation that works in place, or says itself where it writes."""
         function(*args, **options)
         self.operations.append(partial(function, *args, **options))
+
+    def draw(self, into: Tensor, function: Callable[[], Any]) -> None:
+        """An operation that fills a tensor by random numbers that follow from the position in training alone."""
+        function()
+        self.operations.append(Draw(into, function))
 
     def constant(self, value: float, like: Tensor) -> Tensor:
         """A number as a tensor, which torch takes in half the time of a Python number."""

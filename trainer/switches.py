@@ -16,6 +16,7 @@ SWITCHES = {
     "heap": "freed memory stays with the process",
     "threads": "one thread for small steps",
     "hand": "steps without autograd",
+    "compiled": "steps of small models as compiled code",
     "sums": "loss and metrics added up many batches at a time",
     "together": "folds of small models trained side by side",
     "draughtsman": "pictures drawn by a process that gets ready during training",

@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[2] / "trainer"
 ORDER = [
     {"errors", "lazy", "shapes", "streams", "wording", "__init__"},
-    {"options", "naming", "program", "switches"},
+    {"options", "naming", "native", "program", "switches"},
     {"block"},
     {"declare"},
     {"initializers", "regularizers", "constraints", "activations", "schedules"},

@@ -82,14 +82,14 @@ def dropped_by_hand(
         generator.manual_seed(w.draw_seed(layer.seed))
         torch.rand(sizes, generator=generator, out=factors).ge_(rate).mul_(scale)
 
-    p.do(draw)
+    p.draw(factors, draw)
     return p.make(torch.mul, x, factors), times(p, factors)
 
 
 def drawn(p: Program, draw: Callable[[], Tensor]) -> Tensor:
     """What `draw` gives, drawn anew by every run."""
     made = draw()
-    p.do(lambda: made.copy_(draw()))
+    p.draw(made, lambda: made.copy_(draw()))
     return made
 
 

@@ -6,7 +6,8 @@ import functools
 from typing import TYPE_CHECKING, ClassVar
 
 from trainer.lazy import torch
-from trainer.optimizers.base import SHARED, Slots, UpdateRule
+from trainer.native.operations import number
+from trainer.optimizers.base import SHARED, Slots, StepNumbers, UpdateRule
 from trainer.optimizers.kernels import kernel
 from trainer.optimizers.powers import adam_correction, nesterov_momenta, power
 from trainer.options import Bool, Fraction, NonNegativeFloat, PositiveFloat
@@ -67,6 +68,16 @@ class AdamRule(Adaptive, abstract=True):
             amsgrad=self.amsgrad,
             maximize=False,
         )
+
+    def in_c(self) -> tuple[str, StepNumbers]:
+        first, second = number(1 - self.beta_1), number(1 - self.beta_2)
+        lines = [f"momentum += {first} * (g - momentum);"]
+        lines += [f"velocity = velocity * {number(self.beta_2)} + {second} * g * g;"]
+        if self.amsgrad:
+            lines += ["velocity_hat = velocity > velocity_hat ? velocity : velocity_hat;"]
+        root = "velocity_hat" if self.amsgrad else "velocity"
+        lines += [f"w -= n0 * momentum / (sqrtf({root}) + {number(self.epsilon)});"]
+        return " ".join(lines), lambda rate, step: (rate * adam_correction(self.beta_1, self.beta_2, step),)
 
     def _plainly(self, weight: Tensor, gradient: Tensor, slots: Slots, alpha: float) -> None:
         mean, square = slots["momentum"], slots["velocity"]

@@ -7,6 +7,7 @@ makes these tensors and does what the shared options say.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, ClassVar, Self
 
 from pydantic import model_validator
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Slots = dict[str, "Tensor"]
+StepNumbers = Callable[[float, int], tuple[float, ...]]
+"From the learning rate and the number of the update to the numbers that it reads."
 
 SHARED = (
     "clipnorm clipvalue global_clipnorm use_ema ema_momentum ema_overwrite_frequency loss_scale_factor "
@@ -110,3 +113,10 @@ class UpdateRule(Optimizer, abstract=True):
     def update(self, weight: Tensor, gradient: Tensor, slots: Slots, rate: float, step: int) -> None:
         """Move `weight` in place. `gradient` may be overwritten; `step` counts updates from 1."""
         raise NotImplementedError
+
+    def in_c(self) -> tuple[str, StepNumbers] | None:
+        """`update` as C for one number, and what it reads of a step; None where the rule has none.
+
+        The statement moves `w` by `g` and the slots by their names; it reads the numbers of the step as n0, n1, …
+        """
+        return None

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from trainer.optimizers.base import Slots, UpdateRule
+from trainer.native.operations import number
+from trainer.optimizers.base import Slots, StepNumbers, UpdateRule
 from trainer.optimizers.kernels import factor
 from trainer.options import Bool, Fraction, NonNegativeFloat, PositiveFloat
 
@@ -49,3 +50,15 @@ class RMSprop(UpdateRule):
             weight.sub_(slots["momentum"].mul_(self.momentum).addcdiv_(gradient, size, value=rate))
         else:
             weight.addcdiv_(gradient, size, value=-rate)
+
+    def in_c(self) -> tuple[str, StepNumbers]:
+        rho, rest, epsilon = number(self.rho), number(1 - self.rho), number(self.epsilon)
+        lines = [f"velocity = velocity * {rho} + {rest} * g * g; float size = velocity + {epsilon};"]
+        if self.centered:
+            lines += [f"average_gradient = average_gradient * {rho} + {rest} * g;"]
+            lines += ["size = size - average_gradient * average_gradient;"]
+        if self.momentum:
+            lines += [f"momentum = momentum * {number(self.momentum)} + n0 * g / sqrtf(size); w -= momentum;"]
+        else:
+            lines += ["w -= n0 * g / sqrtf(size);"]
+        return " ".join(lines), lambda rate, step: (rate,)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from trainer.optimizers.base import Slots, UpdateRule
+from trainer.native.operations import number
+from trainer.optimizers.base import Slots, StepNumbers, UpdateRule
 from trainer.optimizers.kernels import factor
 from trainer.options import Bool, Fraction
 from trainer.schedules.base import ConstantRate, Schedule
@@ -38,3 +39,14 @@ class SGD(UpdateRule):
             weight.add_(gradient, alpha=-rate).add_(velocity, alpha=self.momentum)
         else:
             weight.add_(velocity)
+
+    def in_c(self) -> tuple[str, StepNumbers]:
+        if not self.momentum:
+            return "w += n0 * g;", _downhill
+        share = number(self.momentum)
+        move = f"w = w + n0 * g + {share} * momentum;" if self.nesterov else "w += momentum;"
+        return f"momentum = momentum * {share} + n0 * g; {move}", _downhill
+
+
+def _downhill(rate: float, step: int) -> tuple[float]:
+    return (-rate,)

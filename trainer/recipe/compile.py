@@ -85,6 +85,15 @@ LossWeights = Annotated[
 ]
 
 
+def _auto_or_bool(value: Any) -> Any:
+    if value != "auto" and not isinstance(value, bool):
+        raise ValueError
+    return value
+
+
+AutoOrBool = Annotated[bool | str, Rule("auto, true or false", _auto_or_bool, {"enum": ["auto", True, False]})]
+
+
 class PerOutput:
     """What may be written once, or under the name of each output."""
 
@@ -197,6 +206,9 @@ class Compile(Block):
     """Steps between looks of callbacks that look at batches (TerminateOnNaN, TensorBoard, ModelCheckpoint with a number
     as save_freq) and between redraws of the progress bar; a number such as 32 saves their time in models of small
     steps."""
+    jit_compile: AutoOrBool = "auto"
+    """Whether steps are compiled to machine code by the system's C compiler: `auto` compiles small steps when there are
+    enough of them; `true` refuses a model whose steps can't be compiled."""
 
     @model_validator(mode="after")
     def _differ_too(self) -> Compile:

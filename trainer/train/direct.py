@@ -68,15 +68,18 @@ class Direct:
         if found is None:
             if key in self._passes or len(self._passes) >= MOST_PROGRAMS:
                 return None
-            found = self._passes[key] = self._built(batch)
+            found = self._passes[key] = self.built(batch)
         if found is None:
             return None
         found.run(batch)
         self.updater.apply_written()
         return found.seen(batch)
 
-    def _built(self, batch: Batch) -> Pass | None:
-        """The program, which has run once; what that moved beside gradients is put back."""
+    def built(self, batch: Batch) -> Pass | None:
+        """The program for batches like this, which has run once; what that moved beside gradients is put back.
+
+        None when autograd must see to it.
+        """
         still = [tensor for _, _, tensor, _ in self.network.rows() if id(tensor) not in self._views]
         kept = [(t, t.clone()) for t in (*still, *self.network.states().values())]
         try:

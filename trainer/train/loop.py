@@ -22,12 +22,14 @@ from trainer.callbacks.base import Callback
 from trainer.errors import EnvironmentFault
 from trainer.layers.arrays import as_numpy
 from trainer.model.network import Network
+from trainer.native.compiler import Uncompiled
 from trainer.optimizers.updater import Updater
 from trainer.optimizers.updaters import Updaters
 from trainer.recipe.fit import Fit
 from trainer.runs.keras_config import model_config
 from trainer.streams import stream
 from trainer.switches import on
+from trainer.train.compiled import Compiled
 from trainer.train.direct import Direct, hindrance
 from trainer.train.feed import Batch, Feed
 from trainer.train.objective import Objective
@@ -57,6 +59,8 @@ class Training:
     "Steps between looks of whoever looks at batches."
     engine: str = "auto"
     "plain leaves all gradients to autograd."
+    jit_compile: bool | None = False
+    "Whether steps are compiled to machine code; None decides by what they are."
 
     def __post_init__(self) -> None:
         self.epoch, self.batch = self.fit.initial_epoch, 0
@@ -75,14 +79,31 @@ class Training:
             "it was asked for" if self.engine == "plain" or not on("hand") else hindrance(self.network, self.updater)
         )
         "Why gradients are left to autograd; empty when they are not."
-        self._direct: Direct | None = None
+        self.direct: Direct | None = None
         if not self.autograd_since:
             assert isinstance(self.updater, Updater)
-            self._direct = Direct(self.network, self.objective, self.updater)
+            self.direct = Direct(self.network, self.objective, self.updater)
+        self.uncompiled_since = "it was not asked for"
+        "Why steps are not compiled; empty when they are."
+        self.compiled = self._compiled()
+
+    def _compiled(self) -> Compiled | None:
+        if self.jit_compile is False or not on("compiled"):
+            return None
+        try:
+            with torch.no_grad():
+                made = Compiled(self, asked=bool(self.jit_compile))
+        except Uncompiled as error:
+            self.uncompiled_since = str(error)
+            return None
+        self.uncompiled_since = ""
+        return made
 
     @property
     def stepping(self) -> str:
         """How gradients come about, in words."""
+        if self.compiled is not None:
+            return "compiled code"
         return f"autograd, since {self.autograd_since}" if self.autograd_since else "operations in a row"
 
     @property
@@ -224,7 +245,27 @@ class Training:
         size = self.fit.validation_batch_size or self.fit.batch_size
         return evaluate(self.network, self.validation, self.objective, size, self.fit.validation_steps)
 
+    def _compiled_steps(self, compiled: Compiled) -> None:
+        while self.batch < self.steps:
+            order, start, stop = self._rest()
+            for done in compiled.run(np.arange(len(self.train)) if order is None else order, start, stop):
+                self.batch, start = self.batch + done, start + done
+                self.progress.batch(self.batch, self.steps, self.scores.logs)
+                self._heed_signal()
+            for batch in self.train.batches(self.fit.batch_size, order, start, stop):
+                self.step(batch)
+
+    def _heed_signal(self) -> None:
+        """End, with all saved, when a signal has come."""
+        if self.signalled():
+            if self._finite():
+                self.checkpoint(self, True)
+            raise Stopped(self.signalled())
+
     def _steps(self) -> None:
+        if self.compiled is not None:
+            self._compiled_steps(self.compiled)
+            return
         watched, add_each = any(self._watch_batches), not on("sums")
         while self.batch < self.steps and not self.stop_reason:
             for batch in self.batches():
@@ -236,26 +277,26 @@ class Training:
                     self.progress.batch(self.batch, self.steps, self.scores.logs)
                 if due and watched:
                     self._tell("on_batch_end", self.batch - 1, BatchLogs(self.scores), only=self._watch_batches)
-                if self.signalled():
-                    if self._finite():
-                        self.checkpoint(self, True)
-                    raise Stopped(self.signalled())
+                self._heed_signal()
                 if self.stop_reason:
                     return
 
     def batches(self) -> Iterator[Batch]:
         """Batches from the current position to the end of the epoch or of this pass over the rows."""
-        size = self.fit.batch_size
-        a_pass = self.train.steps(size)
+        return self.train.batches(self.fit.batch_size, *self._rest())
+
+    def _rest(self) -> tuple[np.ndarray | None, int, int]:
+        """(order of the rows, first batch, the one after the last) of what is left of the epoch or of this pass."""
+        a_pass = self.train.steps(self.fit.batch_size)
         total = (self.epoch - self.fit.initial_epoch) * self.steps + self.batch
         number, start = divmod(total, a_pass)
         order = stream(self.seed, "shuffle", number).permutation(len(self.train)) if self.fit.shuffle else None
-        return self.train.batches(size, order, start, min(a_pass, start + self.steps - self.batch))
+        return order, start, min(a_pass, start + self.steps - self.batch)
 
     def step(self, batch: Batch) -> None:
         """Train on a batch, the next of the epoch."""
         self.network.clock.step = self.epoch * self.steps + self.batch
-        seen = None if self._direct is None else self._direct.step(batch)
+        seen = None if self.direct is None else self.direct.step(batch)
         self.scores.add(self._by_autograd(batch) if seen is None else seen)
         self.batch += 1
 

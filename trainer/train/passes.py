@@ -74,8 +74,9 @@ class Pass:
         self._penalty = self._penalize()
         if not self.program.complete():
             raise Unable
-        self._outputs = [self._values[n] for n in network.ends]
-        self._no_masks = (None,) * len(self._outputs)
+        self.outputs = [self._values[n] for n in network.ends]
+        "What the last run made."
+        self._no_masks = (None,) * len(self.outputs)
         self._form: Any = None
         self._weighed = any(weight is not None for weight in self._weights)
         self._unknown = (None,) * len(self._losses) if all(loss is None for loss in self._losses) else None
@@ -94,9 +95,18 @@ class Pass:
         for operation in self.program.operations:
             operation()
 
+    @property
+    def losses_follow(self) -> bool:
+        """Whether the loss is what follows from the outputs: no part of it comes from autograd or from penalties."""
+        return self._unknown is not None and self._penalty is None
+
+    def buffers(self) -> list[Tensor]:
+        """Where a batch's inputs and targets are copied to."""
+        return [*self._xs, *self._ys]
+
     def seen(self, batch: Batch) -> Seen:
         """What the last run made of its batch, copied."""
-        outputs = tuple([output.clone() for output in self._outputs])
+        outputs = tuple([output.clone() for output in self.outputs])
         losses = self._unknown or tuple([None if loss is None else loss.clone() for loss in self._losses])
         rest = None if self._penalty is None else self._penalty.clone()
         made = Seen(batch, outputs, self._no_masks, losses, rest, None, self._form)

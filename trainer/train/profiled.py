@@ -29,8 +29,8 @@ class Profiled(Training):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.profile.facts = facts(self)
-        if self._direct is not None:
-            self._direct.watch = partial(interleave, self.profile)
+        if self.direct is not None:
+            self.direct.watch = partial(interleave, self.profile)
 
     def run(self) -> dict[str, list[float]]:
         """Train from the current position to the end; the history."""
@@ -50,6 +50,9 @@ class Profiled(Training):
             yield self.scores, name, timed("metrics", getattr(self.scores, name))
         for name in ("begin", "epoch", "batch", "epoch_end", "close"):
             yield self.progress, name, timed("progress", getattr(self.progress, name))
+        if self.compiled is not None:
+            yield self.compiled, "call", partial(self._call, self.compiled.call)
+            yield self.scores, "add_all", timed("metrics", self.scores.add_all)
         for name in ("apply", "apply_written"):
             if hasattr(self.updater, name):
                 yield self.updater, name, partial(self._update, getattr(self.updater, name))
@@ -61,6 +64,12 @@ class Profiled(Training):
         self.profile.to(self.profile.of("update"))
         function(*args)
         self.profile.to(self.profile.of("metrics"))
+
+    def _call(self, function: Callable[..., Any], rows: Any, numbers: Any, count: int) -> None:
+        """Some steps of compiled code."""
+        profile = self.profile
+        profile.steps, profile.rows = profile.steps + count, profile.rows + len(rows)
+        profile.during(profile.of("compiled"), function, rows, numbers, count)
 
     def batches(self) -> Iterator[Batch]:
         profile, data, loop = self.profile, self.profile.of("data"), self.profile.of("loop")

@@ -119,8 +119,10 @@ def _read_input(run: OpenRun, wanted: Wanted, source: str, text: bytes) -> Colum
     return _from_csv(text, source, wanted, raw)
 
 
-def raw_row_shape(run: OpenRun, feature: Feature) -> tuple[int, ...] | None:
-    """Shape of one raw input row; None for lists of unequal length."""
+def raw_row_shape(run: OpenRun, feature: Feature) -> tuple[int | None, ...] | None:
+    """Shape of one raw input row; None for lists of unequal length, and for sizes that the model leaves open."""
+    if (feature.field or "") in run.shapes:
+        return run.shapes[feature.field or ""]
     column = read_column(run.sets.train.take(slice(0, 1)), feature)
     return None if isinstance(column, Ragged) else tuple(column.shape[1:])
 

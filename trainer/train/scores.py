@@ -84,10 +84,13 @@ class Scores:
         """Add a batch."""
         self._kept.append(seen)
         self._numbers += sum([output.numel() for output in seen.outputs])
-        # The last axis of an output of one axis is that of the rows.
-        alone = self._alone or any(output.dim() < 2 for output in seen.outputs)
-        if alone or self._numbers >= MOST_NUMBERS or len(self._kept) >= MOST_STEPS:
+        if self._is_alone(seen.outputs) or self._numbers >= MOST_NUMBERS or len(self._kept) >= MOST_STEPS:
             self.settle()
+
+    def _is_alone(self, outputs: Sequence[Tensor]) -> bool:
+        """Whether batches must be added one by one."""
+        # The last axis of an output of one axis is that of the rows.
+        return self._alone or any(output.dim() < 2 for output in outputs)
 
     def settle(self) -> None:
         """Add up what is kept."""
@@ -96,16 +99,49 @@ class Scores:
         self._kept.clear()
         self._numbers = 0
 
+    def add_all(self, ys: Sequence[Tensor], outputs: Sequence[Tensor], sizes: Sequence[int]) -> None:
+        """Add batches that lie end to end and whose losses follow from their outputs."""
+        self.settle()
+        none, start = (None,) * len(ys), 0
+        for group in [[size] for size in sizes] if self._is_alone(outputs) else [sizes]:
+            rows = slice(start, start := start + sum(group))
+            mine, made = [y[rows] for y in ys], [output[rows] for output in outputs]
+            own = self._means(mine, made, group)
+            self._sum(mine, made, none, none, own, self._added(own, None), group)
+
     def _settle_alike(self, group: list[Seen]) -> None:
         joined = [_joined(parts) for parts in zip(*(seen.tensors() for seen in group), strict=True)]
         count, sizes = len(self.objective.goals), [len(seen.batch.ys[0]) for seen in group]
         outputs, ys, weights, masks = (joined[i * count : (i + 1) * count] for i in range(4))
-        own: list[Tensor] = []
-        for place, goal in enumerate(self.objective.goals.values()):
-            known = _stacked([seen.losses[place] for seen in group])
-            own.append(means(goal.loss, ys[place], outputs[place], sizes) if known is None else known)
+        known = [_stacked([seen.losses[place] for seen in group]) for place in range(count)]
+        own = self._means(ys, outputs, sizes, known)
         total = _stacked([seen.total for seen in group])
-        total = self._added(own, group) if total is None else total
+        total = self._added(own, _stacked([seen.rest for seen in group])) if total is None else total
+        self._sum(ys, outputs, weights, masks, own, total, sizes)
+
+    def _means(
+        self,
+        ys: Sequence[Tensor],
+        outputs: Sequence[Tensor],
+        sizes: Sequence[int],
+        known: Sequence[Tensor | None] | None = None,
+    ) -> list[Tensor]:
+        """The loss of each output, batch by batch."""
+        goals = self.objective.goals.values()
+        found = zip(goals, ys, outputs, known or [None] * len(ys), strict=True)
+        return [means(goal.loss, y, output, sizes) if k is None else k for goal, y, output, k in found]
+
+    def _sum(
+        self,
+        ys: Sequence[Tensor],
+        outputs: Sequence[Tensor],
+        weights: Sequence[Tensor | None],
+        masks: Sequence[Tensor | None],
+        own: list[Tensor],
+        total: Tensor,
+        sizes: Sequence[int],
+    ) -> None:
+        """Add losses by batch, and the metrics of the rows."""
         self._add_losses([total, *own][: len(self._loss_names)], sizes)
         for (name, place, metric, weighs), state in zip(self.metrics, self.states, strict=True):
             try:
@@ -113,14 +149,13 @@ class Scores:
             except DataError as error:
                 raise self._of_metric(error, name) from None
 
-    def _added(self, own: list[Tensor], group: list[Seen]) -> Tensor:
+    def _added(self, own: list[Tensor], rest: Tensor | None) -> Tensor:
         """The loss of all outputs, weighed, with all penalties, batch by batch."""
         goals = self.objective.goals.values()
         parts = [v if goal.weight == 1.0 else v * goal.weight for goal, v in zip(goals, own, strict=True)]
-        rest = _stacked([seen.rest for seen in group])
         return sum(parts[1:], parts[0]) + (0.0 if rest is None else rest)
 
-    def _add_losses(self, columns: list[Tensor], sizes: list[int]) -> None:
+    def _add_losses(self, columns: list[Tensor], sizes: Sequence[int]) -> None:
         found = torch.stack(columns).double().cpu().numpy()
         bad = np.flatnonzero(~np.isfinite(found[0]))
         if self._first_bad is None and len(bad):

@@ -37,6 +37,9 @@ def goes_beside(training: Training, count: int) -> bool:
     updater, network = training.updater, training.network
     if count < 2 or not on("together") or training.autograd_since or type(training) is not Training:
         return False
+    if training.compiled is not None:
+        # One after the other their steps take less time than the callbacks and sums around them.
+        return False
     if not isinstance(updater, Updater) or not updater.works_by_number():
         return False
     known = all(step.cell.layer.side_by_side and len(step.reads) == 1 for step in network.steps)
@@ -207,11 +210,6 @@ class SideBySide(Pass):
     ):
         self._stacked, self.copies = weights, len(batch.xs[0])
         super().__init__(network, objective, views, batch)
-
-    @property
-    def outputs(self) -> list[Tensor]:
-        """What the last run made."""
-        return self._outputs
 
     def seen_of(self, batch: Batch, outputs: tuple[Tensor, ...]) -> Seen:
         """What one of the copies made of its batch."""

@@ -24,6 +24,7 @@ from trainer.train.rows import Sets, divide
 from trainer.train.scoring import predict
 from trainer.train.state import load_weights, state_of
 from trainer.train.terms import Options, open_table
+from trainer.train.unseen import IMPORTED, open_shapes, stand_in
 
 
 class OpenRun:
@@ -36,10 +37,17 @@ class OpenRun:
         self.model = read_model(model_source(directory, checkpoint))
         self.state = state_of(self.model)
         self.folder = source_folder(directory)
-        self.table: Table = open_table(self.recipe, self.folder, options)
-        self.sets: Sets = divide(self.recipe, self.table)
+        self.shapes: dict[str, tuple[int | None, ...]] = {}
+        "Raw rows of inputs, where the recipe alone says them."
         stage = self.state.get("stage", 0)
-        outline = real_outlines(self.recipe, self.table)[stage]
+        self.table: Table | None = None
+        if directory.record().get("state") == IMPORTED:
+            outline = self.loaded.outline
+            self.sets, self.shapes = stand_in(self.recipe, outline), open_shapes(outline)
+        else:
+            self.table = open_table(self.recipe, self.folder, options)
+            self.sets: Sets = divide(self.recipe, self.table)
+            outline = real_outlines(self.recipe, self.table)[stage]
         self.recipe = self.recipe.stages()[stage]
         sample = self.sets.train.take(slice(0, 1))
         self.device = choose_device(options.device)
@@ -53,6 +61,9 @@ class OpenRun:
         Raises:
             RunError: the run has no such part.
         """
+        if self.table is None:
+            hint = "--data FILE for an .npz file with arrays called as the recipe's inputs and targets"
+            raise RunError("an imported model has no rows of its own", hint=hint)
         changed = check_data(self.directory.record(), self.table)
         if changed:
             hint = "`trainer fit` the recipe on the new data, or put the old back"

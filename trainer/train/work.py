@@ -38,6 +38,7 @@ from trainer.train.rows import Sets, check_class_weight, divide, first_target, f
 from trainer.train.signals import Signals
 from trainer.train.stages import Memory, from_epoch, go_on, hand_over, phase_line, placed, rehearse
 from trainer.train.state import load_weights
+from trainer.train.stepping import jit_compile, steps_noted
 from trainer.train.taking_up import check_unchanged, extend, last_checkpoint
 from trainer.train.terms import Options, Outcome, open_table
 from trainer.train.together import Together, goes_beside, in_step
@@ -200,9 +201,11 @@ class Job:
             signalled=self.signals,
             steps_per_execution=recipe.compile.steps_per_execution,
             engine=self.record.get("engine", "plain"),
+            jit_compile=jit_compile(self.record, self.recipe, self.stage),
         )
-        if training.stepping != self.record.get("steps_by"):
-            self._note(steps_by=training.stepping, state="running")
+        changes = steps_noted(self.record, self.recipe, self.stage, training)
+        if changes:
+            self._note(**changes, state="running")
         training.saves_first = self.stage > 0
         training.save_model = lambda path, weights_only: self._save_model(built, path, weights_only)
         training.checkpoint = lambda run, force: self._checkpoint(built, run, force)

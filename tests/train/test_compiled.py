@@ -1,0 +1,216 @@
+"""Steps of small models as compiled code: the histories and weights of autograd, and when it is chosen."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tests.train.recipes import directory_of, loaded
+from tests.train.test_direct import record, weights
+from trainer.errors import RecipeError
+from trainer.native import compiler
+from trainer.native.operations import NotInC, Statements
+from trainer.program import Program
+from trainer.runs.directory import RunDirectory
+from trainer.train import compiled
+from trainer.train.job import Options, Outcome, fit, resume
+from trainer.train.progress import Stopped
+
+RECIPE = """
+name: compiled
+seed: 4
+dataset: {source: SOURCE, inputs: {INPUT: {preprocess: [PREPROCESS]}}, split: {test: {last: 50}}, limit: 350}
+model:
+  layers: [LAYERS]
+compile: {optimizer: OPTIMIZER, loss: LOSS, metrics: [METRIC], jit_compile: JIT}
+fit: {epochs: 3, batch_size: 16, validation_split: 0.2}
+callbacks: [CALLBACKS]
+"""
+CLASSES = {
+    "SOURCE": "digits",
+    "INPUT": "image",
+    "PREPROCESS": "{Reshape: {target_shape: [64]}}, {Rescaling: {scale: 1/16}}",
+    "LAYERS": "{Dense: {units: 12, activation: relu}}, {Dense: {units: 10, activation: softmax}}",
+    "OPTIMIZER": "adam",
+    "LOSS": "sparse_categorical_crossentropy",
+    "METRIC": "accuracy",
+    "JIT": "true",
+    "CALLBACKS": "",
+}
+NUMBERS = CLASSES | {
+    "SOURCE": "diabetes",
+    "INPUT": "features",
+    "PREPROCESS": "Normalization",
+    "LAYERS": "{Dense: {units: 64, activation: tanh}}, {Dense: {units: 9, use_bias: false}}, {Dense: {units: 1}}",
+    "LOSS": "mse",
+    "METRIC": "mae",
+}
+HIDDEN = "{{Dense: {{units: 20, activation: {0}}}}}, {{Dense: {{units: 10, activation: softmax}}}}"
+ACTIVATIONS = ("sigmoid", "exponential", "relu6", "elu", "selu", "leaky_relu", "silu", "gelu", "tanh", "tanh_shrink")
+CASES: dict[str, dict[str, str]] = {
+    "classes": CLASSES,
+    "numbers": NUMBERS,
+    "a wide layer": NUMBERS | {"LAYERS": "{Dense: {units: 150, activation: relu}}, {Dense: {units: 1}}"},
+    "dropout": CLASSES
+    | {
+        "LAYERS": "{Dense: {units: 24}}, {Dropout: {rate: 0.3}}, {GaussianNoise: {stddev: 0.1}}, "
+        "{Dense: {units: 10, activation: softmax}}"
+    },
+    "two of one input": CLASSES
+    | {
+        "LAYERS": "{Dense: {units: 8, name: a}}, {Dense: {units: 8, inputs: a, name: b}}, {Add: {inputs: [a, b]}}, "
+        "{Multiply: {inputs: [add, a]}}, {Dense: {units: 10, activation: softmax}}"
+    },
+    "frozen": CLASSES | {"LAYERS": "{Dense: {units: 12, trainable: false}}, {Dense: {units: 10, activation: softmax}}"},
+    "one output": NUMBERS | {"LOSS": "huber", "OPTIMIZER": "{SGD: {learning_rate: 0.01}}"},
+    **{f"loss {name}": NUMBERS | {"LOSS": name} for name in ("mae", "log_cosh", "mape")},
+    **{f"activation {name}": CLASSES | {"LAYERS": HIDDEN.format(name)} for name in ACTIVATIONS},
+    "rmsprop": NUMBERS | {"OPTIMIZER": "rmsprop"},
+    "rmsprop, centered": NUMBERS | {"OPTIMIZER": "{rmsprop: {centered: true, momentum: 0.5}}"},
+    "momentum": CLASSES | {"OPTIMIZER": "{SGD: {learning_rate: 0.05, momentum: 0.9}}"},
+    "nesterov": CLASSES | {"OPTIMIZER": "{SGD: {learning_rate: 0.05, momentum: 0.9, nesterov: true}}"},
+    "amsgrad": CLASSES | {"OPTIMIZER": "{adam: {amsgrad: true}}"},
+    "decay": CLASSES | {"OPTIMIZER": "adamw"},
+    "a schedule": CLASSES
+    | {
+        "OPTIMIZER": "{adam: {learning_rate: {ExponentialDecay: {initial_learning_rate: 0.01, decay_steps: 5, "
+        "decay_rate: 0.9}}}}"
+    },
+    "rates that a callback moves": CLASSES
+    | {"CALLBACKS": "{ReduceLROnPlateau: {monitor: loss, patience: 0, factor: 0.1, min_delta: 9}}"},
+}
+
+
+def text(parts: dict[str, str]) -> str:
+    made = RECIPE
+    for word, value in parts.items():
+        made = made.replace(word, value, 1)
+    return made
+
+
+def run(folder: Path, parts: dict[str, str], **more: Any) -> Outcome:
+    made = text(parts)
+    return fit(loaded(made), Options(runs=folder, device="cpu", **more), made.encode(), None)
+
+
+needs_compiler = pytest.mark.skipif(compiler.compiler() is None, reason="there is no C compiler")
+
+
+@needs_compiler
+@pytest.mark.parametrize("case", CASES)
+def test_training_is_that_of_autograd(tmp_path: Path, case: str) -> None:
+    plain, ours = (run(tmp_path, CASES[case], engine=engine) for engine in ("plain", "auto"))
+    assert record(ours)["steps_by"] == "compiled code"
+    assert record(plain)["steps_by"].startswith("autograd")
+    assert list(plain.history) == list(ours.history)
+    for name, values in plain.history.items():
+        np.testing.assert_allclose(ours.history[name], values, rtol=1e-5, err_msg=name)
+    for mine, theirs in zip(weights(ours), weights(plain), strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-4, atol=1e-6)
+
+
+UNCOMPILED = {
+    "there is no C for": CLASSES
+    | {"LAYERS": "{Dense: {units: 12}}, BatchNormalization, {Dense: {units: 10, activation: softmax}}"},
+    "there is no C for Nadam": CLASSES | {"OPTIMIZER": "nadam"},
+    "there is no C for Adam with these options": CLASSES | {"OPTIMIZER": "{adam: {clipnorm: 1.0}}"},
+    "callbacks look at batches": CLASSES | {"CALLBACKS": "TerminateOnNaN"},
+    "autograd has a part in every step": CLASSES
+    | {"LAYERS": "{Dense: {units: 12, kernel_regularizer: l2}}, {Dense: {units: 10, activation: softmax}}"},
+}
+
+
+@pytest.mark.parametrize("reason", UNCOMPILED)
+def test_what_cannot_be_compiled_is_refused_when_asked(tmp_path: Path, reason: str) -> None:
+    with pytest.raises(RecipeError, match=f"can't be compiled: {reason}"):
+        run(tmp_path, UNCOMPILED[reason])
+    outcome = run(tmp_path, UNCOMPILED[reason] | {"JIT": "auto"})
+    assert record(outcome)["steps_by"] == "operations in a row"
+
+
+@needs_compiler
+def test_auto_weighs_the_number_of_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    few = run(tmp_path, CLASSES | {"JIT": "auto"})
+    assert record(few)["steps_by"] == "operations in a row"
+    monkeypatch.setattr(compiled, "WORTHWHILE", 1e-3)
+    enough = run(tmp_path, CLASSES | {"JIT": "auto"})
+    assert record(enough)["steps_by"] == "compiled code"
+    assert record(run(tmp_path, CLASSES | {"JIT": "false"}))["steps_by"] == "operations in a row"
+    monkeypatch.setattr(compiled, "SMALL_STEP", 100)
+    assert record(run(tmp_path, CLASSES | {"JIT": "auto"}))["steps_by"] == "operations in a row"
+
+
+@needs_compiler
+def test_a_stopped_run_goes_on_to_the_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiled, "MOST_STEPS", 4)
+    whole = run(tmp_path / "whole", CASES["dropout"])
+    made, calls, call = text(CASES["dropout"]), iter(range(99)), compiled.Compiled.call
+
+    def interrupted(self: compiled.Compiled, *given: Any) -> None:
+        call(self, *given)
+        if next(calls) == 5:
+            self.training.signalled.got = 2  # pyright: ignore[reportFunctionMemberAccess]
+
+    with monkeypatch.context() as patched:
+        patched.setattr(compiled.Compiled, "call", interrupted)
+        with pytest.raises(Stopped):
+            fit(loaded(made), Options(runs=tmp_path / "cut", device="cpu"), made.encode(), None)
+    directory = RunDirectory.find(tmp_path / "cut", "last")
+    state = json.loads((directory.path / "run.json").read_text())
+    assert state["steps_by"] == "compiled code"
+    assert state["jit_compile"] == {"0": True}
+    # Begun as compiled code, it goes on so, however few steps are left.
+    outcome = resume(directory, Options(runs=tmp_path / "cut", device="cpu"))
+    assert record(outcome)["steps_by"] == "compiled code"
+    assert outcome.history == whole.history
+    for mine, theirs in zip(weights(outcome), weights(whole), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+
+
+@needs_compiler
+def test_a_run_goes_on_without_a_compiler_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    began = run(tmp_path, CLASSES)
+    monkeypatch.setattr(compiler, "compiler", lambda: None)
+    compiled._library.cache_clear()
+    outcome = resume(directory_of(began), Options(runs=tmp_path, device="cpu", epochs=4))
+    assert "no longer are, since there is no C compiler" in (outcome.directory / "log.txt").read_text()
+    assert len(outcome.history["loss"]) == len(began.history["loss"]) + 1
+
+
+@needs_compiler
+def test_a_profile_counts_compiled_steps(tmp_path: Path) -> None:
+    outcome = run(tmp_path, CLASSES, profile=True)
+    found = outcome.profile
+    assert (found["steps"], found["rows"]) == (3 * 18, 3 * 280)
+    assert {"compiled", "metrics", "validation"} <= {p for p, spent in found["parts"].items() if spent["seconds"] > 0}
+    assert outcome.history == run(tmp_path, CLASSES).history
+
+
+def test_a_compiler_that_fails_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(compiler.Uncompiled, match=r"refuses: .*error"):
+        compiler.library("int steps(void) { return nothing; }")
+
+
+@needs_compiler
+def test_labels_out_of_range_are_not_written(tmp_path: Path) -> None:
+    slope, labels = torch.zeros(2, 3), torch.tensor([[1], [0]])
+    program = Program({})
+    program.do(slope.scatter_add_, -1, labels, torch.ones(()).expand_as(labels))
+    c = Statements()
+    c.add(program.operations[0])
+    labels.fill_(3)
+    assert "wrong = 1" in c.lines[0]
+
+
+def test_lambdas_and_strange_functions_are_not_in_c() -> None:
+    c = Statements()
+    for operation in (lambda: None, torch.zeros(3).cumsum_):
+        program = Program({})
+        program.do(operation, *([0] if operation.__name__ == "cumsum_" else []))
+        with pytest.raises(NotInC):
+            c.add(program.operations[0])

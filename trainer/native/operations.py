@@ -1,0 +1,292 @@
+"""A Program's operations as C statements: the same arithmetic, with every size and stride a constant."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from trainer.lazy import np, torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+MOST_TURNED = 1 << 14
+"Numbers of a matrix that is laid out anew on the stack."
+
+
+class NotInC(Exception):
+    """An operation has no form in C; the message names it."""
+
+
+ELEMENTWISE = {
+    "add": "a + b",
+    "sub": "a - b",
+    "mul": "a * b",
+    "div": "a / b",
+    "neg": "-a",
+    "abs": "fabsf(a)",
+    "sign": "(float)((a > 0) - (a < 0))",
+    "sqrt": "sqrtf(a)",
+    "exp": "expf(a)",
+    "tanh": "tanhf(a)",
+    "sigmoid": "1 / (1 + expf(-a))",
+    "relu": "a < 0 ? 0 : a",
+    "maximum": "a > b || a != a ? a : b",
+    "minimum": "a < b || a != a ? a : b",
+    "eq": "(float)(a == b)",
+    "copy": "b",
+    "threshold_backward": "b <= c ? 0 : a",
+    "sigmoid_backward": "a * (1 - b) * b",
+    "tanh_backward": "a * (1 - b * b)",
+    "leaky_relu": "a > 0 ? a : a * b",
+    "leaky_relu_backward": "b > 0 ? a : a * c",
+    "elu_backward": "f <= 0 ? a * d * (b * c) * expf(f * d) : a * c",
+    "silu": "a / (1 + expf(-a))",
+    "silu_backward": "a * (1 - 1 / (1 + expf(-b))) * b / (1 + expf(-b)) + a / (1 + expf(-b))",
+    "gelu": "0.5f * a * (1 + erff(a * 0.70710678f))",
+    "gelu_backward": "a * (0.5f * (1 + erff(b * 0.70710678f)) + b * 0.39894228f * expf(-0.5f * b * b))",
+    "hardtanh": "a < b ? b : a > c ? c : a",
+    "hardtanh_backward": "b <= c || b >= d ? 0 : a",
+}
+"Operation to what it makes of its operands, a first."
+
+
+@dataclass(frozen=True)
+class Call:
+    """An operation of a Program, taken apart."""
+
+    name: str
+    args: tuple[Any, ...]
+    options: dict[str, Any]
+    out: Tensor
+
+    @classmethod
+    def of(cls, operation: Callable[[], Any]) -> Call:
+        """What an operation calls, on what.
+
+        Raises:
+            NotInC: it is no call of one of torch's functions.
+        """
+        if not isinstance(operation, partial):
+            raise NotInC(getattr(operation, "__qualname__", str(operation)))
+        function, args, options = operation.func, operation.args, dict(operation.keywords)
+        schema, owner = getattr(function, "_schema", None), getattr(function, "__self__", None)
+        name = schema.name.split("::")[1] if schema is not None else getattr(function, "__name__", str(function))
+        if isinstance(owner, torch.Tensor):
+            args = (owner, *args)
+        elif schema is None and getattr(torch, name, None) is not function:
+            raise NotInC(name)
+        outs = [options.pop(key) for key in ("out", "grad_input") if key in options]
+        if not outs and name.endswith("_"):
+            outs = [args[0]]
+        if len(outs) != 1 or not isinstance(outs[0], torch.Tensor):
+            raise NotInC(name)
+        return cls(name.rstrip("_"), args, options, outs[0])
+
+
+@dataclass
+class Statements:
+    """C for the operations of one Program, and the tensors that it works on."""
+
+    tensors: list[Tensor] = field(default_factory=list)
+    "What the pointers p[0], p[1], … lead to."
+    lines: list[str] = field(default_factory=list)
+    _known: dict[tuple[int, Any], str] = field(default_factory=dict)
+
+    def pointer(self, tensor: Tensor) -> str:
+        """The name of the pointer to a tensor's first number.
+
+        Raises:
+            NotInC: numbers of that type are not for C.
+        """
+        key = (tensor.data_ptr(), tensor.dtype)
+        if key not in self._known:
+            kind = {torch.float32: "float", torch.int64: "whole"}.get(tensor.dtype)
+            if kind is None or tensor.device.type != "cpu":
+                raise NotInC(f"numbers of type {tensor.dtype} on {tensor.device}")
+            number = len(self.tensors)
+            self._known[key] = f"{kind[0]}{number}"
+            self.tensors.append(tensor)
+        return self._known[key]
+
+    def stand_for(self, tensor: Tensor, each: Tensor) -> None:
+        """Read what a tensor holds in step `s` from `each[s]`."""
+        self._known[tensor.data_ptr(), tensor.dtype] = f"({self.pointer(each)} + s * {tensor.numel()})"
+
+    def declarations(self) -> list[str]:
+        """The pointers by their names."""
+        kinds = {torch.float32: "float", torch.int64: "whole"}
+        each = [(kinds[tensor.dtype], i) for i, tensor in enumerate(self.tensors)]
+        return [f"{kind} *{kind[0]}{i} = ({kind} *)p[{i}];" for kind, i in each]
+
+    def add(self, operation: Callable[[], Any]) -> None:
+        """The statements for an operation.
+
+        Raises:
+            NotInC: it has none.
+        """
+        call = Call.of(operation)
+        own = OWN.get(call.name)
+        if own is not None:
+            own(self, call)
+        elif call.name in ELEMENTWISE and not call.options:
+            self._elementwise(ELEMENTWISE[call.name], call.out, call.args)
+        else:
+            raise NotInC(call.name)
+
+    def _elementwise(self, expression: str, out: Tensor, operands: Sequence[Any]) -> None:
+        tensors = [out, *(x for x in operands if isinstance(x, torch.Tensor))]
+        sizes, strides = collapsed(out.shape, [t.expand(out.shape).stride() for t in tensors])
+        places = iter(strides[1:])
+        reads = []
+        for letter, operand in zip("abcdef", operands, strict=False):
+            held = self._read(operand, next(places)) if isinstance(operand, torch.Tensor) else number(operand)
+            reads.append(f"float {letter} = {held};")
+        used = [read for read in reads if f" {read[6]} " in f" {words(expression)} "]
+        body = f"{' '.join(used)} {self._read(out, strides[0])} = {expression};"
+        self.lines.append(looped(sizes, body))
+
+    def _read(self, tensor: Tensor, strides: Sequence[int]) -> str:
+        if tensor.dtype != torch.float32:
+            raise NotInC(f"numbers of type {tensor.dtype}")
+        return f"{self.pointer(tensor)}[{offset(strides)}]"
+
+    def _add(self, call: Call) -> None:
+        factor = call.options.get("alpha", 1)
+        expression = "a + b" if factor == 1 else f"a + {number(factor)} * b"
+        self._elementwise(expression, call.out, call.args)
+
+    def _elu(self, call: Call) -> None:
+        x, alpha, scale, inner = (*call.args, *[1.0] * (4 - len(call.args)))
+        expression = "a > 0 ? a * c : expm1f(a * d) * b * c"
+        self._elementwise(expression, call.out, (x, alpha, scale, inner))
+
+    def _clamp(self, call: Call) -> None:
+        bounds = [*call.args[1:], None, None][:2]
+        low, high = (call.options.get(key, bound) for key, bound in zip(("min", "max"), bounds, strict=True))
+        expression = "a"
+        if low is not None:
+            expression = f"({expression} < {number(low)} ? {number(low)} : {expression})"
+        if high is not None:
+            expression = f"({expression} > {number(high)} ? {number(high)} : {expression})"
+        self._elementwise(expression, call.out, call.args[:1])
+
+    def _zero(self, call: Call) -> None:
+        self._elementwise("0", call.out, ())
+
+    def _sum(self, call: Call) -> None:
+        x, dim = call.args[:2]
+        keep = call.args[2] if len(call.args) > 2 else call.options.get("keepdim", False)
+        if not isinstance(dim, int):
+            raise NotInC("sum over several axes")
+        dim %= x.dim()
+        kept = call.out if keep else call.out.unsqueeze(dim)
+        into = [0 if axis == dim else step for axis, step in enumerate(kept.stride())]
+        self._zero(call)
+        target = self._read(kept, into)
+        self.lines.append(looped(list(x.shape), f"{target} += {self._read(x, x.stride())};"))
+
+    def _softmax(self, call: Call) -> None:
+        x, dim = call.args[:2]
+        if dim % x.dim() != x.dim() - 1 or not x.is_contiguous() or not call.out.is_contiguous():
+            raise NotInC("softmax over another axis than the last")
+        n = x.shape[-1]
+        body = f"softmax_row({self.pointer(call.out)} + i0 * {n}, {self.pointer(x)} + i0 * {n}, {n});"
+        self.lines.append(looped([x.numel() // n], body))
+
+    def _scatter_add(self, call: Call) -> None:
+        own, dim, index, source = call.args
+        if own.dim() != 2 or dim % 2 != 1 or index.dtype != torch.int64 or not isinstance(source, torch.Tensor):
+            raise NotInC("scatter_add of this form")
+        at, value = (f"{self.pointer(t)}[{offset(t.stride())}]" for t in (index, source))
+        row = f"{self.pointer(own)}[i0 * {own.stride(0)} + at * {own.stride(1)}]"
+        # What is out of range is not written, and told to the caller.
+        body = f"whole at = {at}; if (at < 0 || at >= {own.shape[1]}) wrong = 1; else {row} += {value};"
+        self.lines.append(looped(list(index.shape), body))
+
+    def _mm(self, call: Call) -> None:
+        self._product(call, None, *call.args)
+
+    def _addmm(self, call: Call) -> None:
+        self._product(call, *call.args)
+
+    def _product(self, call: Call, bias: Tensor | None, a: Tensor, b: Tensor) -> None:
+        if call.options or not call.out.is_contiguous() or (bias is not None and not bias.is_contiguous()):
+            raise NotInC(call.name)
+        (m, k), n = a.shape, b.shape[1]
+        given = "0" if bias is None else self.pointer(bias)
+        o, left, right = (self.pointer(t) for t in (call.out, a, b))
+        am, ak = a.stride()
+        if b.stride(1) == 1 or n == 1:
+            line = f"product({o}, {m}, {n}, {k}, {given}, {left}, {am}, {ak}, {right}, {b.stride(0)});"
+        elif b.stride(0) != 1 or n * k > MOST_TURNED:
+            raise NotInC(f"{call.name} of this layout")
+        elif m == 1:
+            line = f"row_by_columns({o}, {n}, {k}, {given}, {left}, {ak}, {right}, {b.stride(1)});"
+        else:
+            line = f"TURNED_PRODUCT({o}, {m}, {n}, {k}, {given}, {left}, {am}, {ak}, {right}, {b.stride(1)});"
+        self.lines.append(line)
+
+
+OWN: dict[str, Callable[[Statements, Call], None]] = {
+    "add": Statements._add,
+    "clamp": Statements._clamp,
+    "elu": Statements._elu,
+    "zero": Statements._zero,
+    "sum": Statements._sum,
+    "softmax": Statements._softmax,
+    "scatter_add": Statements._scatter_add,
+    "mm": Statements._mm,
+    "addmm": Statements._addmm,
+}
+"Operations with a form of their own."
+
+
+def words(expression: str) -> str:
+    """An expression with its names apart."""
+    return "".join(c if c.isalnum() or c in "_." else " " for c in expression)
+
+
+def number(value: Any) -> str:
+    """A number as C writes it in float32, to the last bit.
+
+    Raises:
+        NotInC: it is no finite number.
+    """
+    if not isinstance(value, (int, float)) or not np.isfinite(value):
+        raise NotInC(f"the number {value}")
+    return f"{float(np.float32(value)).hex()}f"
+
+
+def offset(strides: Sequence[int]) -> str:
+    """Where a number lies, from the positions i0, i1, … along the axes."""
+    terms = [f"i{axis} * {step}" if step != 1 else f"i{axis}" for axis, step in enumerate(strides) if step]
+    return " + ".join(terms) or "0"
+
+
+def looped(sizes: Sequence[int], body: str) -> str:
+    """A statement for every position i0, i1, …"""
+    for axis in reversed(range(len(sizes))):
+        body = f"for (long i{axis} = 0; i{axis} < {sizes[axis]}; i{axis}++) {{ {body} }}"
+    return f"{{ {body} }}"
+
+
+def collapsed(shape: Sequence[int], strides: Sequence[Sequence[int]]) -> tuple[list[int], list[list[int]]]:
+    """As few axes as do: those that all tensors have in a row are one."""
+    sizes: list[int] = []
+    kept: list[list[int]] = [[] for _ in strides]
+    for axis, length in enumerate(shape):
+        steps = [s[axis] for s in strides]
+        if length == 1:
+            continue
+        if sizes and all(own[-1] == step * length for own, step in zip(kept, steps, strict=True)):
+            sizes[-1] *= length
+            for own, step in zip(kept, steps, strict=True):
+                own[-1] = step
+            continue
+        sizes.append(length)
+        for own, step in zip(kept, steps, strict=True):
+            own.append(step)
+    return sizes, kept

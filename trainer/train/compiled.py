@@ -1,0 +1,207 @@
+"""Steps of a small model as one function of machine code, which takes many of them at a time.
+
+A step of a small model is mostly the calling of its operations. Those of its program (`direct.py`) and of the
+optimizer are written as C and compiled when training begins; an epoch is then a few calls.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from trainer.errors import DataError
+from trainer.native.compiler import Uncompiled, library
+from trainer.native.operations import NotInC, Statements
+from trainer.optimizers.base import StepNumbers, UpdateRule
+from trainer.optimizers.updater import Updater
+from trainer.program import Draw
+from trainer.train.devices import SMALL_STEP, step_work
+from trainer.train.direct import Direct
+from trainer.train.feed import Slot
+from trainer.train.scores import MOST_NUMBERS, MOST_STEPS
+
+if TYPE_CHECKING:
+    from trainer.train.loop import Training
+
+MOST_WORK = 1 << 29
+"Multiply-adds between two looks at signals."
+WORTHWHILE = 0.25
+"Seconds that compiling must be expected to save; it takes about as long for a small model."
+OPERATION, AROUND = 1.7e-6, 10
+"Seconds that calling an operation takes, and how many such calls there are around a step's own."
+
+
+class Compiled:
+    """The steps of a training on whole batches of resident rows.
+
+    Raises:
+        Uncompiled: they have no form in C, or there is no compiler; the message says why.
+    """
+
+    def __init__(self, training: Training, *, asked: bool):
+        """`asked`: whether or not it seems worthwhile."""
+        self.training, self.feed, self.size = training, training.train, training.fit.batch_size
+        direct, self.updater = _held(training)
+        self._pass = direct.built(next(self.feed.batches(self.size, None, 0, 1)))
+        if self._pass is None or not self._pass.losses_follow:
+            raise Uncompiled("autograd has a part in every step")
+        work = max(1, step_work(training.network.graph, self.size))
+        if not asked:
+            self._weigh(len(self._pass.program.operations), work)
+        drawn = [operation.into for operation in self._pass.program.operations if isinstance(operation, Draw)]
+        numbers = sum(tensor.numel() for tensor in (*self._pass.outputs, *drawn))
+        self.most = max(1, min(MOST_STEPS, MOST_NUMBERS // numbers, MOST_WORK // work))
+        "Steps of one call."
+        self._draws: list[tuple[Draw, Tensor]] = []
+        self._outputs = [torch.empty(self.most, *output.shape) for output in self._pass.outputs]
+        self.c = Statements()
+        try:
+            text = self._text()
+        except NotInC as error:
+            raise Uncompiled(f"there is no C for {error}") from None
+        self._function = _library(text).steps
+        self._function.restype = ctypes.c_int
+        self._pointers = (ctypes.c_void_p * len(self.c.tensors))(*(t.data_ptr() for t in self.c.tensors))
+
+    def _weigh(self, operations: int, work: int) -> None:
+        """Refuse what would not gain by it."""
+        if work >= SMALL_STEP:
+            raise Uncompiled("its steps are not small")
+        fit = self.training.fit
+        steps = self.training.steps * (fit.epochs - fit.initial_epoch)
+        if (operations + AROUND) * OPERATION * steps < WORTHWHILE:
+            raise Uncompiled("its steps are too few for the time that compiling takes")
+
+    def run(self, order: np.ndarray, start: int, stop: int) -> Iterator[int]:
+        """Batches from `start` of the rows in their order, as far as they are whole; how many steps each call took."""
+        stop = min(stop, len(order) // self.size)
+        while start < stop:
+            # Calls end at the same steps whether or not training was stopped on the way: sums depend on it.
+            end = min(stop, start - start % self.most + self.most)
+            self._steps(order[start * self.size : end * self.size], end - start)
+            yield end - start
+            start = end
+
+    def _steps(self, rows: np.ndarray, count: int) -> None:
+        updater, numbers, training = self.updater, [], self.training
+        for step in range(count):
+            training.network.clock.step = training.epoch * training.steps + training.batch + step
+            for draw, each in self._draws:
+                draw()
+                each[step] = draw.into
+            numbers.append(self._numbers_of(updater.learning_rate, updater.calls + 1))
+            updater.calls += 1
+        self.call(rows, np.array(numbers, dtype=np.float32), count)
+        index = torch.from_numpy(rows)
+        ys = [slot.resident.index_select(0, index) for slot in self.feed.ys if slot.resident is not None]
+        outputs = [kept[:count].flatten(0, 1) for kept in self._outputs]
+        training.scores.add_all(ys, outputs, [self.size] * count)
+
+    def call(self, rows: np.ndarray, numbers: np.ndarray, count: int) -> None:
+        """`count` steps on rows of these numbers; `numbers` are those that the optimizer reads of each step.
+
+        Raises:
+            DataError: a label is out of range.
+        """
+        given = [ctypes.c_void_p(array.ctypes.data) for array in (rows, numbers)]
+        if self._function(self._pointers, *given, ctypes.c_long(count)):
+            raise DataError("a label is no class of the model's output", hint="labels count from 0", code="label")
+
+    def _text(self) -> str:
+        """The function `steps`."""
+        made = self._pass
+        assert made is not None
+        slots = (*self.feed.xs, *self.feed.ys)
+        row = [self._gather(slot, own) for slot, own in zip(slots, made.buffers(), strict=True)]
+        for operation in made.program.operations:
+            if isinstance(operation, Draw):
+                self._draw_before(operation)
+            else:
+                self.c.add(operation)
+        update, self._numbers_of = _update(self.updater, self.c)
+        kept = [self._keep(kept, output) for kept, output in zip(self._outputs, made.outputs, strict=True)]
+        gathered = f"for (long r = 0; r < {self.size}; r++) {{ {' '.join(row)} }}"
+        lines = [
+            '#include "kernels.h"',
+            "int steps(void **p, const whole *rows, const float *numbers, long count) {",
+            *(f"    {line}" for line in self.c.declarations()),
+            "    int wrong = 0;",
+            "    for (long s = 0; s < count; s++) {",
+            *(f"        {line}" for line in (gathered, *self.c.lines, *kept, update)),
+            "    }",
+            "    return wrong;",
+            "}",
+        ]
+        return "\n".join(lines) + "\n"
+
+    def _draw_before(self, draw: Draw) -> None:
+        """What is drawn stands ready for every step of a call."""
+        if not draw.into.is_contiguous():
+            raise NotInC("draws of this layout")
+        each = torch.empty(self.most, *draw.into.shape, dtype=draw.into.dtype)
+        self.c.stand_for(draw.into, each)
+        self._draws.append((draw, each))
+
+    def _gather(self, slot: Slot, own: Tensor) -> str:
+        """C that copies a row of the batch."""
+        assert slot.resident is not None
+        # A target of whole numbers that a loss reads as fractions.
+        held = slot.resident.to(own.dtype).contiguous()
+        width = own[0].numel()
+        to, source, bytes_ = self.c.pointer(own), self.c.pointer(held), width * own.element_size()
+        return f"memcpy({to} + r * {width}, {source} + rows[s * {self.size} + r] * {width}, {bytes_});"
+
+    def _keep(self, kept: Tensor, output: Tensor) -> str:
+        """C that copies an output."""
+        if not output.is_contiguous():
+            raise NotInC("an output of this layout")
+        count = output.numel()
+        return f"memcpy({self.c.pointer(kept)} + s * {count}, {self.c.pointer(output)}, {4 * count});"
+
+
+def _held(training: Training) -> tuple[Direct, Updater]:
+    """What makes steps and updates; a training whose steps need what C is not given is refused."""
+    if training.direct is None or not isinstance(training.updater, Updater):
+        raise Uncompiled(f"gradients come from autograd, since {training.autograd_since}")
+    if any(callback.needs_batches for callback in training.callbacks):
+        raise Uncompiled("callbacks look at batches")
+    feed = training.train
+    if any(weight is not None for weight in feed.weights):
+        raise Uncompiled("rows are weighed")
+    if any(slot.resident is None or not slot.resident.is_contiguous() for slot in (*feed.xs, *feed.ys)):
+        raise Uncompiled("rows are made batch by batch")
+    if len(feed) < training.fit.batch_size:
+        raise Uncompiled("there is no whole batch")
+    return training.direct, training.updater
+
+
+def _update(updater: Updater, c: Statements) -> tuple[str, StepNumbers]:
+    """C that moves all weights, and the numbers that it reads of a step."""
+    rule = updater.optimizer
+    found = rule.in_c() if updater.works_by_number() and not rule.clipvalue else None
+    if found is None or type(rule).decay is not UpdateRule.decay:
+        raise NotInC(f"{type(rule).__name__} with these options")
+    statement, numbers_of = found
+    (block,) = updater.blocks
+    held = {"w": block.weight, "g": block.gradient()[0], **block.slots}
+    count, decay = len(numbers_of(1.0, 1)), rule.weight_decay
+    if decay:
+        own, statement = numbers_of, f"w *= n{count}; {statement}"
+        count, numbers_of = count + 1, lambda rate, step: (*own(rate, step), 1 - decay * rate)
+    reads = ", ".join(f"{name} = {c.pointer(tensor)}[i]" for name, tensor in held.items())
+    writes = " ".join(f"{c.pointer(tensor)}[i] = {name};" for name, tensor in held.items() if name != "g")
+    loop = f"for (long i = 0; i < {len(block.weight)}; i++) {{ float {reads}; {statement} {writes} }}"
+    step = ", ".join(f"n{k} = numbers[s * {count} + {k}]" for k in range(count))
+    return f"{{ const float {step}; {loop} }}", numbers_of
+
+
+@functools.lru_cache(16)
+def _library(text: str) -> ctypes.CDLL:
+    """The folds of a run have one text."""
+    return library(text)

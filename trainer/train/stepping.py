@@ -1,0 +1,35 @@
+"""How the steps of a run are taken, kept on record: going on another way would move the last digits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from trainer.errors import RecipeError
+from trainer.recipe.schema import Recipe
+from trainer.switches import on
+from trainer.train.loop import Training
+
+
+def jit_compile(record: Mapping[str, Any], recipe: Recipe, stage: int) -> bool | None:
+    """Whether the steps of a phase are compiled: as the run began, or else as the recipe says; None to choose."""
+    asked = recipe.compile.jit_compile
+    return record.get("jit_compile", {}).get(str(stage), None if asked == "auto" else bool(asked))
+
+
+def steps_noted(record: Mapping[str, Any], recipe: Recipe, stage: int, training: Training) -> dict[str, Any]:
+    """What of a run's record changes by how a phase takes its steps.
+
+    Raises:
+        RecipeError: they were to be compiled and can't be.
+    """
+    begun, compiled = record.get("jit_compile", {}), training.compiled is not None
+    if jit_compile(record, recipe, stage) and not compiled and training.engine != "plain" and on("compiled"):
+        if str(stage) not in begun:
+            message = f"the steps of this model can't be compiled: {training.uncompiled_since}"
+            hint = "jit_compile: auto compiles where it can"
+            raise RecipeError(message, hint=hint, path=("compile", "jit_compile"), code="jit-compile")
+        training.say(f"Steps were compiled so far and no longer are, since {training.uncompiled_since}")
+    if training.stepping == record.get("steps_by") and begun.get(str(stage)) == compiled:
+        return {}
+    return {"steps_by": training.stepping, "jit_compile": {**begun, str(stage): compiled}}
