@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import numpy
 
 MOST_BYTES = 8 << 30
+MOST_HEADER = 1 << 17
+PIECE = 1 << 20
 KINDS = "biufUS"
 "Kinds of numpy's types that are read: truth values, numbers and texts."
 
@@ -46,25 +48,32 @@ def read_npz(path: Path, *, objects: bool = False, stream: IO[bytes] | None = No
 
 
 def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path, objects: bool) -> Any:
+    # Read into what becomes the array itself, so that there is no moment with two of it.
+    # Its memory is not taken before it is filled, so that a size that lies takes none.
+    data, filled = np.empty(member.file_size, "uint8").data, 0
     with archive.open(member) as stream:
-        data = stream.read(member.file_size + 1)
-    if len(data) != member.file_size:
+        while piece := stream.read(min(PIECE, member.file_size + 1 - filled)):
+            filled += len(piece)
+            if filled <= member.file_size:
+                data[filled - len(piece) : filled] = piece
+    if filled != member.file_size:
         raise FileError(f"{path}: {member.filename} is not as long as it says")
     return read_npy(data, f"{path}: {member.filename}", objects=objects)
 
 
-def read_npy(data: bytes, name: str, *, objects: bool = False) -> Any:
-    """The array in the bytes of an .npy file.
+def read_npy(data: bytes | memoryview, name: str, *, objects: bool = False) -> Any:
+    """The array in the bytes of an .npy file; memory that may be written is kept as the array's own.
 
     Raises:
         FileError: no such file, shapes that lie, or objects.
     """
-    stream = io.BytesIO(data)
+    stream = io.BytesIO(data[:MOST_HEADER])
     shape, fortran, dtype = _header(stream, name)
     if dtype.hasobject:
         if not objects:
             raise FileError(f"{name}: expected numbers, found Python objects, which are never loaded")
-        return object_rows(stream, len(data) - stream.tell(), shape, name)
+        start = stream.tell()
+        return object_rows(io.BytesIO(data[start:]), len(data) - start, shape, name)
     if dtype.kind not in KINDS or not 0 < dtype.itemsize <= (8 if dtype.kind in "biuf" else len(data)):
         raise FileError(f"{name}: expected numbers of at most 64 bits or texts, found the type {dtype}")
     need = math.prod(shape) * dtype.itemsize
@@ -80,7 +89,9 @@ def _array(data: memoryview, shape: tuple[int, ...], fortran: bool, dtype: numpy
         raise FileError(f"{name}: the shape {shape} can't be") from None
     if dtype.kind == "U" and (np.frombuffer(data, dtype.str[0] + "u4") > 0x10FFFF).any():
         raise FileError(f"{name}: the texts hold what is no character")
-    # torch reads this machine's byte order only.
+    # torch reads this machine's byte order only, and may write.
+    if array.flags.writeable and array.flags.c_contiguous and array.flags.aligned and dtype.isnative:
+        return array
     return np.array(array, dtype.newbyteorder("="), order="C")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -35,6 +35,9 @@ from trainer.train.feed import Feed, Pipeline, Slot, input_dtypes, read_column, 
 from trainer.train.objective import Goal, Objective
 from trainer.train.places import check_ids, said_at
 from trainer.train.rows import check_class_names, class_weights
+
+LOOKED_AT = 8192
+"Rows that are looked at together for numbers that are none."
 
 
 @dataclass
@@ -113,7 +116,7 @@ class Built:
         raw = read_column(rows, self.outline.targets[name].feature, target=True)
         if loss.counts and isinstance(raw, np.ndarray) and raw.dtype.kind == "f":
             whole = torch.from_numpy(np.ascontiguousarray(raw))
-            _refuse(whole != whole.trunc(), whole, "expected class numbers", f"target {name}")
+            _refuse(lambda v: v != v.trunc(), whole, "expected class numbers", f"target {name}")
         slot = Slot(self.targets[name], raw, torch.int64 if loss.counts else torch.float32, self.device)
         check_target(loss, slot, output, name, self.targets[name].names())
         return slot
@@ -278,7 +281,7 @@ def check_finite(x: Column, name: str) -> None:
     """
     if not isinstance(x, Ragged) and x.dtype.kind == "f":
         values = torch.from_numpy(np.ascontiguousarray(x))
-        _refuse(~torch.isfinite(values), values, "expected finite numbers", name)
+        _refuse(_no_number, values, "expected finite numbers", name)
 
 
 def sample_weights(rows: Rows, name: str, output: Shape, path: Path) -> torch.Tensor:
@@ -297,7 +300,7 @@ def sample_weights(rows: Rows, name: str, output: Shape, path: Path) -> torch.Te
         message = f'column "{name}" is no sample_weight: expected one number a row{each}'
         raise DataError(message, path=path)
     weights = torch.from_numpy(np.asarray(values, "float32").reshape(len(rows), *places).copy())
-    _refuse(~torch.isfinite(weights) | (weights < 0), weights, "expected weights of 0 or more", f"column {name}")
+    _refuse(lambda w: _no_number(w) | (w < 0), weights, "expected weights of 0 or more", f"column {name}")
     return weights
 
 
@@ -312,21 +315,33 @@ def check_target(loss: Loss, y: Slot, output: Shape, name: str, classes: tuple[s
     values = y.resident
     if loss.targets == "integer":
         ignored = getattr(loss, "ignore_class", None)
-        bad = (values < 0) | (values >= (output[-1] or 0))
-        if ignored is not None:
-            bad &= values != ignored
+
+        def bad(numbers: torch.Tensor) -> torch.Tensor:
+            outside = (numbers < 0) | (numbers >= (output[-1] or 0))
+            return outside if ignored is None else outside & (numbers != ignored)
+
         hint = f"there are {len(classes)} classes: units: {len(classes)}" if classes else ""
         _refuse(bad, values, f"expected class numbers from 0 to {(output[-1] or 0) - 1}", f"target {name}", hint)
         return
-    _refuse(~torch.isfinite(values), values, "expected finite numbers", f"target {name}")
+    _refuse(_no_number, values, "expected finite numbers", f"target {name}")
     if loss.targets == "binary":
         hint = "the first number stands for unknown texts: `num_oov_indices: 0` leaves it out" if classes else ""
-        _refuse((values < 0) | (values > 1), values, "expected values from 0 to 1", f"target {name}", hint)
+        _refuse(lambda v: (v < 0) | (v > 1), values, "expected values from 0 to 1", f"target {name}", hint)
 
 
-def _refuse(bad: torch.Tensor, values: torch.Tensor, expected: str, name: str, hint: str = "") -> None:
-    if not bool(bad.any()):
-        return
-    row = int(bad.reshape(len(values), -1).any(1).nonzero()[0])
-    found = values[row].reshape(-1)[bad[row].reshape(-1)][0].item()
-    raise DataError(f"{name}: {expected}, found {found:g} in row {row}", hint=hint or "rows count from 0 in this set")
+def _no_number(values: torch.Tensor) -> torch.Tensor:
+    return ~torch.isfinite(values)
+
+
+def _refuse(
+    bad: Callable[[torch.Tensor], torch.Tensor], values: torch.Tensor, expected: str, name: str, hint: str = ""
+) -> None:
+    # Some rows at a time: what finds bad numbers takes several times the memory of what it looks at.
+    for number, part in enumerate(values.split(LOOKED_AT)):
+        found = bad(part)
+        if not bool(found.any()):
+            continue
+        row = int(found.reshape(len(part), -1).any(1).nonzero()[0])
+        value = part[row].reshape(-1)[found[row].reshape(-1)][0].item()
+        where = f"found {value:g} in row {number * LOOKED_AT + row}"
+        raise DataError(f"{name}: {expected}, {where}", hint=hint or "rows count from 0 in this set")

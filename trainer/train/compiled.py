@@ -33,8 +33,8 @@ MOST_WORK = 1 << 29
 "Multiply-adds between two looks at signals."
 WORTHWHILE = 0.25
 "Seconds that compiling must be expected to save; it takes about as long for a small model."
-OPERATION, AROUND = 1.7e-6, 10
-"Seconds that calling an operation takes, and how many such calls there are around a step's own."
+OPERATION, LAYER, AROUND = 1.7e-6, 6, 10
+"Seconds that calling an operation takes; how many there are for a layer, both ways, and around the layers' own."
 
 
 class Compiled:
@@ -48,12 +48,12 @@ class Compiled:
         """`asked`: whether or not it seems worthwhile."""
         self.training, self.feed, self.size = training, training.train, training.fit.batch_size
         direct, self.updater = _held(training)
+        work = max(1, step_work(training.network.graph, self.size))
+        if not asked:
+            self._weigh(work)
         self._pass = direct.built(next(self.feed.batches(self.size, None, 0, 1)))
         if self._pass is None or not self._pass.losses_follow:
             raise Uncompiled("autograd has a part in every step")
-        work = max(1, step_work(training.network.graph, self.size))
-        if not asked:
-            self._weigh(len(self._pass.program.operations), work)
         drawn = [operation.into for operation in self._pass.program.operations if isinstance(operation, Draw)]
         numbers = sum(tensor.numel() for tensor in (*self._pass.outputs, *drawn))
         self.most = max(1, min(MOST_STEPS, MOST_NUMBERS // numbers, MOST_WORK // work))
@@ -69,13 +69,13 @@ class Compiled:
         self._function.restype = ctypes.c_int
         self._pointers = (ctypes.c_void_p * len(self.c.tensors))(*(t.data_ptr() for t in self.c.tensors))
 
-    def _weigh(self, operations: int, work: int) -> None:
+    def _weigh(self, work: int) -> None:
         """Refuse what would not gain by it."""
         if work >= SMALL_STEP:
             raise Uncompiled("its steps are not small")
-        fit = self.training.fit
+        fit, operations = self.training.fit, LAYER * len(self.training.network.steps) + AROUND
         steps = self.training.steps * (fit.epochs - fit.initial_epoch)
-        if (operations + AROUND) * OPERATION * steps < WORTHWHILE:
+        if operations * OPERATION * steps < WORTHWHILE:
             raise Uncompiled("its steps are too few for the time that compiling takes")
 
     def run(self, order: np.ndarray, start: int, stop: int) -> Iterator[int]:

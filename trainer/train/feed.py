@@ -30,12 +30,7 @@ from trainer.train.pipeline import CHUNK, Pipeline, read_column
 __all__ = ["Batch", "Feed", "Pipeline", "Slot", "input_dtypes", "read_column"]
 
 RESIDENT_BYTES = 2 << 30
-EPOCH_COPY_BYTES = 256 << 20
-
-
-def _chunks(column: Column) -> Iterator[Column]:
-    for start in range(0, len(column), CHUNK):
-        yield take(column, slice(start, min(start + CHUNK, len(column))))
+EPOCH_COPY_BYTES = 32 << 20
 
 
 class Slot:
@@ -59,8 +54,20 @@ class Slot:
         raw = column.values.nbytes if isinstance(column, Ragged) else column.nbytes
         after = len(column) * (width or 0) * 4
         if self.bags is None and width is not None and after <= min(RESIDENT_BYTES, max(64 << 20, 8 * raw)):
-            parts = [self._cast(pipeline.rest(c)) for c in _chunks(column)]
-            self.resident = torch.cat(parts) if parts else torch.zeros(0)
+            self.resident = self._resident(column)
+
+    def _resident(self, column: Column) -> torch.Tensor:
+        """All rows, made in chunks; the column itself where nothing is to be made of it."""
+        if not self.pipeline.cells and not isinstance(column, Ragged):
+            return self._cast(self.pipeline.rest(column))
+        made: torch.Tensor | None = None
+        for start in range(0, len(column), CHUNK):
+            rows = slice(start, min(start + CHUNK, len(column)))
+            part = self._cast(self.pipeline.rest(take(column, rows)))
+            if made is None:
+                made = part.new_empty(len(column), *part.shape[1:])
+            made[rows] = part
+        return torch.zeros(0) if made is None else made
 
     def _cast(self, value: torch.Tensor) -> torch.Tensor:
         if self.said is not None and self.said.layer.dtype not in (None, "float32"):
