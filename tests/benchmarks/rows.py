@@ -84,13 +84,13 @@ def _words(recipe: str, kind: str) -> Row:
 ROWS: dict[str, Row] = {
     "digits": Row(
         "recipes/digits.yaml", (("dense", 64, "relu"), ("dropout", 0.2), ("dense", 10, "softmax")), (64,), "classes",
-        10, 32, "adam", "sixteenths", (_ALL_ROWS, _ALL, "callbacks=[]"),
+        30, 32, "adam", "sixteenths", (_ALL_ROWS, _ALL, "callbacks=[]"),
     ),
-    "pima": Row("recipes/pima.yaml", (("dense", 12, "relu"), ("dense", 1, "sigmoid")), (8,), "binary", 20, 10, "adam"),
-    "boston": _boston(16, 20, "fit.kfold=null"),
-    "boston_1": _boston(1, 8, "fit.kfold=null"),
+    "pima": Row("recipes/pima.yaml", (("dense", 12, "relu"), ("dense", 1, "sigmoid")), (8,), "binary", 100, 10, "adam"),
+    "boston": _boston(16, 80, "fit.kfold=null"),
+    "boston_1": _boston(1, 30, "fit.kfold=null"),
     "boston_folds": _boston(
-        16, 10, "fit.kfold={folds: 4, final: false}", "fit.validation_freq=1000000", folds=4, timing=20
+        16, 40, "fit.kfold={folds: 4, final: false}", "fit.validation_freq=1000000", folds=4, timing=20
     ),
     "mnist_mlp": Row(
         "recipes/fashion_mnist_mlp.yaml", (("dense", 512, "relu"), ("dense", 10, "softmax")), (784,), "classes",
