@@ -169,6 +169,7 @@ ADVICE = [
     (figures(Facts(512, "a reason that can't be helped"), **QUICK), ""),
     (figures(Facts(10), data=0.2, update=0.2, forward=0.1), "fit.batch_size: 40 trains more rows"),
     (figures(Facts(10), data=0.1, update=0.1, forward=0.5), ""),
+    (figures(Facts(10, compiled=True), data=0.2, update=0.2, forward=0.1), ""),
     (figures(LARGE, data=0.2, update=0.2, forward=0.1), ""),
     (figures(Facts(10, drawn=("image",)), data=0.2, forward=0.4), "preprocessing of image draws"),
     (figures(Facts(512, watches=("TerminateOnNaN",)), metrics=0.5, forward=0.4), "TerminateOnNaN: without it"),

@@ -9,10 +9,11 @@ from trainer.lazy import torch
 from trainer.native.operations import number
 from trainer.optimizers.base import SHARED, Slots, StepNumbers, UpdateRule
 from trainer.optimizers.kernels import kernel
-from trainer.optimizers.powers import adam_correction, nesterov_momenta, power
+from trainer.optimizers.powers import adam_correction, adam_corrections, nesterov_momenta, power
 from trainer.options import Bool, Fraction, NonNegativeFloat, PositiveFloat
 
 if TYPE_CHECKING:
+    import numpy
     from torch import Tensor
 
 
@@ -77,7 +78,10 @@ class AdamRule(Adaptive, abstract=True):
             lines += ["velocity_hat = velocity > velocity_hat ? velocity : velocity_hat;"]
         root = "velocity_hat" if self.amsgrad else "velocity"
         lines += [f"w -= n0 * momentum / (sqrtf({root}) + {number(self.epsilon)});"]
-        return " ".join(lines), lambda rate, step: (rate * adam_correction(self.beta_1, self.beta_2, step),)
+        return " ".join(lines), self._sizes
+
+    def _sizes(self, rates: numpy.ndarray, first: int) -> tuple[numpy.ndarray]:
+        return (rates * adam_corrections(self.beta_1, self.beta_2, first, len(rates)),)
 
     def _plainly(self, weight: Tensor, gradient: Tensor, slots: Slots, alpha: float) -> None:
         mean, square = slots["momentum"], slots["velocity"]

@@ -19,11 +19,12 @@ from trainer.options import Bool, Fraction, NonNegativeFloat, PositiveFloat, Pos
 from trainer.schedules.base import ConstantRate, Schedule
 
 if TYPE_CHECKING:
+    import numpy
     from torch import Tensor
 
 Slots = dict[str, "Tensor"]
-StepNumbers = Callable[[float, int], tuple[float, ...]]
-"From the learning rate and the number of the update to the numbers that it reads."
+StepNumbers = Callable[["numpy.ndarray", int], "tuple[numpy.ndarray, ...]"]
+"From the learning rates of some updates and the number of the first of them to the numbers that they read."
 
 SHARED = (
     "clipnorm clipvalue global_clipnorm use_ema ema_momentum ema_overwrite_frequency loss_scale_factor "
@@ -115,8 +116,8 @@ class UpdateRule(Optimizer, abstract=True):
         raise NotImplementedError
 
     def in_c(self) -> tuple[str, StepNumbers] | None:
-        """`update` as C for one number, and what it reads of a step; None where the rule has none.
+        """`update` as C for one number, and what it reads of each update; None where the rule has none.
 
-        The statement moves `w` by `g` and the slots by their names; it reads the numbers of the step as n0, n1, …
+        The statement moves `w` by `g` and the slots by their names; it reads the numbers of the update as n0, n1, …
         """
         return None

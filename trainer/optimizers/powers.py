@@ -7,8 +7,12 @@ taken by the same operation as Keras's, a block of steps at a time.
 from __future__ import annotations
 
 import functools
+from typing import TYPE_CHECKING
 
 from trainer.lazy import np, torch
+
+if TYPE_CHECKING:
+    import numpy
 
 BLOCK = 1024
 
@@ -41,6 +45,14 @@ def _corrections(beta_1: float, beta_2: float, block: int) -> list[float]:
 def adam_correction(beta_1: float, beta_2: float, step: int) -> float:
     """sqrt(1 - beta_2^step) / (1 - beta_1^step)."""
     return _corrections(beta_1, beta_2, step // BLOCK)[step % BLOCK]
+
+
+def adam_corrections(beta_1: float, beta_2: float, first: int, count: int) -> numpy.ndarray:
+    """Those of `count` steps from the first one."""
+    blocks = range(first // BLOCK, (first + count - 1) // BLOCK + 1)
+    found = [value for block in blocks for value in _corrections(beta_1, beta_2, block)]
+    start = first % BLOCK
+    return np.array(found[start : start + count])
 
 
 @functools.lru_cache(maxsize=64)

@@ -61,4 +61,4 @@ class RMSprop(UpdateRule):
             lines += [f"momentum = momentum * {number(self.momentum)} + n0 * g / sqrtf(size); w -= momentum;"]
         else:
             lines += ["w -= n0 * g / sqrtf(size);"]
-        return " ".join(lines), lambda rate, step: (rate,)
+        return " ".join(lines), lambda rates, first: (rates,)

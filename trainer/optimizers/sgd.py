@@ -11,6 +11,7 @@ from trainer.options import Bool, Fraction
 from trainer.schedules.base import ConstantRate, Schedule
 
 if TYPE_CHECKING:
+    import numpy
     import torch
 
 
@@ -48,5 +49,5 @@ class SGD(UpdateRule):
         return f"momentum = momentum * {share} + n0 * g; {move}", _downhill
 
 
-def _downhill(rate: float, step: int) -> tuple[float]:
-    return (-rate,)
+def _downhill(rates: numpy.ndarray, first: int) -> tuple[numpy.ndarray]:
+    return (-rates,)

@@ -91,6 +91,12 @@ class Updater:
             )
         self._rate = float(rate)
 
+    def learning_rates(self, count: int) -> numpy.ndarray:
+        """The rates of the next `count` updates."""
+        if self._rate is not None:
+            return np.full(count, self._rate)
+        return np.array([self.optimizer.learning_rate.rate(self.calls + step) for step in range(count)])
+
     def gradients(self) -> list[torch.Tensor]:
         """Where a step may write the gradient of each weight, for `apply_written`; with weights of one number type."""
         (block,) = self.blocks

@@ -57,7 +57,7 @@ def autograd(found: Figures) -> str:
 def larger_batches(found: Figures) -> str:
     """Measured: pima from 10 to 64 rows 4.4, mnist_mlp from 8 to 64 2.7 and from 32 to 128 1.9, digits likewise 1.6."""
     size = found.facts.batch_size
-    if size > SMALL_BATCH:
+    if size > SMALL_BATCH or found.facts.compiled:
         return ""
     return f"fit.batch_size: {4 * size} trains more rows a second (in fewer updates, so its numbers differ)"
 

@@ -89,15 +89,15 @@ class Compiled:
             start = end
 
     def _steps(self, rows: np.ndarray, count: int) -> None:
-        updater, numbers, training = self.updater, [], self.training
-        for step in range(count):
+        updater, training = self.updater, self.training
+        for step in range(count if self._draws else 0):
             training.network.clock.step = training.epoch * training.steps + training.batch + step
             for draw, each in self._draws:
                 draw()
                 each[step] = draw.into
-            numbers.append(self._numbers_of(updater.learning_rate, updater.calls + 1))
-            updater.calls += 1
-        self.call(rows, np.array(numbers, dtype=np.float32), count)
+        numbers = self._numbers_of(updater.learning_rates(count), updater.calls + 1)
+        updater.calls += count
+        self.call(rows, np.stack(numbers, axis=1).astype(np.float32), count)
         index = torch.from_numpy(rows)
         ys = [slot.resident.index_select(0, index) for slot in self.feed.ys if slot.resident is not None]
         outputs = [kept[:count].flatten(0, 1) for kept in self._outputs]
@@ -190,10 +190,10 @@ def _update(updater: Updater, c: Statements) -> tuple[str, StepNumbers]:
     statement, numbers_of = found
     (block,) = updater.blocks
     held = {"w": block.weight, "g": block.gradient()[0], **block.slots}
-    count, decay = len(numbers_of(1.0, 1)), rule.weight_decay
+    count, decay = len(numbers_of(np.ones(1), 1)), rule.weight_decay
     if decay:
         own, statement = numbers_of, f"w *= n{count}; {statement}"
-        count, numbers_of = count + 1, lambda rate, step: (*own(rate, step), 1 - decay * rate)
+        count, numbers_of = count + 1, lambda rates, first: (*own(rates, first), 1 - decay * rates)
     reads = ", ".join(f"{name} = {c.pointer(tensor)}[i]" for name, tensor in held.items())
     writes = " ".join(f"{c.pointer(tensor)}[i] = {name};" for name, tensor in held.items() if name != "g")
     loop = f"for (long i = 0; i < {len(block.weight)}; i++) {{ float {reads}; {statement} {writes} }}"

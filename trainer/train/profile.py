@@ -56,6 +56,8 @@ class Facts:
     validation_rows: int = 0
     validation_batch_size: int = 32
     validation_freq: int = 1
+    compiled: bool = False
+    "Whether steps are compiled code."
 
 
 @dataclass

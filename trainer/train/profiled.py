@@ -181,6 +181,7 @@ def facts(training: Training) -> Facts:
     return Facts(
         batch_size=fit.batch_size,
         autograd_since=training.autograd_since,
+        compiled=training.compiled is not None,
         dtype=network.graph.dtype,
         device=training.train.device.type,
         drawn=tuple(names[place] for place, _ in network.fronts),
