@@ -82,7 +82,8 @@ class Scores:
 
     def add(self, seen: Seen) -> None:
         """Add a batch."""
-        self._kept.append(seen)
+        # Without its inputs, which may be large and of which nothing is asked any more.
+        self._kept.append(Seen(Batch((), seen.batch.ys, seen.batch.weights), *seen[1:]))
         self._numbers += sum([output.numel() for output in seen.outputs])
         if self._is_alone(seen.outputs) or self._numbers >= MOST_NUMBERS or len(self._kept) >= MOST_STEPS:
             self.settle()
