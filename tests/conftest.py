@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib
 import os
+import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from trainer.recipe import plugins
 from trainer.train.devices import settings_kept
 
 os.environ["KERAS_BACKEND"] = "torch"
@@ -37,3 +39,12 @@ def data_folder() -> Path:
     if not folder:
         pytest.skip("needs the folder of large data sets: set TRAINER_DATA")
     return Path(folder)
+
+
+@pytest.fixture
+def plugins_forgotten() -> Iterator[None]:
+    """No class of a plugin outlives the test."""
+    yield
+    for name in [n for n in sys.modules if n.startswith("trainer_plugin_")]:
+        plugins._forget(name)
+    plugins._loaded.clear()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -42,13 +41,7 @@ compile: {loss: sparse_categorical_crossentropy}
 """
 
 
-@pytest.fixture(autouse=True)
-def _forgotten() -> Iterator[None]:
-    """No class of these plugins outlives its test."""
-    yield
-    for name in [n for n in sys.modules if n.startswith("trainer_plugin_")]:
-        plugins._forget(name)
-    plugins._loaded.clear()
+pytestmark = pytest.mark.usefixtures("plugins_forgotten")
 
 
 def refused(names: object, folder: Path, *, allowed: bool = True) -> Problem:

@@ -40,4 +40,8 @@ class Activation(Declared, kind="activation", room="trainer.activations", keras=
         return snake_case(cls.__name__)
 
     def to_keras(self) -> Any:
-        return snake_case(type(self).__name__)
+        name = snake_case(type(self).__name__)
+        if self.keras:
+            return name
+        # As Keras describes functions that are not its own; a reader must be given one of that name.
+        return {"module": "builtins", "class_name": "function", "config": name, "registered_name": "function"}

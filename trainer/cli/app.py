@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
 import traceback
@@ -11,10 +12,13 @@ import typer
 from typer.exceptions import TyperException
 
 from trainer import __version__
-from trainer.cli import catalogue, drawing, fitting, generating, inspecting, judging, using
+from trainer.cli import catalogue, drawing, exporting, fitting, generating, importing, inspecting, judging, using
 from trainer.cli.common import command, envelope, session
 from trainer.errors import Problem, TrainerError, path_text
 from trainer.wording import clean
+
+GARBAGE = 50_000
+"New objects after which Python looks for garbage, 700 by default."
 
 app = typer.Typer(
     name="trainer",
@@ -32,6 +36,8 @@ COMMANDS = {
     "evaluate": (using.evaluate, "Loss, metrics, a report per class."),
     "predict": (using.predict, "Predict for raw rows."),
     "generate": (generating.generate, "Go on with a text."),
+    "import": (importing.import_, "Make a run of a Keras model file."),
+    "export": (exporting.export, "Write a model for Keras and others."),
     "validate": (judging.validate, "Check recipes: every error at once."),
     "summary": (inspecting.summary, "The table of layers."),
     "weights": (inspecting.weights, "Weights per layer and their statistics."),
@@ -61,8 +67,12 @@ def root(
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with its code."""
+    # Python looks for garbage all the time that modules load, and once more through all of torch at the end: 0.5 s.
+    gc.set_threshold(GARBAGE)
     session.ahead = True
-    sys.exit(run(arguments))
+    code = run(arguments)
+    gc.freeze()
+    sys.exit(code)
 
 
 def run(arguments: list[str] | None = None) -> int:

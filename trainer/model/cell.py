@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
@@ -115,8 +117,23 @@ def on_output(regularizer: Regularizer, out: Any) -> torch.Tensor:
     return sum(made[1:], made[0])
 
 
+_blank: ContextVar[bool] = ContextVar("blank", default=False)
+
+
+@contextmanager
+def blank() -> Iterator[None]:
+    """Let weights begin as zeros, for whoever overwrites all of them: drawing takes time."""
+    before = _blank.set(True)
+    try:
+        yield
+    finally:
+        _blank.reset(before)
+
+
 def first_values(spec: WeightSpec, seed: int, path: str) -> np.ndarray:
     """A weight's first values: from the initializer's own seed, or the recipe's seed, the layer's path and the name."""
+    if _blank.get():
+        return np.zeros(spec.shape, spec.dtype)
     own = getattr(spec.initializer, "seed", None)
     random = stream(seed, "init", path, spec.name) if own is None else stream(own, "init")
     return np.array(spec.initializer.values(spec.shape, random), dtype=spec.dtype, order="C")

@@ -86,6 +86,9 @@ class Weights(Block):
     "Leave what does not fit as it is, instead of refusing the file."
     only: OutputNames | None = None
     "Layers that are taken out of the file: names, or patterns such as `conv*`; by default all."
+    optimizer: Bool = False
+    """Begin with the state of the run's optimizer too (its moments and its count of steps), so that training goes on as
+    if it had not ended; the model must have just the run's weights."""
 
 
 class Base(Block):

@@ -22,7 +22,9 @@ def of_all(recipe: Recipe, found: Sequence[Sequence[Problem]]) -> Iterator[Probl
 
 
 def nothing_to_train(stage: Recipe, outline: Outline | None) -> list[Problem]:
-    """A model with weights that are all frozen."""
+    """A model with weights that are all frozen, unless it is there to be used as it was trained elsewhere."""
+    if stage.model.weights is not None and stage.model.frozen is None:
+        return []
     sizes = list(outline.graph.sizes()) if outline is not None and outline.graph is not None else []
     if any(moving for *_, moving, _ in sizes) or not any(still for *_, still in sizes):
         return []

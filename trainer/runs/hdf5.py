@@ -11,7 +11,8 @@ import json
 import math
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,32 +35,86 @@ MOST_EXPANSION = 20
 
 BFLOAT16_BYTES = 2
 
+
+@dataclass(frozen=True)
+class Section:
+    """A file that stands inside another one as it is, such as a member of a zip archive that was stored."""
+
+    path: Path
+    start: int
+    size: int
+
+    def head(self) -> bytes:
+        """Its first bytes."""
+        with open(self.path, "rb") as file:
+            file.seek(self.start)
+            return file.read(min(512, self.size))
+
+
+class _Inside(io.RawIOBase):
+    """A section to read as if it were a file."""
+
+    def __init__(self, section: Section):
+        self.section, self.at = section, 0
+        self.handle = os.open(section.path, os.O_RDONLY | os.O_CLOEXEC)
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self.at = offset + (0, self.at, self.section.size)[whence]
+        return self.at
+
+    def readinto(self, buffer: Any) -> int:
+        room = memoryview(buffer)[: max(0, self.section.size - self.at)]
+        got = os.preadv(self.handle, [room], self.section.start + self.at)
+        self.at += got
+        return got
+
+    def close(self) -> None:
+        if not self.closed:
+            os.close(self.handle)
+        super().close()
+
+
 # What h5py raises on files that are not in order, by its own account and by byte mutation.
 BROKEN = (OSError, LookupError, ValueError, TypeError, AttributeError, ArithmeticError, RuntimeError, MemoryError)
 
 
 @contextmanager
-def opened(source: bytes | Path) -> Iterator[h5py.File]:
+def opened(source: bytes | Path | Section) -> Iterator[h5py.File]:
     """An HDF5 file, looked through before it is handed out.
 
     Raises:
         FileError: it is no HDF5 file, is damaged, or holds what is not let in. Errors of h5py inside the block too.
     """
-    name = "the file" if isinstance(source, bytes) else str(source)
+    name = called(source)
     size = check_kind(source, name)
     import h5py
 
     try:
-        if isinstance(source, bytes):
-            file = h5py.File(io.BytesIO(source), "r")
-        else:
-            file = h5py.File(source, "r", locking=False)
-        with file:
+        with ExitStack() as stack:
+            if isinstance(source, Path):
+                file = h5py.File(source, "r", locking=False)
+            else:
+                inside = io.BytesIO(source) if isinstance(source, bytes) else _Inside(source)
+                file = h5py.File(stack.enter_context(inside), "r")
+            stack.enter_context(file)
             _check_tree(file, size)
             yield file
     except BROKEN as error:
         hint = "copy or download it again; the file is damaged or was not written to its end"
         raise FileError(f"{name}: expected a whole HDF5 file, found: {first_line(error)}", hint=hint) from error
+
+
+def called(source: bytes | Path | Section) -> str:
+    """What errors call a source."""
+    if isinstance(source, Section):
+        return str(source.path)
+    return "the file" if isinstance(source, bytes) else str(source)
 
 
 def first_line(error: BaseException) -> str:
@@ -68,7 +123,7 @@ def first_line(error: BaseException) -> str:
     return text.splitlines()[0][:200]
 
 
-def check_kind(source: bytes | Path, name: str) -> int:
+def check_kind(source: bytes | Path | Section, name: str) -> int:
     """The size of an HDF5 file, told by its content and never by its name.
 
     Raises:
@@ -77,13 +132,15 @@ def check_kind(source: bytes | Path, name: str) -> int:
     head, size = _head(source, name)
     if head.startswith(SIGNATURE):
         return size
-    found, hint = _kind(head)
+    found, hint = described(head)
     raise FileError(f"{name}: expected an HDF5 file, found {found}", hint=hint)
 
 
-def _head(source: bytes | Path, name: str) -> tuple[bytes, int]:
+def _head(source: bytes | Path | Section, name: str) -> tuple[bytes, int]:
     if isinstance(source, bytes):
         return source[:512], len(source)
+    if isinstance(source, Section):
+        return source.head(), source.size
     try:
         with open(source, "rb") as file:
             return file.read(512), os.fstat(file.fileno()).st_size
@@ -93,14 +150,14 @@ def _head(source: bytes | Path, name: str) -> tuple[bytes, int]:
         raise FileError(f"{name} can't be read: {error.strerror}") from error
 
 
-def _kind(head: bytes) -> tuple[str, str]:
-    """(what the first bytes are, what to do)."""
+def described(head: bytes) -> tuple[str, str]:
+    """(what a file with these first bytes is, what to do)."""
     if not head:
         return "an empty file", "copy or download it again"
     if head.startswith(b"version https://git-lfs"):
         return "a Git LFS pointer", "`git lfs pull` fetches the file that it stands for"
     if head.startswith(b"PK\x03\x04"):
-        return "a zip archive (a .keras file is one)", "in Keras: keras.saving.load_model(FILE).save('model.h5')"
+        return "a zip archive (a .keras file is one)", "`trainer import FILE` makes a run of it"
     if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
         return "a Python pickle", "a pickle runs code when it is read, so it is refused; save the model as HDF5"
     if head.startswith((b"\x89HDF", b"\xef\xbf\xbdHDF")):

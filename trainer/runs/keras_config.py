@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
+from trainer.block import Block
 from trainer.declare import Declared
 from trainer.layers.base import Layer, policy
 from trainer.layers.graph import Graph, grown
@@ -152,11 +153,11 @@ def whole_entry(graph: Graph, name: str) -> dict[str, Any]:
         )
     inner = grown(wiring, dict(zip(wiring.inputs, shapes, strict=True)), name, dtype=graph.dtype)
     config = functional(inner) if isinstance(layer, Model) else sequential(inner)
-    kind, module = (
-        ("Functional", "keras.src.models.functional") if isinstance(layer, Model) else ("Sequential", "keras")
-    )
     config = {**config, "trainable": layer.trainable}
-    return {"module": module, "class_name": kind, "config": config, "registered_name": None}
+    if not isinstance(layer, Model):
+        return {"module": "keras", "class_name": "Sequential", "config": config, "registered_name": None}
+    module = "keras.src.models.functional"
+    return {"module": module, "class_name": "Functional", "config": config, "registered_name": "Functional"}
 
 
 def layer_entry(name: str, layer: Layer) -> dict[str, Any]:
@@ -244,13 +245,18 @@ def named(part: Loss | Metric) -> dict[str, Any]:
 
 def not_in_keras(graph: Graph) -> list[str]:
     """`layer (Class)` for everything in the model that Keras has no class for: it must be registered there to load."""
-    return [f"{name} ({kind})" for name, layer in graph.layers.items() for kind in _foreign(layer)]
+    return [f"{name} ({kind})" for name, layer in graph.layers.items() for kind in foreign(layer)]
 
 
-def _foreign(value: Any) -> list[str]:
+def foreign(value: Any) -> list[str]:
+    """Names of the classes in a value, and in its options, that Keras lacks."""
+    if isinstance(value, dict):
+        value = list(value.values())
     if isinstance(value, (list, tuple)):
-        return [name for v in value for name in _foreign(v)]
-    if not isinstance(value, Declared):
+        return [name for v in value for name in foreign(v)]
+    if not isinstance(value, Block):
         return []
-    own = [] if value.keras else [type(value).__name__]
-    return own + [name for option in value.options() for name in _foreign(getattr(value, option))]
+    # A constant rate is a class here and a number there.
+    lacks = isinstance(value, Declared) and not value.keras and not isinstance(value.to_keras(), (int, float))
+    own = [type(value).__name__] if lacks else []
+    return own + [name for option in type(value).model_fields for name in foreign(getattr(value, option))]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,12 +14,11 @@ import numpy as np
 
 from trainer.errors import FileError
 from trainer.layers.arrays import as_numpy
-from trainer.model.cell import Cell
-from trainer.naming import snake_case
 from trainer.runs.hdf5 import array, opened, read_json, text, texts
 from trainer.runs.keras_config import KERAS_VERSION, model_config
 from trainer.runs.look import looked_at
 from trainer.runs.packing import pack, unpack
+from trainer.runs.weights_image import weights_bytes as weights_bytes
 
 if TYPE_CHECKING:
     import h5py
@@ -47,11 +46,11 @@ class ModelFile:
     "Release of Keras that the file names."
 
 
-def model_bytes(network: Network, training_config: dict[str, Any] | None, extra: dict[str, Any]) -> bytes:
+def model_bytes(network: Network, training_config: dict[str, Any] | None, extra: dict[str, Any] | None) -> bytes:
     """A Keras whole-model file that real Keras loads, evaluates and trains on; equal content gives equal bytes.
 
-    `extra` is a nested dict of plain values and numpy arrays. There is no `optimizer_weights` group: Keras 3.15 loads
-    a file that has one and then fails in `fit`.
+    `extra` is a nested dict of plain values and numpy arrays; None leaves the group `trainer` out. There is no
+    `optimizer_weights` group: Keras 3.15 loads a file that has one and then fails in `fit`.
     """
     import h5py
 
@@ -63,7 +62,8 @@ def model_bytes(network: Network, training_config: dict[str, Any] | None, extra:
         if training_config is not None:
             file.attrs["training_config"] = json.dumps(training_config).encode()
         _write_layers(file.create_group("model_weights"), network)
-        _write_extra(file.create_group("trainer"), extra)
+        if extra is not None:
+            _write_extra(file.create_group("trainer"), extra)
     return image.getvalue()
 
 
@@ -192,42 +192,3 @@ def _read_extra(group: h5py.Group) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise FileError(f"{group.name}: expected a mapping, found {type(value).__name__}")
     return value
-
-
-def weights_bytes(network: Network) -> bytes:
-    """Weights alone, as Keras's `.weights.h5`: `load_weights` of the same model in Keras takes them."""
-    import h5py
-
-    image = io.BytesIO()
-    with h5py.File(image, "w") as file:
-        layers = file.create_group("layers")
-        cells = [network.cell(name) for name in network.graph.layers]
-        for place, cell in zip(_places(cells), cells, strict=True):
-            _write_vars(layers.create_group(place), cell, cell.path)
-        file.create_group("vars").attrs["name"] = network.graph.name
-    return image.getvalue()
-
-
-def _places(cells: Iterable[Cell]) -> list[str]:
-    """Group names as Keras gives them: the class in snake case and a running number, whatever the layer is called."""
-    counts: dict[str, int] = {}
-    places = []
-    for cell in cells:
-        base = snake_case(type(cell.layer).__name__)
-        number = counts.get(base, 0)
-        counts[base] = number + 1
-        places.append(f"{base}_{number}" if number else base)
-    return places
-
-
-def _write_vars(group: h5py.Group, cell: Cell, name: str) -> None:
-    """A layer's own weights under `vars`, those of the cell that a recurrent layer has in Keras under `cell/vars`."""
-    ordered = sorted(cell.specs, key=lambda spec: not spec.trainable)
-    for inner in sorted({"", *(spec.group for spec in ordered)}):
-        place = group.create_group("cell/vars" if inner else "vars")
-        place.attrs["name"] = inner or name
-        for number, spec in enumerate(s for s in ordered if s.group == inner):
-            place[str(number)] = _values(getattr(cell, spec.name))
-    for child, inner_cell in cell.named_children():
-        assert isinstance(inner_cell, Cell)
-        _write_vars(group.create_group(child), inner_cell, inner_cell.layer.name or child)

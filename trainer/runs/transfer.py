@@ -113,7 +113,7 @@ def load_weights_of(
         raise RecipeError(*plan.problems)
     with torch.no_grad():
         for tensor, values in plan.writes:
-            tensor.copy_(torch.from_numpy(np.array(values, order="C")))
+            tensor.copy_(torch.from_numpy(np.require(values, requirements=["C", "W"])))
     return Transfer(tuple(plan.lines))
 
 

@@ -66,14 +66,23 @@ def read_weights(source: bytes | Path, *, stranger: bool = False) -> ByLayer | B
     if stranger:
         looked_at(source)
     with opened(source) as file:
-        if "layer_names" not in file.attrs and "model_weights" in file:
-            return _by_layer(group_in(file, "model_weights"))
-        if "layer_names" in file.attrs or "layer_names0" in file.attrs:
-            return _by_layer(file)
-        if any(name in file for name in (LAYERS, OLD_LAYERS, VARS)):
-            return ByPlace(dict(_places(file)))
-        found = ", ".join(list(file)[:8]) or "nothing"
-        raise FileError(f"expected weights (model_weights, layer_names or layers), found {found}")
+        return weights_in(file)
+
+
+def weights_in(file: h5py.File) -> ByLayer | ByPlace:
+    """The weights of an open file.
+
+    Raises:
+        FileError: it holds none.
+    """
+    if "layer_names" not in file.attrs and "model_weights" in file:
+        return _by_layer(group_in(file, "model_weights"))
+    if "layer_names" in file.attrs or "layer_names0" in file.attrs:
+        return _by_layer(file)
+    if any(name in file for name in (LAYERS, OLD_LAYERS, VARS)):
+        return ByPlace(dict(_places(file)))
+    found = ", ".join(list(file)[:8]) or "nothing"
+    raise FileError(f"expected weights (model_weights, layer_names or layers), found {found}")
 
 
 def group_in(parent: h5py.Group, name: str) -> h5py.Group:

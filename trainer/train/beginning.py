@@ -6,12 +6,14 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from trainer.errors import FileError, RecipeError, RunError, TrainerError, nearest
 from trainer.model.freezing import matching
 from trainer.model.network import Network
 from trainer.recipe.model import Weights
 from trainer.runs.directory import RunDirectory
+from trainer.runs.model_file import read_model
 from trainer.runs.saved import model_path
 from trainer.runs.transfer import Transfer, load_weights_of
 from trainer.runs.weights_file import ByLayer, ByPlace, read_weights
@@ -56,6 +58,23 @@ def begin_with(
         hint = "by_name needs layers of equal names" if asked.by_name else "leave skip_mismatch out to see what differs"
         raise RecipeError(message, path=AT, hint=hint, code="weights")
     return Begun(done, path, digest)
+
+
+def optimizer_state(asked: Weights, runs: Path, folder: Path | None) -> Mapping[str, Any]:
+    """The state of the optimizer of the run that a model begins with, for `Updater.load_state`.
+
+    Raises:
+        TrainerError: there is no such run, or it keeps none.
+    """
+    at = (*AT, "optimizer")
+    _, data, stranger = content_of(asked, runs, folder)
+    if stranger:
+        message = f"the state of an optimizer is taken from a run, and {asked.from_} is a file"
+        raise RecipeError(message, path=at, hint=f"`trainer import {asked.from_}` makes a run of it")
+    found = (read_model(data).extra.get("training") or {}).get("optimizer")
+    if found is None:
+        raise RecipeError(f"{asked.from_} keeps no state of an optimizer", path=at, hint="leave it out", code="state")
+    return found
 
 
 def check_same(before: Mapping[str, str] | None, path: Path, digest: str) -> None:

@@ -12,6 +12,7 @@ from trainer.runs.directory import RunDirectory, list_runs
 from trainer.runs.lock import RunLock
 from trainer.train.identity import check_recipe, recipe_digest, resolved, source_folder
 from trainer.train.terms import Options, Outcome
+from trainer.train.unseen import IMPORTED
 from trainer.train.work import Job
 
 __all__ = ["Options", "Outcome", "fit", "go_on_or_fit", "reloaded", "resume"]
@@ -77,6 +78,9 @@ def resume(directory: RunDirectory, options: Options) -> Outcome:
     """
     with RunLock(directory.path):
         record = directory.record()
+        if record.get("state") == IMPORTED:
+            hint = f"give its dataset rows, then `trainer fit {directory.path / 'recipe.yaml'}`"
+            raise RunError("the model was imported, so that there is no training to go on with", hint=hint)
         # Without an environment on record, the run ended before its data were read.
         begun = "environment" in record
         check_recipe(directory, record, options.allow_change)

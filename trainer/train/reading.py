@@ -15,7 +15,7 @@ import numpy as np
 from trainer.errors import DataError, nearest
 from trainer.layers.host import HostLayer
 from trainer.recipe.dataset import Feature
-from trainer.shapes import size
+from trainer.shapes import clash, size
 from trainer.sources.arrays import read_npy, read_npz
 from trainer.sources.columns import Column, Ragged
 from trainer.sources.csv_files import Csv
@@ -127,7 +127,7 @@ def raw_row_shape(run: OpenRun, feature: Feature) -> tuple[int | None, ...] | No
     return None if isinstance(column, Ragged) else tuple(column.shape[1:])
 
 
-def _from_arrays(text: bytes, source: str, wanted: Wanted, raw: tuple[int, ...] | None) -> Column:
+def _from_arrays(text: bytes, source: str, wanted: Wanted, raw: tuple[int | None, ...] | None) -> Column:
     if text[:2] != b"PK":
         if not wanted.alone:
             hint = "an .npz file with an array for each input"
@@ -147,17 +147,17 @@ def _from_arrays(text: bytes, source: str, wanted: Wanted, raw: tuple[int, ...] 
     return beside([found[n] for n in names], whole=isinstance(first, HostLayer))
 
 
-def _shaped(array: np.ndarray, source: str, raw: tuple[int, ...] | None) -> Column:
+def _shaped(array: np.ndarray, source: str, raw: tuple[int | None, ...] | None) -> Column:
     if raw is None:
         return Ragged.of(list(array))
-    if tuple(array.shape[1:]) == raw:
+    if not clash(tuple(array.shape[1:]), raw):
         return array
     if (array.ndim == 2 and array.shape[1] == size(raw)) or (array.ndim == 1 and size(raw) == 1):
-        return array.reshape(len(array), *raw)
+        return array.reshape(len(array), *(n or 1 for n in raw))
     raise DataError(f"{source}: expected rows of shape {raw}, found {tuple(array.shape[1:])}")
 
 
-def _from_json_lines(text: bytes, source: str, wanted: Wanted, raw: tuple[int, ...] | None) -> Column:
+def _from_json_lines(text: bytes, source: str, wanted: Wanted, raw: tuple[int | None, ...] | None) -> Column:
     rows = []
     for line_number, line in enumerate(text.decode("utf-8", "replace").splitlines(), 1):
         if not line.strip():
@@ -178,7 +178,7 @@ def _from_json_lines(text: bytes, source: str, wanted: Wanted, raw: tuple[int, .
         raise DataError(f"{source}: expected rows of numbers of equal length: {error}") from None
 
 
-def _from_csv(text: bytes, source: str, wanted: Wanted, raw: tuple[int, ...] | None) -> Column:
+def _from_csv(text: bytes, source: str, wanted: Wanted, raw: tuple[int | None, ...] | None) -> Column:
     feature = wanted.feature
     lines = list(csv.reader(io.StringIO(text.decode("utf-8-sig", "replace")), delimiter=wanted.delimiter))
     lines = [(n, row) for n, row in enumerate(lines, 1) if row]
@@ -193,7 +193,8 @@ def _from_csv(text: bytes, source: str, wanted: Wanted, raw: tuple[int, ...] | N
     body = lines[1:] if header else lines
     if raw is None:
         return Ragged.of([_numbers(row, range(len(row)), source, n) for n, row in body])
-    places = _positions(header, len(lines[0][1]), wanted, size(raw) or 0, source)
+    width = len(lines[0][1])
+    places = _positions(header, width, wanted, width if raw == (None,) else size(raw) or 0, source)
     rows = [_numbers(row, places, source, n) for n, row in body]
     return _shaped(np.asarray(rows, "float32").reshape(len(rows), len(places)), source, raw)
 

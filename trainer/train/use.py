@@ -11,6 +11,7 @@ import numpy as np
 
 from trainer.errors import FileError, RunError, nearest
 from trainer.losses.base import Loss
+from trainer.model.cell import blank
 from trainer.recipe.load import Loaded
 from trainer.runs.directory import RunDirectory
 from trainer.runs.model_file import read_model
@@ -20,7 +21,7 @@ from trainer.train.build import Built, build, real_outlines
 from trainer.train.devices import choose_device, set_threads
 from trainer.train.identity import check_data, source_folder
 from trainer.train.job import reloaded
-from trainer.train.rows import Sets, divide
+from trainer.train.rows import divide
 from trainer.train.scoring import predict
 from trainer.train.state import load_weights, state_of
 from trainer.train.terms import Options, open_table
@@ -40,18 +41,20 @@ class OpenRun:
         self.shapes: dict[str, tuple[int | None, ...]] = {}
         "Raw rows of inputs, where the recipe alone says them."
         stage = self.state.get("stage", 0)
-        self.table: Table | None = None
-        if directory.record().get("state") == IMPORTED:
+        self.imported = directory.record().get("state") == IMPORTED
+        if self.imported:
             outline = self.loaded.outline
             self.sets, self.shapes = stand_in(self.recipe, outline), open_shapes(outline)
+            self.table = Table(self.sets.train)
         else:
             self.table = open_table(self.recipe, self.folder, options)
-            self.sets: Sets = divide(self.recipe, self.table)
+            self.sets = divide(self.recipe, self.table)
             outline = real_outlines(self.recipe, self.table)[stage]
         self.recipe = self.recipe.stages()[stage]
         sample = self.sets.train.take(slice(0, 1))
         self.device = choose_device(options.device)
-        self.built: Built = build(self.recipe, outline, sample, self.device, self.state["preprocessing"])
+        with blank():
+            self.built: Built = build(self.recipe, outline, sample, self.device, self.state["preprocessing"])
         load_weights(self.built, self.model)
         set_threads(1 << 30)
 
@@ -61,7 +64,7 @@ class OpenRun:
         Raises:
             RunError: the run has no such part.
         """
-        if self.table is None:
+        if self.imported:
             hint = "--data FILE for an .npz file with arrays called as the recipe's inputs and targets"
             raise RunError("an imported model has no rows of its own", hint=hint)
         changed = check_data(self.directory.record(), self.table)

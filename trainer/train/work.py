@@ -23,7 +23,7 @@ from trainer.runs.history import History
 from trainer.runs.keras_config import training_config
 from trainer.runs.model_file import ModelFile, model_bytes, weights_bytes
 from trainer.sources.columns import Table
-from trainer.train.beginning import begin_with
+from trainer.train.beginning import begin_with, optimizer_state
 from trainer.train.build import Built, build, real_outlines
 from trainer.train.closing import closing_line, finite, fold_figures, outcome_of, write_outcome, write_profile
 from trainer.train.devices import choose_device, set_threads, settings_kept, step_work
@@ -153,6 +153,10 @@ class Job:
         training = self._training(stage, built, sets)
         if before is not None:
             go_on(before[1], training)
+        elif not here and stage.model.weights is not None and stage.model.weights.optimizer:
+            state = optimizer_state(stage.model.weights, self.options.runs, self.folder)
+            training.updater.load_state(state)
+            self.log.say(f"The optimizer goes on from step {int(state['iteration']):,}")
         self.memory.hand_to(training, fresh=before is None)
         if self.recipe.phases:
             self.log.say(phase_line(self.recipe, self.stage, stage))

@@ -1,0 +1,431 @@
+"""A model of a description, the outermost or one inside another, as the layer list of a recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from trainer.errors import FileError, Problem
+from trainer.keras_files.calls import (
+    ALL,
+    DAMAGED,
+    Entry,
+    Made,
+    Ref,
+    calls_of,
+    chain_of,
+    ends_of,
+    is_input,
+    name_of,
+    needed,
+)
+from trainer.keras_files.lines import (
+    Input,
+    Mapped,
+    Names,
+    Path,
+    again,
+    alone,
+    freed,
+    listed,
+    options_of,
+    without_names,
+)
+from trainer.keras_files.values import PLUGIN, Reader, Unknown, brief, class_of, dtype_of, tidied
+from trainer.layers.base import Layer
+from trainer.layers.host import HostLayer
+from trainer.layers.input_layer import INTEGERS
+from trainer.layers.recurrent_wrappers import Bidirectional
+from trainer.layers.wiring import ONE_INPUT, PART
+from trainer.naming import snake_case
+from trainer.wording import clean
+
+MOST_LAYERS = 20_000
+"Layers of a model, those of models inside it too."
+MOST_LEVELS = 16
+"Models inside models."
+COMPOSITES = ("Sequential", "Functional", "Model")
+
+
+class Layers(Reader):
+    """Layers of one description, those of models inside it too; counts them and keeps the table."""
+
+    def __init__(self, dtype: str | None = None, assets: Mapping[str, bytes] | None = None) -> None:
+        super().__init__()
+        self.rows: list[Mapped] = []
+        self.count, self.dtype, self.assets = 0, dtype, assets or {}
+        self.stateful = False
+        "Whether a layer goes on from batch to batch."
+
+    def stop(self) -> None:
+        """
+        Raises:
+            FileError: something was wrong; all of it at once.
+        """
+        problems = [
+            Problem(
+                f"{clean(name)} is not known here{self._why(name)} (layers: {listed(places)})",
+                hint=PLUGIN.format(clean(name)),
+                code="unknown-class",
+            )
+            for name, places in self.unknown.items()
+        ]
+        if problems or self.problems:
+            raise FileError(*problems, *self.problems)
+
+    def _why(self, name: str) -> str:
+        return f": it {clean(self.reasons[name])}" if name in self.reasons else ""
+
+    def refuse(self, message: str, hint: str = "") -> None:
+        """Keep something that is wrong."""
+        self.problems.append(Problem(message, hint=hint, code="config"))
+
+    def counted(self, place: str) -> None:
+        """
+        Raises:
+            FileError: there are too many.
+        """
+        self.count += 1
+        if self.count > MOST_LAYERS:
+            raise FileError(f"{clean(place)}: expected at most {MOST_LAYERS} layers, found more")
+
+    def plain(self, name: str, value: Any) -> Any:
+        if name == "name" and isinstance(value, str):
+            return Names().of(value)
+        if name == "dtype" and dtype_of(value) == self.dtype:
+            return None
+        return super().plain(name, value)
+
+    def layer(self, described: Mapping[str, Any], place: str) -> Layer | None:
+        """A layer that another one holds; a model among them is a Sequential."""
+        if described.get("class_name") not in COMPOSITES:
+            return super().layer(described, place)
+        inside = Level(self, described, tuple(place.split(PART)))
+        if inside.unwired() and not self.problems and not self.unknown:
+            return tidied(Layer.parse({"Sequential": {"layers": inside.lines}}))
+        if not self.problems and not self.unknown:
+            self.refuse(f"{clean(place)} holds a model that is no chain of layers")
+        return None
+
+
+class Level:
+    """One model of a description: the outermost one, or one that stands inside another."""
+
+    def __init__(self, reader: Layers, described: Entry, path: Path = (), shape: Sequence[int | None] | None = None):
+        if len(path) > MOST_LEVELS:
+            raise FileError(f"{clean(PART.join(path))}: expected at most {MOST_LEVELS} models inside each other")
+        self.reader, self.path, self.asked = reader, path, shape
+        self.place = "".join(f"{part}{PART}" for part in path)
+        "What begins the names of layers in messages."
+        self.config = _mapping(described.get("config"), self.place)
+        self.entries = [_mapping(e, self.place) for e in self.config.get("layers") or ()]
+        self.by_name = {name_of(e): e for e in self.entries}
+        if len(self.by_name) < len(self.entries):
+            raise FileError(f"{self.place or 'the model'}: two layers have one name", hint=DAMAGED)
+        self.names = Names([ONE_INPUT] if path else [])
+        self.notes: list[str] = []
+        self.batch_size: int | None = None
+        self.inputs: list[Input] = []
+        self.raw: dict[tuple[str, int], Input] = {}
+        "Tensors that are no tensors of the model yet: its inputs in the file, and what steps before it make."
+        self.tensors: dict[tuple[str, int], str] = {}
+        "What the recipe calls what a call makes, and the inputs."
+        self.several: set[tuple[str, int]] = set()
+        "Calls that make several tensors."
+        self.layers: dict[str, Layer] = {}
+        "The layers by the name that the recipe gives them; models are none of them."
+        self.arguments: dict[str, tuple[str, ...]] = {}
+        self.called: dict[str, str] = {}
+        "A layer's name in the file to the one that the recipe gives it."
+        self.inside: dict[str, Level] = {}
+        "The models inside, by the recipe's names."
+        self.lines: list[Any] = []
+        "The layer list, as a recipe writes it."
+        self.outputs: list[str] = []
+        self.output_keys: list[str] = []
+        "What the file calls the outputs."
+        self.above: Ref | None = None
+        self._translate(described["class_name"] == "Sequential")
+
+    def unwired(self) -> bool:
+        """Whether each layer just reads the one above it."""
+        return not any(options_of(line).keys() & {"inputs", "layer"} for line in self.lines) and not self.said_outputs()
+
+    def said_outputs(self) -> bool:
+        """Whether a recipe must say the outputs: they are not just what the last line makes."""
+        return self.above is None or self.outputs != [self.tensors.get(self.above.maker)]
+
+    def _translate(self, chain: bool) -> None:
+        calls, starts, ends = self._sequential() if chain else self._functional()
+        if not calls:
+            raise FileError(f"{self.place or 'the model '}holds no layers")
+        calls = needed(calls, ends)
+        self._begin(starts, calls, ends)
+        for made in calls:
+            if (made.layer, made.number) not in self.raw:
+                self._call(made)
+        self._end(ends)
+        if not chain or self.path:
+            self.output_keys = self.output_keys or [ref.layer for ref in ends]
+        if self.unwired():
+            self.lines = without_names(self.lines)
+
+    def _sequential(self) -> tuple[list[Made], Mapping[str, Entry | None], list[Ref]]:
+        entries = [e for e in self.entries if not is_input(e)]
+        said = next((e for e in self.entries if is_input(e)), None)
+        calls = chain_of(entries)
+        self.output_keys = [made.layer for made in calls[-1:]]
+        return calls, {"": said}, [Ref(made.layer) for made in calls[-1:]]
+
+    def _functional(self) -> tuple[list[Made], Mapping[str, Entry | None], list[Ref]]:
+        calls = calls_of(self.entries, self.place)
+        starts = {ref.layer: self.by_name.get(ref.layer) for ref in ends_of(self.config.get("input_layers"))}
+        asked = self.config.get("output_layers")
+        self.output_keys = sorted(asked) if isinstance(asked, dict) else []
+        ends = [self._counted(ref) for ref in ends_of(asked)]
+        known = {(made.layer, made.number) for made in calls} | {(name, 0) for name in starts}
+        missing = [ref.layer for ref in ends if ref.maker not in known]
+        missing += [name for name, entry in starts.items() if entry is None]
+        if missing or not ends:
+            raise FileError(f"{self.place}there is no layer {listed(missing)} in the model", hint=DAMAGED)
+        return calls, starts, ends
+
+    def _counted(self, ref: Ref) -> Ref:
+        """An output of the model, where Keras counts the calls of functional models from 1."""
+        kind = self.by_name.get(ref.layer, {}).get("class_name")
+        return ref._replace(call=ref.call - 1) if kind in ("Functional", "Model") and ref.call else ref
+
+    # Inputs
+
+    def _begin(self, starts: Mapping[str, Entry | None], calls: Sequence[Made], ends: Sequence[Ref]) -> None:
+        """The inputs of the model, with what stands before it."""
+        for start, entry in starts.items():
+            self.raw[start, 0] = self._input(start, entry, alone=len(starts) == 1)
+        for made in calls if not self.path else ():
+            self._before(made)
+        read = [ref.maker for made in calls if (made.layer, made.number) not in self.raw for ref in made.reads()]
+        read += [ref.maker for ref in ends]
+        for maker, found in self.raw.items():
+            if maker in read:
+                found.name = self.names.of(found.reads) if not self._one_inside(starts) else ONE_INPUT
+                self.inputs.append(found)
+                self.tensors[maker] = found.name
+            elif maker[0] in starts and not any(r.maker == maker for made in calls for r in made.reads()):
+                self.notes.append(f"the input {clean(maker[0])} leads to no output and was left out")
+        if not self.path:
+            self._input_lines()
+        if len(self.inputs) == 1 and self.above is None:
+            self.above = next(Ref(*maker) for maker, name in self.tensors.items() if name == self.inputs[0].name)
+
+    def _one_inside(self, starts: Mapping[str, Any]) -> bool:
+        return bool(self.path) and len(starts) == 1
+
+    def _input(self, start: str, entry: Entry | None, *, alone: bool) -> Input:
+        config = _mapping(entry.get("config"), self.place) if entry is not None else {}
+        name = name_of(entry) if entry is not None else ONE_INPUT
+        dtype = config.get("dtype", "float32")
+        said = config.get("batch_shape") or self.config.get("build_input_shape")
+        if self.asked is not None and alone and not self.path:
+            said = [None, *self.asked]
+        return Input(name, self._shape(said, name), dtype if isinstance(dtype, str) else "float32", name)
+
+    def _shape(self, said: Any, name: str) -> tuple[int | None, ...]:
+        if self.path and said is None:
+            return ()
+        sound = isinstance(said, list) and all(n is None or (type(n) is int and n > 0) for n in said) and said
+        if not sound:
+            hint = "say the shape of one row with --shape, such as --shape 28,28,1"
+            found = "none" if said is None else clean(str(said)[:60])
+            raise FileError(f"expected the shape of the input {clean(name)}, found {found}", hint=hint, code="shape")
+        if said[0] is not None and not self.path:
+            self.batch_size = said[0]
+        return (None, *said[1:])
+
+    def _before(self, made: Made) -> None:
+        """Keep a call that reads raw rows on the host as a step before the model."""
+        kind = self._host(self.by_name[made.layer])
+        if kind is None or len(made.reads()) != 1 or made.reads()[0].maker not in self.raw:
+            return
+        found = self.raw[made.reads()[0].maker]
+        entry, place = self.by_name[made.layer], f"{self.place}{made.layer}"
+        layer = self.reader.object(Layer, self._with_vocabulary(entry), place)
+        if isinstance(layer, HostLayer):
+            layer = layer.model_copy(update={"name": None})
+            self.reader.rows.append(
+                Mapped((made.layer,), found.reads, entry["class_name"], kind, ["stands before the model, on raw rows"])
+            )
+            steps = [*found.steps, layer]
+            self.raw[made.layer, made.number] = Input(found.name, found.shape, found.dtype, found.reads, steps)
+
+    def _with_vocabulary(self, entry: Entry) -> Entry:
+        """A layer's entry with the vocabulary that stands beside the weights in a .keras file."""
+        if entry["config"].get("vocabulary") is not None or not self.reader.assets:
+            return entry
+        kinds = [snake_case(str(e.get("class_name"))) for e in self.entries]
+        index = next(i for i, e in enumerate(self.entries) if e is entry)
+        number = kinds[:index].count(kinds[index])
+        place = f"assets/layers/{kinds[index]}{f'_{number}' if number else ''}/"
+        found = next((v for n, v in self.reader.assets.items() if n.startswith(place) and n.endswith(".txt")), None)
+        if found is None:
+            return entry
+        words: list[Any] = found.decode("utf-8", "replace").split("\n")
+        if entry["class_name"] == "IntegerLookup":
+            words = [int(w) for w in words if w.lstrip("-").isdecimal() and len(w) < 20]
+        return {**entry, "config": {**entry["config"], "vocabulary": words}}
+
+    def _host(self, entry: Entry) -> str | None:
+        try:
+            found = class_of(Layer, entry)
+        except Unknown:
+            return None
+        return found.__name__ if issubclass(found, HostLayer) else None
+
+    def _input_lines(self) -> None:
+        """Lines for inputs of integers; what all others are is said above the list."""
+        for made in self.inputs:
+            if len(made.shape) < 2 and not made.steps:
+                message = f"the input {clean(made.name)} holds single numbers, without an axis of features"
+                self.reader.refuse(message, "give it the shape (1,) in Keras")
+            if made.dtype not in (*INTEGERS, "float32") and not made.steps:
+                self.notes.append(
+                    f"the input {clean(made.name)} is of {clean(made.dtype)} in the file, of float32 here"
+                )
+            if made.dtype in INTEGERS and not made.steps:
+                named = {"name": made.name} if len(self.inputs) > 1 else {}
+                self.lines.append({"InputLayer": {**named, "dtype": made.dtype}})
+                self.above = next(Ref(*maker) for maker, name in self.tensors.items() if name == made.name)
+
+    # Calls
+
+    def _call(self, made: Made) -> None:
+        """Write the line of a call."""
+        entry, first = self.by_name[made.layer], made.layer not in self.arguments
+        place = f"{self.place}{made.layer}"
+        if first:
+            self.reader.counted(place)
+            name = self.called[made.layer] = self.names.of(made.layer)
+            line = self._composite(entry, name) if entry["class_name"] in COMPOSITES else self._layer(entry, name)
+        else:
+            name = self.names.of(f"{self.called[made.layer]}_{made.number + 1}")
+            line = {"layer": {"layer": self.called[made.layer], "name": name}}
+        self.tensors[made.layer, made.number] = name
+        if line is None:
+            self.arguments.setdefault(made.layer, ())
+            return
+        options = options_of(line)
+        layer = self.layers.get(self.called[made.layer])
+        self._say(made, layer, options, place)
+        inputs = self._reads(made, place)
+        if inputs is not None:
+            options["inputs"] = inputs
+        self.lines.append(line if first else again(options))
+        if self._makes_several(made, layer):
+            self.several.add((made.layer, made.number))
+        self.above = Ref(made.layer, made.number)
+
+    def _layer(self, entry: Entry, name: str) -> dict[str, Any] | None:
+        path = (*self.path, name_of(entry))
+        layer = self.reader.object(Layer, entry, PART.join(path))
+        if layer is None:
+            return None
+        layer = freed(layer).model_copy(update={"name": name})
+        kind = type(layer).__name__
+        self.reader.stateful |= bool(getattr(layer, "stateful", False))
+        if isinstance(layer, HostLayer):
+            hint = "let it read an input of the model directly"
+            self.reader.refuse(f"{PART.join(path)}: {kind} works on raw rows, before the model", hint)
+        self.layers[name], self.arguments[name_of(entry)] = layer, layer.arguments()
+        notes = [f"called {name} here"] if name != name_of(entry) else []
+        self.reader.rows.append(Mapped(path, name, str(entry["class_name"]), kind, notes))
+        options = brief(layer)[layer.recipe_name()]
+        return {kind: {"name": options.pop("name"), **options}}
+
+    def _composite(self, entry: Entry, name: str) -> dict[str, Any]:
+        path = (*self.path, name_of(entry))
+        kind = "Sequential" if entry["class_name"] == "Sequential" else "Model"
+        row = Mapped(path, name, str(entry["class_name"]), kind)
+        self.reader.rows.append(row)
+        inside = self.inside[name] = Level(self.reader, entry, path)
+        options: dict[str, Any] = {"name": name}
+        if inside.config.get("trainable") is False:
+            options["trainable"] = False
+        options["layers"] = inside.lines
+        if kind == "Model" and inside.said_outputs():
+            options["outputs"] = inside.outputs
+        self.arguments[name_of(entry)] = tuple(i.name for i in inside.inputs)
+        if len(inside.outputs) > 1:
+            self.several.add((name_of(entry), -1))
+        return {kind: options}
+
+    def _makes_several(self, made: Made, layer: Layer | None) -> bool:
+        if layer is None:
+            return (made.layer, -1) in self.several
+        inner = layer.layer if isinstance(layer, Bidirectional) else layer
+        both = isinstance(layer, Bidirectional) and layer.merge_mode is None
+        return both or bool(getattr(inner, "return_state", False))
+
+    def _say(self, made: Made, layer: Layer | None, options: dict[str, Any], place: str) -> None:
+        """Write what a call says beside its tensors."""
+        for word, value in made.says.items():
+            known = layer.call_options.model_fields if layer is not None and layer.call_options is not None else {}
+            if word in known:
+                if value != known[word].default:
+                    options[word] = value
+            elif value is False and word in ("training", "use_causal_mask", "return_attention_scores"):
+                if word == "training":
+                    self.reader.rows[-1].notes.append("called with training=False in the file; here it trains")
+            elif word == "use_causal_mask" and layer is not None and word in type(layer).model_fields:
+                options[word] = value
+            else:
+                message = f"{clean(place)}: the call says {clean(word)}={clean(str(value)[:40])}"
+                self.reader.refuse(f"{message}, which has no place in a recipe", "save the model without it")
+
+    def _reads(self, made: Made, place: str) -> Any:
+        """What a line reads, as a recipe writes it; None for the line above."""
+        arguments, named = self.arguments[made.layer], dict(made.named)
+        if not made.positional and len(named) == 1 and next(iter(named)) not in arguments:
+            made = Made(made.layer, made.number, next(iter(named.values())))
+            named = {}
+        wrong = [n for n in named if n not in arguments]
+        if wrong:
+            message = f"{clean(place)} is handed a tensor as {clean(wrong[0])}, which has no place in a recipe"
+            self.reader.refuse(message, "save the model without it")
+            return None
+        composite = self.by_name[made.layer]["class_name"] in COMPOSITES
+        if composite and len(arguments) > 1:
+            return {a: self._named(r) for a, r in zip(arguments, made.reads(), strict=False)}
+        if named:
+            rest = made.positional[: len(arguments)]
+            found = {a: [r] for a, r in zip(arguments, rest, strict=False)} | named
+            return {a: alone([self._named(r) for r in found[a]]) for a in arguments if a in found}
+        if [*map(self._is_above, made.positional)] == [True]:
+            return None
+        return alone([self._named(r) for r in made.positional])
+
+    def _is_above(self, ref: Ref) -> bool:
+        is_whole = ref.tensor == ALL or ref.maker not in self.several
+        return self.above is not None and ref.maker == self.above.maker and is_whole
+
+    def _named(self, ref: Ref) -> str:
+        name = self.tensors.get(ref.maker, ref.layer)
+        return f"{name}{PART}{ref.tensor}" if ref.maker in self.several and ref.tensor != ALL else name
+
+    def _end(self, ends: Sequence[Ref]) -> None:
+        """The outputs, each a name of its own that targets can have; what has none goes through an Identity."""
+        for ref in ends:
+            name = self._named(ref)
+            twice = name in self.outputs or ref.maker in self.raw
+            if twice or (PART in name and len(ends) > 1 and not self.path):
+                own = self.names.of(name.replace(PART, "_"))
+                self.lines.append({"Identity": {"name": own, "inputs": name}})
+                self.above, name = Ref(f"{own}\n"), own
+                self.tensors[self.above.maker] = own
+                self.notes.append(f"the output {clean(own)} is a copy, so that it has a name of its own")
+            self.outputs.append(name)
+
+
+def _mapping(value: Any, place: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        found = type(value).__name__
+        raise FileError(f"{clean(place) or 'the model'}: expected a mapping, found {found}", hint=DAMAGED)
+    return value

@@ -1,0 +1,91 @@
+"""Descriptions that Keras 3 wrote: checked, and given the modules that its HDF5 files leave out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from trainer.keras_files.reading import CODE, Reading, called
+from trainer.layers.base import Layer
+
+Entry = dict[str, Any]
+OPERATIONS = ("Add", "Subtract", "Multiply", "Maximum", "Minimum")
+"Operations on tensors that compute what the layer of the same name does."
+MERGING = (*OPERATIONS, "Average", "Concatenate", "Dot")
+
+
+def completed(thing: Entry, reading: Reading) -> Entry:
+    """The entry of a model or layer; unchanged where it says its modules. What is not known goes to `reading`."""
+    kind, config = str(thing.get("class_name")), thing.get("config")
+    if kind in ("Sequential", "Functional", "Model") and isinstance(config, dict) and "layers" in config:
+        made = {**config, "layers": [_in_model(x, reading) for x in config["layers"]]}
+        module = "keras" if kind == "Sequential" else "keras.src.models.functional"
+        registered = None if kind == "Sequential" else "Functional"
+        named = {} if "module" in thing else {"module": module, "registered_name": registered}
+        return {**_ordered(thing, named), "config": made}
+    operation = _is_operation(thing)
+    if (operation and kind not in OPERATIONS) or kind in CODE or not isinstance(config, dict) or _foreign(thing):
+        reading.unknown(kind if kind in CODE or not operation else f"{kind} (an operation)", called(thing))
+        return thing
+    made = {k: completed(v, reading) if _is_layer(k, v) else v for k, v in config.items()}
+    if "cells" in made and isinstance(made["cells"], list):
+        made["cells"] = [completed(v, reading) for v in made["cells"]]
+    if operation or "module" not in thing:
+        found = _ours(kind)
+        assert found is not None
+        named = {"module": found.keras or None, "registered_name": None if found.keras else f"trainer>{kind}"}
+        return {**_ordered(thing, named), "config": made}
+    return {**thing, "config": made}
+
+
+def _ordered(thing: Entry, named: Entry) -> Entry:
+    """The entry with its module first, as Keras writes it."""
+    return {**{k: v for k, v in named.items() if k == "module"}, **thing, **named}
+
+
+def _in_model(thing: Any, reading: Reading) -> Any:
+    if not isinstance(thing, dict):
+        reading.wrong("", f"expected a layer, found {str(thing)[:60]}")
+        return thing
+    made = completed(thing, reading)
+    if thing.get("class_name") not in MERGING or not thing.get("inbound_nodes"):
+        return made
+    return {**made, "inbound_nodes": [_one_list(node, called(thing), reading) for node in thing["inbound_nodes"]]}
+
+
+def _one_list(node: Any, layer: str, reading: Reading) -> Any:
+    """The call of a merge with its tensors in one list; operations have an argument for each."""
+    args = node.get("args") if isinstance(node, dict) else None
+    if not isinstance(args, list) or len(args) < 2:
+        return node
+    if not all(isinstance(a, dict) and a.get("class_name") == "__keras_tensor__" for a in args):
+        hint = "in Keras, use a Rescaling layer or a layer of its own, and save the model again"
+        reading.wrong(layer, "an operation on a tensor and a number is no layer", hint)
+        return node
+    return {**node, "args": [args]}
+
+
+def _is_layer(option: str, value: Any) -> bool:
+    return option in ("layer", "backward_layer", "cell") and isinstance(value, dict) and "class_name" in value
+
+
+def _is_operation(thing: Entry) -> bool:
+    return str(thing.get("module") or "").startswith(("keras.src.ops", "keras.ops"))
+
+
+def _foreign(thing: Entry) -> bool:
+    """Whether the class is none of ours, or is said to come from elsewhere than Keras."""
+    module = str(thing.get("module") or "keras")
+    registered = str(thing.get("registered_name") or "")
+    kind = thing.get("class_name")
+    ours = _ours(str(kind))
+    if ours and registered == f"trainer>{kind}":
+        return False
+    if ours and not ours.__module__.startswith("trainer.layers"):
+        return False
+    package = registered.partition(">")[0] if ">" in registered else ""
+    return not ours or module.partition(".")[0] not in ("keras", "tf_keras") or package not in ("", "keras", "Keras")
+
+
+def _ours(kind: str) -> type[Layer] | None:
+    """Our class of that name; the whole catalogue is loaded for what its files do not tell."""
+    return Layer.known(kind) or Layer.spellings().get(kind)
