@@ -41,7 +41,7 @@ def window_length(n: int | None, window: int, stride: int, padding: str, dilatio
 
 def same_padding(n: int, window: int, stride: int, dilation: int = 1) -> tuple[int, int]:
     """Zeros before and after, so that `same` gives ceil(n / stride) positions; the odd one stands at the end."""
-    total = max((math.ceil(n / stride) - 1) * stride + (window - 1) * dilation + 1 - n, 0)
+    total = max((-(-n // stride) - 1) * stride + (window - 1) * dilation + 1 - n, 0)
     return total // 2, total - total // 2
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-sys.modules["trainer"] = None  # type: ignore[assignment]
+sys.modules["trainer"] = None
 torch.set_num_threads(1)
 
 

@@ -103,7 +103,7 @@ class Case:
         made = self.network.run(*self.xs).outputs
         loss = sum((o * torch.linspace(0.5, 1.5, o.numel()).reshape(o.shape)).sum() for o in made)
         moving = [p for p in self.network.parameters() if p.requires_grad]
-        slopes = torch.autograd.grad(loss, moving, allow_unused=True) if moving else ()  # pyright: ignore
+        slopes = torch.autograd.grad(loss, moving, allow_unused=True) if moving else ()
         with torch.no_grad():
             for parameter, slope in zip(moving, slopes, strict=True):
                 if slope is not None:

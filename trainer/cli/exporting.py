@@ -42,7 +42,7 @@ def export(
     runs: RunsOption = Path("runs"),
     data: DataOption = None,
 ) -> None:
-    """Write a run's model for Keras: whole, its weights, or its architecture.
+    """Write a run's model for Keras, or as PyTorch source, ONNX or a program of torch.export.
 
     Example: trainer export last --to keras -o digits.keras
     """

@@ -77,6 +77,8 @@ def import_(
     found = held(made, asked.file, check_against, check_with, chosen)
     for parity in found:
         put(str(parity))
+    if not found:
+        say("not compared yet: --check-against INPUT.npz OUTPUT.npz, or --check-with an interpreter that has Keras")
     answer = {**vars(made), "rows": [vars(row) for row in made.rows], "parity": [vars(p) for p in found]}
     reply(answer, ok=all(p.holds for p in found))
     if not all(p.holds for p in found):

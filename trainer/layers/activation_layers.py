@@ -49,7 +49,7 @@ class ReLU(Layer):
             return F.leaky_relu(x, self.negative_slope) if self.negative_slope else torch.relu(x)
         y = x.masked_fill(x <= self.threshold, 0) if self.threshold else torch.relu(x)
         if self.max_value is not None:
-            y = y.clamp(0, self.max_value)
+            y = y.clamp(0.0, self.max_value)
         return y - self.negative_slope * torch.relu(self.threshold - x) if self.negative_slope else y
 
     def by_hand(self, p: Program, w: Weights, x: Tensor) -> tuple[Tensor, Pull]:

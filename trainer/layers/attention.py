@@ -145,7 +145,8 @@ class Attention(Scoring):
     def attended(self, w: Weights, query: Tensor, value: Tensor, key: Tensor, value_mask: Tensor | None) -> Tensor:
         """torch's kernel, which keeps no scores, where nothing but the future is masked and nothing dropped."""
         drops = w.training and self.dropout > 0
-        if self.score_mode == "concat" or value_mask is not None or drops:
+        spelled = torch.compiler.is_compiling()
+        if self.score_mode == "concat" or value_mask is not None or drops or spelled:
             return super().attended(w, query, value, key, value_mask)
         if w.scale is not None:
             query = query * w.scale

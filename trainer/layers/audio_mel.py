@@ -136,7 +136,9 @@ class MelSpectrogram(Layer):
     def forward(self, w: Weights, x: Tensor) -> Tensor:
         x = x if x.dtype == torch.float64 else x.float()
         power = self._power(x)
-        bands = _triangles(
+        # What is made while a model is followed to export it is no tensor to keep.
+        triangles = _triangles.__wrapped__ if torch.compiler.is_compiling() else _triangles
+        bands = triangles(
             self.fft_length // 2 + 1, self.num_mel_bins, self.sampling_rate, self.min_freq, self.highest, x.device
         )
         mel = bands.T.to(x.dtype) @ power

@@ -82,7 +82,7 @@ class ConvLSTM(Gates, Windowed, Sequenced, abstract=True):
     def through(
         self, w: Weights, x: Tensor, mask: Tensor | None, start: States | None, every: bool, final: bool
     ) -> tuple[Tensor, States]:
-        state = [len(x), *(n or 0 for n in self.slid((len(x), *x.shape[2:]), self.filters)[1:])]
+        state = [x.shape[0], *(n or 0 for n in self.slid((None, *x.shape[2:]), self.filters)[1:])]
         drops = self.drops(w, x, state)
         inputs = self._projected(w, x, drops.inputs)
         first = start or (x.new_zeros(state), x.new_zeros(state))

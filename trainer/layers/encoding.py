@@ -92,7 +92,8 @@ class CategoryEncoding(Layer):
     def _ids(self, x: Tensor, row: Callable[[int], int]) -> Tensor:
         """The ids as int64; `row` says in which row the n-th of them stands."""
         ids = x.long()
-        if not ids.numel():
+        # What follows a model to export it can't look at values.
+        if torch.compiler.is_compiling() or not ids.numel():
             return ids
         low, high = torch.aminmax(ids)
         if low >= 0 and high < self.num_tokens and (not x.is_floating_point() or bool((ids == x).all())):

@@ -109,10 +109,10 @@ class ContrastLimitedAdaptiveHistogramEqualization(Ranged, AnyFormat):
     def _tables(self, levels: Tensor, size: list[int]) -> Tensor:
         """(batch, tiles down, tiles across, channels, 256): what each level becomes in each tile."""
         (down, across), (tall, wide) = self.tile_grid_size, size
-        batch, channels = len(levels), levels.shape[-1]
+        batch, channels = levels.shape[0], levels.shape[-1]
         tiles = levels.view(batch, down, tall, across, wide, channels).permute(0, 1, 3, 5, 2, 4)
         tiles = tiles.reshape(-1, tall * wide)
-        counts = torch.zeros(len(tiles), LEVELS, device=levels.device)
+        counts = torch.zeros(tiles.shape[0], LEVELS, device=levels.device)
         counts.scatter_add_(1, tiles, torch.ones_like(tiles, dtype=counts.dtype))
         if self.clip_limit > 0:
             cut = counts.clamp(max=int(self.clip_limit * (tall * wide) / LEVELS))

@@ -133,8 +133,8 @@ class Dot(Layer):
         n = a.shape[-1]
         left = (*a.shape[1:-1], *b.shape[2:])
         rows, columns = math.prod(a.shape[1:-1]), math.prod(b.shape[2:])
-        out = a.reshape(len(a), rows, n) @ b.reshape(len(b), n, columns)
-        return out.reshape(len(a), *(left or (1,)))
+        out = a.reshape(a.shape[0], rows, n) @ b.reshape(b.shape[0], n, columns)
+        return out.reshape(a.shape[0], *(left or (1,)))
 
     def starts_mask(self) -> bool:
         return False

@@ -272,7 +272,7 @@ def _shared(p: Program, slope: Tensor, more: Tensor, less: Tensor) -> tuple[Tens
 def one_rank(xs: list[Tensor]) -> list[Tensor]:
     """The inputs with axes of 1 after the batch, so that all have the same number of axes."""
     most = max(x.dim() for x in xs)
-    return [x if x.dim() == most else x.reshape(len(x), *(1,) * (most - x.dim()), *x.shape[1:]) for x in xs]
+    return [x if x.dim() == most else x.reshape(x.shape[0], *(1,) * (most - x.dim()), *x.shape[1:]) for x in xs]
 
 
 def same_batch(shapes: list[Shape]) -> int | None:

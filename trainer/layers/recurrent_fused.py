@@ -95,7 +95,7 @@ def _one_kernel(
     biases: list[Tensor] | None,
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     if start is None:
-        first = [x.new_zeros(1, len(x), own.shape[1])] * carried
+        first = [x.new_zeros(1, x.shape[0], own.shape[1])] * carried
     else:
         first = [state.unsqueeze(0).contiguous() for state in start]
     weights = [rows, own, *(biases or ())]

@@ -178,8 +178,10 @@ class Stepping(Gates, abstract=True):
             return self.loop(w, x, mask, drops, start, every)
         weights = (w.kernel, w.recurrent_kernel, w.bias)
         dropped = x * drops.inputs[0].unsqueeze(1) if drops.inputs else x
-        if is_fused(kind, x, mask):
-            assert kind.fused is not None
+        if torch.compiler.is_compiling() and (mask is not None or kind.fused is None):
+            # What follows a model to export it can't look into kernels of our own.
+            return self.loop(w, x, mask, drops, start, every)
+        if kind.fused is not None and (torch.compiler.is_compiling() or is_fused(kind, x, mask)):
             outputs, last = kind.fused(dropped, start, *weights)
             return outputs if every else last[0], last
         # The other whole-sequence forms begin at zero and give back the first of the states alone.
@@ -199,7 +201,7 @@ class Stepping(Gates, abstract=True):
     ) -> tuple[Tensor, States]:
         """The plain form, with autograd: any activation, any first state, dropout on the state."""
         inputs = self.projected(w, x, [drop.unsqueeze(1) for drop in drops.inputs]).unbind(1)
-        first = start or tuple(x.new_zeros(len(x), self.units) for _ in range(self.carried))
+        first = start or tuple(x.new_zeros(x.shape[0], self.units) for _ in range(self.carried))
         return go_through(
             lambda z, states: self.step(w, z, states, drops.state), inputs, mask, first, every, start is None
         )

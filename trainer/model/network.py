@@ -67,6 +67,12 @@ class Step(NamedTuple):
     "Whether the layer is handed the masks of what it reads."
 
 
+def _key(name: str) -> str:
+    """A layer's name among torch's modules, which take no dots and no name of their own (`type`, `forward`)."""
+    plain = name.replace(".", "·")
+    return f"{plain}·" if hasattr(nn.ModuleDict, plain) or plain == "training" else plain
+
+
 class Network(nn.Module):
     """A model that runs: the graph's calls over its cells."""
 
@@ -80,10 +86,7 @@ class Network(nn.Module):
         self.fronts = [(list(graph.inputs).index(name), cells) for name, cells in found.items() if cells]
         self._front_cells = nn.ModuleList(cell for cells in found.values() for cell in cells)
         self.cells = nn.ModuleDict(
-            {
-                name.replace(".", "·"): Cell(layer, graph.plans[name], name, self.clock)
-                for name, layer in graph.layers.items()
-            }
+            {_key(name): Cell(layer, graph.plans[name], name, self.clock) for name, layer in graph.layers.items()}
         )
         self._ends = tuple(graph.outputs.values())
         self.starts = tuple(graph.inputs.values())
@@ -98,7 +101,7 @@ class Network(nn.Module):
 
     def cell(self, name: str) -> Cell:
         """The built layer of that name."""
-        found = self.cells[name.replace(".", "·")]
+        found = self.cells[_key(name)]
         assert isinstance(found, Cell)
         return found
 
