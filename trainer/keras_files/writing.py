@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from trainer.keras_files.state import State, kept, variables
 from trainer.layers.graph import Graph
 from trainer.layers.models import Composite
+from trainer.layers.pipeline import Pipeline
 from trainer.optimizers.base import Optimizer
 from trainer.optimizers.loss_scale import LossScaleOptimizer
 from trainer.runs.keras_config import KERAS_VERSION, Asked, model_config, training_config
@@ -77,7 +78,9 @@ def _built(graph: Graph, entries: Sequence[dict[str, Any]]) -> Iterator[dict[str
         calls = [call for call in graph.calls if call.layer == name]
         reads = [graph.shapes[number] for call in calls[:1] for number in call.inputs]
         plain = len(reads) == 1 and not isinstance(reads[0], list)
-        if plain and sizes.get(name) and not isinstance(graph.layers[name], Composite):
+        # Keras marks a Pipeline as built by its shape without building what it holds.
+        composite = isinstance(graph.layers[name], (Composite, Pipeline))
+        if plain and sizes.get(name) and not composite:
             yield {**entry, "build_config": {"input_shape": list(reads[0])}}
         else:
             yield entry
