@@ -79,7 +79,7 @@ def _built(graph: Graph, entries: Sequence[dict[str, Any]]) -> Iterator[dict[str
         reads = [graph.shapes[number] for call in calls[:1] for number in call.inputs]
         plain = len(reads) == 1 and not isinstance(reads[0], list)
         # Keras marks a Pipeline as built by its shape without building what it holds.
-        composite = isinstance(graph.layers[name], (Composite, Pipeline))
+        composite = isinstance(graph.layers.get(name), (Composite, Pipeline))
         if plain and sizes.get(name) and not composite:
             yield {**entry, "build_config": {"input_shape": list(reads[0])}}
         else:
