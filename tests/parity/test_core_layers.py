@@ -17,7 +17,7 @@ from trainer.block import problems_of
 from trainer.layers.base import Layer, Plan
 from trainer.naming import snake_case
 
-FUNCTIONS = sorted({snake_case(c.__name__) for c in Activation.spellings().values()} - {"glu"})
+FUNCTIONS = sorted({snake_case(c.__name__) for c in Activation.spellings().values() if c.keras} - {"glu"})
 FORMATS = ("channels_last", "channels_first")
 
 

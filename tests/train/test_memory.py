@@ -41,5 +41,5 @@ def peak(folder: Path, rows: int) -> int:
 def test_a_run_takes_the_memory_of_its_data(tmp_path: Path) -> None:
     data = 4 * ROWS * (FEATURES + 1)
     small, large = peak(tmp_path / "small", 2000), peak(tmp_path / "large", ROWS)
-    # Both also take what is not the rows, at the end: more than the small one's rows.
-    assert 0.5 * data < large - small < 1.3 * data
+    # Once the data, and not twice; how much of what comes and goes stays with a process differs from run to run.
+    assert 0.5 * data < large - small < 1.9 * data
