@@ -19,7 +19,6 @@ import numpy as np
 import torch
 
 from trainer.callbacks.base import Callback
-from trainer.errors import EnvironmentFault
 from trainer.layers.arrays import as_numpy
 from trainer.model.network import Network
 from trainer.native.compiler import Uncompiled
@@ -31,6 +30,7 @@ from trainer.streams import stream
 from trainer.switches import on
 from trainer.train.compiled import Compiled
 from trainer.train.direct import Direct, hindrance
+from trainer.train.divergence import diverged
 from trainer.train.feed import Batch, Feed
 from trainer.train.objective import Objective
 from trainer.train.progress import Progress, Quiet, Stopped
@@ -223,7 +223,7 @@ class Training:
         self.scores.settle()
         logs = self.scores.logs()
         if not self.stop_reason and not (math.isfinite(logs["loss"]) and self._finite()):
-            self._diverged(logs["loss"])
+            raise diverged(self, logs["loss"])
         if self.validation is not None and (self.epoch + 1) % self.fit.validation_freq == 0:
             self._tell("on_test_begin")
             judged = self.validate()
@@ -309,22 +309,6 @@ class Training:
     def _finite(self) -> bool:
         """Whether every weight that moves is a number; the last update may have ended that after a finite loss."""
         return bool(torch.isfinite(self.updater.weight).all())
-
-    def _diverged(self, loss: float) -> None:
-        if math.isfinite(loss):
-            raise EnvironmentFault(
-                f"the weights are no longer finite at the end of epoch {self.epoch + 1} "
-                f"(step {self.updater.iterations}, learning rate {self.learning_rate:g}), though the loss was {loss:g}",
-                hint="a smaller learning_rate, clipnorm: 1.0, or scaled inputs; the last finite checkpoint is kept",
-                code="diverged",
-            )
-        batch = "" if self.scores.first_bad is None else f", first in batch {self.scores.first_bad + 1} of {self.steps}"
-        raise EnvironmentFault(
-            f"the loss is {loss} in epoch {self.epoch + 1}{batch} "
-            f"(step {self.updater.iterations}, learning rate {self.learning_rate:g})",
-            hint="a smaller learning_rate, clipnorm: 1.0, or scaled inputs; the last finite checkpoint is kept",
-            code="diverged",
-        )
 
     def _tell(self, hook: str, *args: Any, only: Sequence[bool] | None = None) -> None:
         for number, (callback, my) in enumerate(zip(self.callbacks, self.mine, strict=True)):
