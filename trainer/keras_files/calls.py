@@ -174,3 +174,28 @@ def needed(calls: Sequence[Made], outputs: Sequence[Ref]) -> list[Made]:
         names = " and ".join(clean(calls[i].layer) for i in circles[0][:4])
         raise FileError(f"the layers {names} read each other in a circle", hint=DAMAGED)
     return [calls[i] for i in order]
+
+
+def mapping_of(value: Any, place: str) -> dict[str, Any]:
+    """A part of a description that must be a mapping.
+
+    Raises:
+        FileError: it is something else.
+    """
+    if not isinstance(value, dict):
+        found = type(value).__name__
+        raise FileError(f"{clean(place) or 'the model'}: expected a mapping, found {found}", hint=DAMAGED)
+    return value
+
+
+def sizes_of(said: Any, name: str) -> list[int | None]:
+    """The shape that a file says of an input.
+
+    Raises:
+        FileError: it is none.
+    """
+    if isinstance(said, list) and said and all(n is None or (type(n) is int and n > 0) for n in said):
+        return said
+    hint = "say the shape of one row with --shape, such as --shape 28,28,1"
+    found = "none" if said is None else clean(str(said)[:60])
+    raise FileError(f"expected the shape of the input {clean(name)}, found {found}", hint=hint, code="shape")

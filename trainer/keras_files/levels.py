@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from trainer.errors import FileError, Problem
+from trainer.errors import FileError
 from trainer.keras_files.calls import (
     ALL,
     DAMAGED,
@@ -16,9 +16,12 @@ from trainer.keras_files.calls import (
     chain_of,
     ends_of,
     is_input,
+    mapping_of,
     name_of,
     needed,
+    sizes_of,
 )
+from trainer.keras_files.layer_reader import LayerReader
 from trainer.keras_files.lines import (
     Input,
     Mapped,
@@ -31,70 +34,22 @@ from trainer.keras_files.lines import (
     options_of,
     without_names,
 )
-from trainer.keras_files.values import PLUGIN, Reader, Unknown, brief, class_of, dtype_of, tidied
+from trainer.keras_files.values import brief, tidied
+from trainer.keras_files.vocabularies import host_class, with_vocabulary
 from trainer.layers.base import Layer
 from trainer.layers.host import HostLayer
 from trainer.layers.input_layer import INTEGERS
 from trainer.layers.recurrent_wrappers import Bidirectional
 from trainer.layers.wiring import ONE_INPUT, PART
-from trainer.naming import snake_case
 from trainer.wording import clean
 
-MOST_LAYERS = 20_000
-"Layers of a model, those of models inside it too."
 MOST_LEVELS = 16
 "Models inside models."
 COMPOSITES = ("Sequential", "Functional", "Model")
 
 
-class Layers(Reader):
-    """Layers of one description, those of models inside it too; counts them and keeps the table."""
-
-    def __init__(self, dtype: str | None = None, assets: Mapping[str, bytes] | None = None) -> None:
-        super().__init__()
-        self.rows: list[Mapped] = []
-        self.count, self.dtype, self.assets = 0, dtype, assets or {}
-        self.stateful = False
-        "Whether a layer goes on from batch to batch."
-
-    def stop(self) -> None:
-        """
-        Raises:
-            FileError: something was wrong; all of it at once.
-        """
-        problems = [
-            Problem(
-                f"{clean(name)} is not known here{self._why(name)} (layers: {listed(places)})",
-                hint=PLUGIN.format(clean(name)),
-                code="unknown-class",
-            )
-            for name, places in self.unknown.items()
-        ]
-        if problems or self.problems:
-            raise FileError(*problems, *self.problems)
-
-    def _why(self, name: str) -> str:
-        return f": it {clean(self.reasons[name])}" if name in self.reasons else ""
-
-    def refuse(self, message: str, hint: str = "") -> None:
-        """Keep something that is wrong."""
-        self.problems.append(Problem(message, hint=hint, code="config"))
-
-    def counted(self, place: str) -> None:
-        """
-        Raises:
-            FileError: there are too many.
-        """
-        self.count += 1
-        if self.count > MOST_LAYERS:
-            raise FileError(f"{clean(place)}: expected at most {MOST_LAYERS} layers, found more")
-
-    def plain(self, name: str, value: Any) -> Any:
-        if name == "name" and isinstance(value, str):
-            return Names().of(value)
-        if name == "dtype" and dtype_of(value) == self.dtype:
-            return None
-        return super().plain(name, value)
+class Layers(LayerReader):
+    """Layers of one description; among those that a layer holds may be models, which are levels of their own."""
 
     def layer(self, described: Mapping[str, Any], place: str) -> Layer | None:
         """A layer that another one holds; a model among them is a Sequential."""
@@ -117,8 +72,8 @@ class Level:
         self.reader, self.path, self.asked = reader, path, shape
         self.place = "".join(f"{part}{PART}" for part in path)
         "What begins the names of layers in messages."
-        self.config = _mapping(described.get("config"), self.place)
-        self.entries = [_mapping(e, self.place) for e in self.config.get("layers") or ()]
+        self.config = mapping_of(described.get("config"), self.place)
+        self.entries = [mapping_of(e, self.place) for e in self.config.get("layers") or ()]
         self.by_name = {name_of(e): e for e in self.entries}
         if len(self.by_name) < len(self.entries):
             raise FileError(f"{self.place or 'the model'}: two layers have one name", hint=DAMAGED)
@@ -221,7 +176,7 @@ class Level:
         return bool(self.path) and len(starts) == 1
 
     def _input(self, start: str, entry: Entry | None, *, alone: bool) -> Input:
-        config = _mapping(entry.get("config"), self.place) if entry is not None else {}
+        config = mapping_of(entry.get("config"), self.place) if entry is not None else {}
         name = name_of(entry) if entry is not None else ONE_INPUT
         dtype = config.get("dtype", "float32")
         said = config.get("batch_shape") or self.config.get("build_input_shape")
@@ -232,23 +187,19 @@ class Level:
     def _shape(self, said: Any, name: str) -> tuple[int | None, ...]:
         if self.path and said is None:
             return ()
-        sound = isinstance(said, list) and all(n is None or (type(n) is int and n > 0) for n in said) and said
-        if not sound:
-            hint = "say the shape of one row with --shape, such as --shape 28,28,1"
-            found = "none" if said is None else clean(str(said)[:60])
-            raise FileError(f"expected the shape of the input {clean(name)}, found {found}", hint=hint, code="shape")
+        said = sizes_of(said, name)
         if said[0] is not None and not self.path:
             self.batch_size = said[0]
         return (None, *said[1:])
 
     def _before(self, made: Made) -> None:
         """Keep a call that reads raw rows on the host as a step before the model."""
-        kind = self._host(self.by_name[made.layer])
+        kind = host_class(self.by_name[made.layer])
         if kind is None or len(made.reads()) != 1 or made.reads()[0].maker not in self.raw:
             return
         found = self.raw[made.reads()[0].maker]
         entry, place = self.by_name[made.layer], f"{self.place}{made.layer}"
-        layer = self.reader.object(Layer, self._with_vocabulary(entry), place)
+        layer = self.reader.object(Layer, with_vocabulary(entry, self.entries, self.reader.assets), place)
         if isinstance(layer, HostLayer):
             layer = layer.model_copy(update={"name": None})
             self.reader.rows.append(
@@ -256,29 +207,6 @@ class Level:
             )
             steps = [*found.steps, layer]
             self.raw[made.layer, made.number] = Input(found.name, found.shape, found.dtype, found.reads, steps)
-
-    def _with_vocabulary(self, entry: Entry) -> Entry:
-        """A layer's entry with the vocabulary that stands beside the weights in a .keras file."""
-        if entry["config"].get("vocabulary") is not None or not self.reader.assets:
-            return entry
-        kinds = [snake_case(str(e.get("class_name"))) for e in self.entries]
-        index = next(i for i, e in enumerate(self.entries) if e is entry)
-        number = kinds[:index].count(kinds[index])
-        place = f"assets/layers/{kinds[index]}{f'_{number}' if number else ''}/"
-        found = next((v for n, v in self.reader.assets.items() if n.startswith(place) and n.endswith(".txt")), None)
-        if found is None:
-            return entry
-        words: list[Any] = found.decode("utf-8", "replace").split("\n")
-        if entry["class_name"] == "IntegerLookup":
-            words = [int(w) for w in words if w.lstrip("-").isdecimal() and len(w) < 20]
-        return {**entry, "config": {**entry["config"], "vocabulary": words}}
-
-    def _host(self, entry: Entry) -> str | None:
-        try:
-            found = class_of(Layer, entry)
-        except Unknown:
-            return None
-        return found.__name__ if issubclass(found, HostLayer) else None
 
     def _input_lines(self) -> None:
         """Lines for inputs of integers; what all others are is said above the list."""
@@ -422,10 +350,3 @@ class Level:
                 self.tensors[self.above.maker] = own
                 self.notes.append(f"the output {clean(own)} is a copy, so that it has a name of its own")
             self.outputs.append(name)
-
-
-def _mapping(value: Any, place: str) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        found = type(value).__name__
-        raise FileError(f"{clean(place) or 'the model'}: expected a mapping, found {found}", hint=DAMAGED)
-    return value

@@ -15,12 +15,16 @@ from trainer.layers.regularization import (
 )
 
 
-@says(Dropout)
-def dropout(spot: Spot) -> Piece:
+def _dropping(spot: Spot, plain: str, shaped: str) -> Piece:
     layer = spot.layer
     if layer.noise_shape is None:
-        return Piece(Given.module_of, call("nn.Dropout", literal(layer.rate)))
-    return Piece(Given.module_of, call("ShapedDropout", literal(layer.rate), literal(layer.noise_shape)))
+        return Piece(Given.module_of, call(plain, literal(layer.rate)))
+    return Piece(Given.module_of, call(shaped, literal(layer.rate), literal(layer.noise_shape)))
+
+
+@says(Dropout)
+def dropout(spot: Spot) -> Piece:
+    return _dropping(spot, "nn.Dropout", "ShapedDropout")
 
 
 @says(SpatialDropping)
@@ -32,10 +36,7 @@ def spatial_dropout(spot: Spot) -> Piece:
 
 @says(AlphaDropout)
 def alpha_dropout(spot: Spot) -> Piece:
-    layer = spot.layer
-    if layer.noise_shape is None:
-        return Piece(Given.module_of, call("nn.AlphaDropout", literal(layer.rate)))
-    return Piece(Given.module_of, call("ShapedAlphaDropout", literal(layer.rate), literal(layer.noise_shape)))
+    return _dropping(spot, "nn.AlphaDropout", "ShapedAlphaDropout")
 
 
 @says(GaussianDropout)
