@@ -1,11 +1,14 @@
 """The door to heavy packages: each is imported at its first use, so that reading the catalogue costs nothing.
 
-`torch` alone takes a second to import; `trainer validate` needs none of it.
+`torch` alone takes a second to import; `trainer validate` needs none of it. A quarter of that second goes into kernels
+for tensors without data, which nothing but tracing asks for: the commands leave them out until something does.
 """
 
 from __future__ import annotations
 
 import importlib
+import sys
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -27,4 +30,33 @@ else:
     torch = _Door("torch")
     F = _Door("torch.nn.functional")
 
-__all__ = ["F", "np", "torch"]
+__all__ = ["F", "leave_tracing_out", "np", "torch", "with_tracing"]
+
+TRACING = "torch._meta_registrations"
+"The module of torch that registers kernels for tensors without data, and imports much of what else traces programs."
+
+
+class _Left(ModuleType):
+    """In its place until someone wants anything of it."""
+
+    def __getattr__(self, name: str) -> Any:
+        # Whoever walks through all modules asks for names like __file__.
+        if name.startswith("__"):
+            raise AttributeError(name)
+        with_tracing()
+        return getattr(sys.modules[TRACING], name)
+
+
+def leave_tracing_out() -> None:
+    """Let torch, when it is imported later, do without what only tracing needs (`torch.export`, `device="meta"`)."""
+    if "torch" not in sys.modules:
+        sys.modules[TRACING] = _Left(TRACING)
+
+
+def with_tracing() -> None:
+    """Make torch whole again: before a program is traced, and for code that is not ours."""
+    if isinstance(sys.modules.get(TRACING), _Left):
+        del sys.modules[TRACING]
+        if "torch" in sys.modules:
+            # `from torch import …` would find what was left there.
+            setattr(sys.modules["torch"], TRACING.partition(".")[2], importlib.import_module(TRACING))

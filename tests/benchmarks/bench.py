@@ -94,11 +94,16 @@ def same_models(name: str, found: dict[str, list[Figures]]) -> None:
         raise SystemExit(f"{name}: the models have unequal numbers of parameters: {sizes}")
 
 
-def start_up(rounds: int, data: Path | None) -> Figures:
-    """Seconds of commands that train nothing, and of the first step of a small recipe."""
+def start_up(rounds: int, bench: Bench) -> Figures:
+    """Seconds of commands that train nothing, of the first step of a small recipe, and of reading a file of 100 MB."""
+    data = bench.data
     commands = {"help_s": ["--help"], "validate_s": ["validate", "recipes/mnist_cnn.yaml"]}
     if data:
         commands["first_step_s"] = ["fit", "recipes/pima.yaml", "--dry-run", "--data", str(data)]
+    if any(peer.startswith("keras") for peer in bench.versions):
+        model = str(bench.scratch / "model.keras")
+        script("model_file.py", model, python=bench.python)
+        commands["import_of_100_MB_s"] = ["import", model, "--runs", str(bench.scratch / "runs")]
     return {
         name: statistics.median(run([*TRAINER, *command]).seconds for _ in range(rounds))
         for name, command in commands.items()
@@ -124,7 +129,7 @@ def main() -> None:
         for name in asked.rows:
             results[name] = bench.measure(name, asked.rounds, asked.epochs)
             print(name, json.dumps(results[name]), file=sys.stderr, flush=True)
-    starts = start_up(asked.rounds, asked.data)
+        starts = start_up(asked.rounds, bench)
     print(epochs_table(results), process_table(results), sep="\n\n")
     told = ", ".join(f"{name.removesuffix('_s').replace('_', ' ')} {value:.2f} s" for name, value in starts.items())
     versions = "; ".join(f"{name}: {version}" for name, version in bench.versions.items())

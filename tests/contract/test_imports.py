@@ -22,7 +22,7 @@ ORDER = [
     {"runs"},
     {"train"},
     {"keras_files", "report"},
-    {"cli"},
+    {"cli", "__main__"},
 ]
 LEVEL = {room: level for level, rooms in enumerate(ORDER) for room in rooms}
 ALLOWED_UP = {("train", "report")}

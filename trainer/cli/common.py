@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from trainer.cli.ahead import make_ready
 from trainer.wording import clean
 
 if TYPE_CHECKING:
@@ -81,6 +82,8 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(function)
     def with_common(**given: Any) -> None:
+        if session.ahead:
+            make_ready(session.command)
         # The session has them: their callbacks noted them there.
         function(**{name: value for name, value in given.items() if name not in common})
 

@@ -15,6 +15,7 @@ from trainer.errors import RunError
 from trainer.keras_files.exporting import Asked, Exported
 from trainer.keras_files.serving import Entry, Served, entries_of, hold, some_rows, words
 from trainer.layers.arrays import as_numpy
+from trainer.lazy import with_tracing
 from trainer.wording import clean
 
 if TYPE_CHECKING:
@@ -96,6 +97,7 @@ def followed(
     Raises:
         RunError: a layer can't be followed.
     """
+    with_tracing()
     served = Served(network, entries).eval()
     rows = torch.export.Dim("rows")
     examples = tuple(map(_two_or_more, fed))

@@ -12,6 +12,7 @@ from typing import Any
 from trainer.declare import Declared
 from trainer.errors import Path as Where
 from trainer.errors import RecipeError
+from trainer.lazy import with_tracing
 from trainer.naming import load_room
 
 MOST_BYTES = 1 << 20
@@ -90,6 +91,7 @@ def _run(module_name: str, file: Path, name: str, text: bytes, path: Where) -> N
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[module_name] = module
+    with_tracing()
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:  # a plugin is the user's code: whatever it raises is named, with its file

@@ -1,0 +1,94 @@
+"""What commands make ready beforehand, and leave out of torch until it is wanted: nothing else changes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from trainer.cli import ahead
+
+RECIPE = Path(__file__).parents[2] / "recipes" / "digits.yaml"
+TRACED = """
+class Twice(torch.nn.Module):
+    def forward(self, x):
+        return torch.nn.functional.softplus(x * 2).sum(-1)
+program = torch.export.export(Twice(), (torch.ones(3, 4),))
+assert torch.equal(program.module()(torch.ones(3, 4)), Twice()(torch.ones(3, 4)))
+assert torch.linalg.lu_factor(torch.empty(3, 3, device="meta"))[0].shape == (3, 3)
+"""
+
+
+def ran(script: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", script, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **environment})
+
+
+def prepared(rest: str, **environment: str) -> None:
+    """Run code after a command's preparation, in a process of its own."""
+    begin = "import sys\nfrom trainer.cli.ahead import make_ready\nmake_ready('fit')\nimport torch\n"
+    done = ran(begin + rest, **environment)
+    assert done.returncode == 0, done.stderr
+
+
+def test_torch_comes_without_what_only_tracing_needs() -> None:
+    prepared("assert 'torch._refs' not in sys.modules and 'torch._prims' not in sys.modules")
+    prepared("assert 'torch._refs' in sys.modules", TRAINER_WITHOUT="start")
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        "from trainer.lazy import with_tracing; with_tracing()",
+        "from torch._meta_registrations import activate_meta",
+        "import torch._meta_registrations; torch._meta_registrations.activate_meta",
+    ],
+)
+def test_and_is_whole_when_someone_wants_it(wanted: str) -> None:
+    prepared(f"{wanted}\nassert 'torch._refs' in sys.modules\n{TRACED}")
+
+
+def test_walking_through_the_modules_wants_nothing() -> None:
+    prepared(
+        "import inspect; [inspect.getmodule(m) for m in sys.modules.values()]; assert 'torch._refs' not in sys.modules"
+    )
+
+
+def test_a_plugin_finds_torch_whole(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(f"import torch\n{TRACED}")
+    recipe = tmp_path / "digits.yaml"
+    recipe.write_text(RECIPE.read_text(encoding="utf-8") + "plugins: [mine.py]\n", encoding="utf-8")
+    done = ran("from trainer.cli.app import main; main()", "fit", str(recipe), "--dry-run")
+    assert done.returncode == 0, done.stderr
+
+
+def test_python_runs_the_package_as_the_command() -> None:
+    done = subprocess.run([sys.executable, "-m", "trainer", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout == ran("from trainer.cli.app import main; main()", "--version").stdout != ""
+
+
+@pytest.mark.parametrize("missing", ["package", "library", "one core"])
+def test_nothing_depends_on_the_library(missing: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    if missing == "package":
+        monkeypatch.setattr(ahead, "find_spec", lambda name: None)
+    elif missing == "library":
+        (tmp_path / "lib").mkdir()
+        (tmp_path / "lib" / "libtorch_cpu.so").write_bytes(b"no library")
+        found = type("Spec", (), {"submodule_search_locations": [str(tmp_path)]})
+        monkeypatch.setattr(ahead, "find_spec", lambda name: found)
+    else:
+        monkeypatch.setattr(ahead, "cores", lambda: 1)
+        monkeypatch.setattr(ahead, "Thread", None)
+        ahead.make_ready("fit")
+        return
+    ahead._load_library()
+
+
+def test_a_switch_that_there_is_not_is_named() -> None:
+    done = ran("from trainer.cli.app import main; main()", "fit", str(RECIPE), TRAINER_WITHOUT="starts")
+    assert done.returncode == 2, done
+    assert 'there is no optimisation called "starts"' in done.stderr
+    assert "Traceback" not in done.stderr

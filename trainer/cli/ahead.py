@@ -1,0 +1,47 @@
+"""What a command that trains or predicts will need, made ready while the recipe is read."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import os
+from importlib.util import find_spec
+from pathlib import Path
+from threading import Thread
+
+from trainer.lazy import leave_tracing_out
+from trainer.switches import cores, on
+
+NEEDS_TORCH = {"fit", "resume", "reproduce", "evaluate", "predict", "generate", "import", "export", "weights"}
+"Commands that always, or nearly so, come to import torch."
+
+
+def make_ready(command: str) -> None:
+    """Begin to load what takes longest; nothing depends on it.
+
+    Raises:
+        RecipeError: an optimisation is switched off that there is not.
+    """
+    if not on("start"):
+        return
+    leave_tracing_out()
+    if command in NEEDS_TORCH and os.name == "posix" and cores() > 1:
+        # The linker binds one library at a time: those that are needed to read a recipe go first.
+        for module in ("yaml", "mmap"):
+            importlib.import_module(module)
+        Thread(target=_load_library, daemon=True).start()
+
+
+def _load_library() -> None:
+    """Let the linker bind torch's largest library, which takes it a sixth of a second.
+
+    Called as a foreign function, it leaves the interpreter free meanwhile. `import torch` finds the library loaded, or
+    loads it and says what is wrong.
+    """
+    found = find_spec("torch")
+    if found is None or not found.submodule_search_locations:
+        return
+    for library in Path(found.submodule_search_locations[0], "lib").glob("libtorch_cpu.*"):
+        load = ctypes.CDLL(None).dlopen
+        load.argtypes, load.restype = [ctypes.c_char_p, ctypes.c_int], ctypes.c_void_p
+        load(os.fsencode(library), os.RTLD_NOW | os.RTLD_LOCAL)
