@@ -66,8 +66,7 @@ def test_every_layer(name: str, number: int, shape: Any, layer: str, tmp_path: P
     same_state(*hold(made, tmp_path))
 
 
-READ = [(name, i, options) for i, (name, options) in enumerate(RULES) if "MultiOptimizer" not in f"{name} {options}"]
-"Those that an import reads; in the place of several it proposes one, and says so."
+READ = [(name, i, options) for i, (name, options) in enumerate(RULES)]
 
 
 @pytest.mark.parametrize(("name", "number", "options"), sampled(READ, 6))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -18,6 +19,8 @@ from trainer.metrics.base import Metric
 from trainer.metrics.resolve import BY_SHAPE
 from trainer.naming import snake_case
 from trainer.optimizers.base import Optimizer
+from trainer.optimizers.loss_scale import LossScaleOptimizer
+from trainer.optimizers.multi import MultiOptimizer
 from trainer.recipe.compile import MetricUse
 from trainer.wording import clean
 
@@ -98,7 +101,7 @@ class _Compile:
         made = self._object(Optimizer, described, "the optimizer")
         if made is None:
             return None
-        bare = made.model_copy(update=_nameless(made))
+        bare = _bare(made)
         return _word(Optimizer, bare) or brief(bare)
 
     def _object(self, kind: type[Declared], value: Any, what: str) -> Any:
@@ -186,6 +189,19 @@ class _Compile:
         return {n: v for n, v in named.items() if v} if drop else named
 
 
+def _bare(optimizer: Optimizer) -> Optimizer:
+    """An optimizer, and those inside, without names that say no more than the class."""
+    more: dict[str, Any] = {}
+    if isinstance(optimizer, LossScaleOptimizer):
+        more = {"inner_optimizer": _bare(optimizer.inner_optimizer)}
+    if isinstance(optimizer, MultiOptimizer):
+        given = optimizer.optimizer_map
+        rules = {pattern: _bare(rule) for pattern, rule in given.optimizer_map.items()}
+        inner = {"default_optimizer": _bare(given.default_optimizer), "optimizer_map": rules}
+        more = {"optimizer_map": given.model_copy(update=inner)}
+    return optimizer.model_copy(update={**_nameless(optimizer), **more})
+
+
 def _unwrapped(value: Any) -> Any:
     """The function of a metric that wraps one."""
     if is_object(value) and value["class_name"] in ("MeanMetricWrapper", "LossFunctionWrapper"):
@@ -200,6 +216,9 @@ def _nameless(made: Any) -> dict[str, Any]:
     plain = getattr(made, "default_name", None)
     kind = type(made)
     usual = {snake_case(kind.__name__), kind.__name__, kind.__name__.lower(), plain() if plain else None}
+    if issubclass(kind, Optimizer) and isinstance(name, str):
+        # Keras numbers those that a program makes.
+        name = re.sub(r"_\d+$", "", name)
     return {"name": kind.model_fields["name"].get_default()} if name in usual and "name" in kind.model_fields else {}
 
 

@@ -6,7 +6,7 @@ import hashlib
 import shutil
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
@@ -21,9 +21,10 @@ from trainer.keras_files.bounds import check_sizes, understood
 from trainer.keras_files.carrying import carried
 from trainer.keras_files.current import Description, current
 from trainer.keras_files.import_table import Row, header_of, rows_of
-from trainer.keras_files.levels import Level
+from trainer.keras_files.levels import COMPOSITES, Level
 from trainer.keras_files.masks import without_masks
 from trainer.keras_files.opening import Opened, Opening, described_by
+from trainer.keras_files.optimizer_map import fitted, patterns_of, too_slow
 from trainer.keras_files.recipe import Translation, translated
 from trainer.keras_files.recipe_text import recipe_text
 from trainer.model.cell import blank
@@ -42,6 +43,7 @@ from trainer.train.job import write_recipe
 from trainer.train.log import now
 from trainer.train.terms import Options
 from trainer.train.unseen import IMPORTED, stand_in
+from trainer.wording import clean
 
 SLAB = 2**22
 
@@ -175,9 +177,13 @@ class _Import:
         made.recipe["model"]["weights"] = {"from": self.name}
         if self.asked.plugins:
             made.recipe = {"name": self.name, "plugins": [p.name for p in self.asked.plugins], **made.recipe}
+        patterns = patterns_of(made.compiled.block.get("optimizer"))
+        said = {**patterns}
+        patterns.clear()
         for _ in range(4):
             try:
-                return self._loaded(made)[0]
+                loaded = self._loaded(made)[0]
+                return loaded if not said else self._with_patterns(made, loaded, patterns, said)
             except RecipeError as error:
                 if not made.compiled.simpler(error.problems):
                     problems = [
@@ -185,6 +191,25 @@ class _Import:
                         for p in error.problems
                     ]
                     raise FileError(*problems) from None
+        return self._loaded(made)[0]
+
+    def _with_patterns(
+        self, made: Translation, loaded: Loaded, patterns: dict[str, Any], said: Mapping[str, Any]
+    ) -> Loaded:
+        """The recipe once more, with the expressions of a MultiOptimizer as they fit its weights."""
+        assert loaded.outline.graph is not None
+        assert self.opened.architecture is not None
+        model = str(self.opened.architecture["config"].get("name"))
+        nested = [row.name for row in made.rows if row.kind in COMPOSITES]
+        paths = list(loaded.outline.graph.weight_paths())
+        slow = too_slow(said, paths, model)
+        if slow is not None:
+            del made.compiled.block["optimizer"]
+            made.compiled.notes.append(f"the optimizer was left out: matching {clean(slow)[:80]} might take for ever")
+            return self._loaded(made)[0]
+        found, unused = fitted(said, paths, model, nested)
+        patterns.update(found)
+        made.compiled.notes += [f"the optimizer for {clean(p)} was left out: no weight is called so" for p in unused]
         return self._loaded(made)[0]
 
     def _loaded(self, made: Translation, header: Sequence[str] = ()) -> tuple[Loaded, str]:

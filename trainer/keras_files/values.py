@@ -140,8 +140,12 @@ class Reader:
             if name not in cls.model_fields or (issubclass(cls, Declared) and name in cls.not_keras):
                 self._left_out(cls, name, value, place)
                 continue
-            kind = kind_of(cls.model_fields[name].annotation)
-            made[name] = self.option(kind, value, place) if kind is not None else self.plain(name, value)
+            annotation = cls.model_fields[name].annotation
+            kind = kind_of(annotation)
+            if isinstance(annotation, type) and issubclass(annotation, Block) and kind is None and is_object(value):
+                made[name] = self.made(annotation, value.get("config"), place)
+            else:
+                made[name] = self.option(kind, value, place) if kind is not None else self.plain(name, value)
         return made
 
     def option(self, kind: type[Declared], value: Any, place: str) -> Any:
@@ -150,6 +154,8 @@ class Reader:
             return None
         if isinstance(value, list):
             return [self.option(kind, inner, place) for inner in value]
+        if isinstance(value, dict) and not is_object(value):
+            return {name: self.option(kind, inner, place) for name, inner in value.items()}
         if kind is Layer and is_object(value):
             return self.layer(value, place)
         return self.object(kind, value, place)
