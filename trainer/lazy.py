@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import importlib
 import sys
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from importlib.metadata import version
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -34,10 +37,12 @@ __all__ = ["F", "leave_tracing_out", "np", "torch", "with_tracing"]
 
 TRACING = "torch._meta_registrations"
 "The module of torch that registers kernels for tensors without data, and imports much of what else traces programs."
+KNOWN = "2.13."
+"Releases of torch that were seen to do without."
 
 
 class _Left(ModuleType):
-    """In its place until someone wants anything of it."""
+    """In the module's place until someone wants anything of it."""
 
     def __getattr__(self, name: str) -> Any:
         # Whoever walks through all modules asks for names like __file__.
@@ -47,16 +52,30 @@ class _Left(ModuleType):
         return getattr(sys.modules[TRACING], name)
 
 
+class _Later(MetaPathFinder, Loader):
+    """Finds that module before its file is found."""
+
+    def find_spec(self, fullname: str, path: object, target: object = None) -> ModuleSpec | None:
+        return ModuleSpec(fullname, self) if fullname == TRACING else None
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        return _Left(spec.name)
+
+    def exec_module(self, module: ModuleType) -> None:
+        # torch.Generator is not whole without it.
+        importlib.import_module("torch._prims.rng_prims")
+
+
 def leave_tracing_out() -> None:
     """Let torch, when it is imported later, do without what only tracing needs (`torch.export`, `device="meta"`)."""
-    if "torch" not in sys.modules:
-        sys.modules[TRACING] = _Left(TRACING)
+    if "torch" not in sys.modules and version("torch").startswith(KNOWN):
+        sys.meta_path.insert(0, _Later())
 
 
 def with_tracing() -> None:
     """Make torch whole again: before a program is traced, and for code that is not ours."""
+    sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, _Later)]
     if isinstance(sys.modules.get(TRACING), _Left):
         del sys.modules[TRACING]
-        if "torch" in sys.modules:
-            # `from torch import …` would find what was left there.
-            setattr(sys.modules["torch"], TRACING.partition(".")[2], importlib.import_module(TRACING))
+        # `from torch import …` would find what was left there.
+        setattr(sys.modules["torch"], TRACING.partition(".")[2], importlib.import_module(TRACING))

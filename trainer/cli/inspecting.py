@@ -145,10 +145,9 @@ def weights(
     for name, held in read_model(model_path(directory, None)).weights.items():
         if layer is not None and name != layer:
             continue
-        names = weight_names(graph, name)
-        for key, array in zip(names, held, strict=True):
-            arrays[f"{name}/{key}"] = array
-            found[f"{name}/{key}"] = {"shape": list(array.shape), **statistics(array)}
+        for path, array in zip(graph.weights_of(name), held, strict=True):
+            arrays[path] = array
+            found[path] = {"shape": list(array.shape), **statistics(array)}
     if not session.json:
         weight_table(found)
     if values:
@@ -161,12 +160,6 @@ def weights(
         directory.write("plots/weights.png", distributions(arrays))
         say(f"histograms: {directory.path / 'plots' / 'weights.png'}")
     reply(found)
-
-
-def weight_names(graph: Graph, layer: str) -> list[str]:
-    """Names of a layer's weights in Keras's order, trainable ones first."""
-    specs = graph.plans[layer].weights
-    return [s.name for s in specs if s.trainable] + [s.name for s in specs if not s.trainable]
 
 
 def statistics(array: Any) -> dict[str, float]:

@@ -85,8 +85,15 @@ class Graph:
 
     def weight_paths(self) -> Iterator[str]:
         """What the weights are called: `dense/kernel`."""
-        for name, plan in self.plans.items():
-            yield from _weight_paths(plan, name)
+        for name in self.plans:
+            yield from (path for path, _ in self._paths(name))
+
+    def weights_of(self, layer: str) -> list[str]:
+        """What a layer's weights are called, trainable ones first, as Keras lists them."""
+        return [path for path, _ in sorted(self._paths(layer), key=lambda weight: not weight[1])]
+
+    def _paths(self, name: str) -> Iterator[tuple[str, bool]]:
+        return _paths(self.layers[name], self.plans[name], name)
 
     def sizes(self) -> Iterator[tuple[str, Layer, Any, int, int]]:
         """(name, layer, output shape or shapes, trainable parameters, other parameters) for each layer, in order."""
@@ -95,11 +102,13 @@ class Graph:
             yield name, layer, made[name], *parameters(layer, self.plans[name])
 
 
-def _weight_paths(plan: Plan, path: str) -> Iterator[str]:
+def _paths(layer: Layer, plan: Plan, path: str, moves: bool = True) -> Iterator[tuple[str, bool]]:
+    """(path, whether it is trainable) of a layer's weights and of those that it holds."""
+    moves = moves and layer.trainable
     for weight in plan.weights:
-        yield "/".join(part for part in (path, weight.group, weight.name) if part)
+        yield "/".join(part for part in (path, weight.group, weight.name) if part), weight.trainable and moves
     for name, (inner, inner_plan) in plan.children.items():
-        yield from _weight_paths(inner_plan, f"{path}/{inner.name or name}")
+        yield from _paths(inner, inner_plan, f"{path}/{inner.name or name}", moves)
 
 
 def parameters(layer: Layer, plan: Plan) -> tuple[int, int]:
