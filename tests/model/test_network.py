@@ -37,7 +37,8 @@ dataset: {source: digits, inputs: {image: {preprocess: [{Reshape: {target_shape:
 model:
   layers:
     - Bidirectional: {layer: {LSTM: {units: 3}}, name: both}
-    - Sequential: {name: inner, layers: [BatchNormalization, {Dense: {units: 4, trainable: false}}, {Dense: {units: 3}}]}
+    - Sequential:
+        {name: inner, layers: [BatchNormalization, {Dense: {units: 4, trainable: false}}, {Dense: {units: 3}}]}
     - BatchNormalization: {trainable: false}
     - Dense: {units: 10, activation: softmax}
 compile: {loss: sparse_categorical_crossentropy}
