@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import torch
 from tests.train.recipes import directory_of, loaded
 from tests.train.test_direct import record, weights
 from trainer.errors import RecipeError
-from trainer.native import compiler
+from trainer.native import compiler, kept
 from trainer.native.operations import NotInC, Statements
 from trainer.program import Program
 from trainer.runs.directory import RunDirectory
@@ -133,8 +134,88 @@ def test_what_cannot_be_compiled_is_refused_when_asked(tmp_path: Path, reason: s
     assert record(outcome)["steps_by"] == "operations in a row"
 
 
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return tmp_path / "trainer" / "steps"
+
+
+SEVEN = "int seven(void) { return 7; }\n"
+
+
+def made_anew(monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Whether a library was compiled; it does what it should in any case."""
+    calls = []
+    with monkeypatch.context() as patched:
+        patched.setattr(compiler, "_compiled", lambda command: calls.append(command) or run_compiler(command))
+        assert compiler.library(SEVEN).seven() == 7
+    return bool(calls)
+
+
+run_compiler = compiler._compiled
+
+
+@needs_compiler
+def test_what_was_compiled_is_kept(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert made_anew(monkeypatch)
+    (kept_file,) = cache.iterdir()
+    assert not made_anew(monkeypatch)
+    assert kept_file.stat().st_mode & 0o777 == 0o600
+    assert cache.stat().st_mode & 0o777 == 0o700
+    # Another text, another compiler, another processor: another library.
+    monkeypatch.setattr(kept, "_processor", lambda: "another")
+    assert made_anew(monkeypatch)
+    assert len(list(cache.iterdir())) == 2
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    "change", ["cut", "one byte", "empty", "writable by all", "folder writable by all", "a folder"]
+)
+def test_what_is_not_as_it_was_written_is_not_loaded(cache: Path, change: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    made_anew(monkeypatch)
+    (file,) = cache.iterdir()
+    data = file.read_bytes()
+    if change == "cut":
+        file.write_bytes(data[: len(data) // 2])
+    elif change == "one byte":
+        file.write_bytes(data[:4000] + bytes([data[4000] ^ 1]) + data[4001:])
+    elif change == "empty":
+        file.write_bytes(b"")
+    elif change == "writable by all":
+        file.chmod(0o666)
+    elif change == "folder writable by all":
+        cache.chmod(0o777)
+    else:
+        file.unlink()
+        file.mkdir()
+    assert made_anew(monkeypatch)
+    assert made_anew(monkeypatch) == (change in ("folder writable by all", "a folder"))
+    assert not [path for path in cache.iterdir() if path.suffix != ".so"]
+
+
+@needs_compiler
+def test_without_a_place_to_keep_it_all_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert made_anew(monkeypatch)
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(Path, "home", lambda: (_ for _ in ()).throw(RuntimeError("no home")))
+    assert made_anew(monkeypatch)
+
+
+@needs_compiler
+def test_the_longest_unused_go(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kept, "MOST", 3)
+    for number in range(5):
+        kept.keep_library(f"k{number}", b"x" * 50)
+        os.utime(cache / f"k{number}.so", (number, number))
+    assert sorted(file.name for file in cache.iterdir()) == ["k2.so", "k3.so", "k4.so"]
+
+
 @needs_compiler
 def test_auto_weighs_the_number_of_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiled, "WORTHWHILE", 0.25)
     few = run(tmp_path, CLASSES | {"JIT": "auto"})
     assert record(few)["steps_by"] == "operations in a row"
     monkeypatch.setattr(compiled, "WORTHWHILE", 1e-3)

@@ -10,6 +10,9 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
+from trainer.native.kept import keep_library, key_of, library_kept
+
+HERE = Path(__file__).parent
 COMPILERS = ("cc", "gcc", "clang")
 FLAGS = ("-O3", "-fPIC", "-shared", "-fno-math-errno", "-fno-trapping-math", "-w")
 THIS_PROCESSOR = (("-march=native",), ("-mcpu=native",), ())
@@ -30,7 +33,7 @@ def compiler() -> str | None:
 
 
 def library(text: str) -> ctypes.CDLL:
-    """C compiled for this processor and loaded. Nothing stays on disk.
+    """C compiled for this processor and loaded; what was compiled before comes from the user's cache.
 
     Raises:
         Uncompiled: there is no compiler, or it refuses the text.
@@ -38,15 +41,28 @@ def library(text: str) -> ctypes.CDLL:
     found = compiler()
     if found is None:
         raise Uncompiled("there is no C compiler (cc)")
+    key = key_of(text, (HERE / "kernels.h").read_bytes(), _build(found), *FLAGS)
+    return library_kept(key) or _made(found, text, key)
+
+
+def _made(found: str, text: str, key: str) -> ctypes.CDLL:
     with tempfile.TemporaryDirectory(prefix="trainer-", ignore_cleanup_errors=True) as folder:
         source, made = Path(folder, "steps.c"), Path(folder, "steps.so")
         source.write_text(text, encoding="ascii")
         failure = ""
         for flags in THIS_PROCESSOR:
-            failure = _compiled([found, *FLAGS, *flags, f"-I{Path(__file__).parent}", "-o", made, source, "-lm"])
+            failure = _compiled([found, *FLAGS, *flags, f"-I{HERE}", "-o", made, source, "-lm"])
             if not failure:
+                keep_library(key, made.read_bytes())
                 return ctypes.CDLL(str(made))
     raise Uncompiled(f"the C compiler refuses: {failure}")
+
+
+def _build(path: str) -> str:
+    """Which compiler it is, as far as that shows without running it."""
+    real = Path(path).resolve()
+    stat = real.stat()
+    return f"{real} {stat.st_size} {stat.st_mtime_ns}"
 
 
 def _compiled(command: list[str | Path]) -> str:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from trainer.cache import cache_folder
 from trainer.errors import FileError
 from trainer.sources.base import Places, is_file
 from trainer.sources.downloading import Published, download
@@ -26,7 +27,7 @@ def find(places: Places, name: str, published: Published | None = None, folder: 
             return place / name
     where = ", ".join(str(p) for p in looked)
     if published is not None and places.download:
-        return download(published, cache() / folder / name, where)
+        return download(published, cache_folder("datasets") / folder / name, where)
     raise missing(name, where, published)
 
 
@@ -48,9 +49,4 @@ def together(places: Places, names: Sequence[str], folder: str) -> list[Path] | 
 def roots(places: Places) -> list[Path]:
     """The places of named sets, in the order in which they are looked at."""
     keras = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras") / "datasets"
-    return list(dict.fromkeys([*([places.data] if places.data else []), cache(), keras, SYSTEM]))
-
-
-def cache() -> Path:
-    """Where downloads are kept."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "trainer" / "datasets"
+    return list(dict.fromkeys([*([places.data] if places.data else []), cache_folder("datasets"), keras, SYSTEM]))

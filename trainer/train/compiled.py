@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 MOST_WORK = 1 << 29
 "Multiply-adds between two looks at signals."
-WORTHWHILE = 0.25
-"Seconds that compiling must be expected to save; it takes about as long for a small model."
+WORTHWHILE = 0.05
+"Seconds that compiled steps must be expected to save. Compiling takes about 0.3, but only the first time."
 OPERATION, LAYER, AROUND = 1.7e-6, 6, 10
 "Seconds that calling an operation takes; how many there are for a layer, both ways, and around the layers' own."
 
