@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from trainer.keras_files.importing import Asked, import_file
-from trainer.keras_files.optimizer_map import fitted, too_slow
+from trainer.keras_files.optimizer_map import fitted, patterns_of, too_slow
 from trainer.runs.directory import RunDirectory
 from trainer.train.job import Options
 
@@ -38,6 +38,26 @@ layers, optimizers = keras.layers, keras.optimizers
 def test_fitted(patterns: list[str], made: list[str], unused: list[str]) -> None:
     found = fitted(dict.fromkeys(patterns), PATHS, "net", ["block"])
     assert (list(found[0]), found[1]) == (made, unused)
+
+
+def several(more: dict[str, Any]) -> dict[str, Any]:
+    return {"MultiOptimizer": {"optimizer_map": {"default_optimizer": "adam", **more}}}
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "found"),
+    [
+        ("adam", {}),
+        ({"SGD": {"momentum": 0.9}}, {}),
+        ({"LossScaleOptimizer": {"inner_optimizer": {"Adam": {"learning_rate": 0.1}}}}, {}),
+        ({"LossScaleOptimizer": {"inner_optimizer": "adam"}}, {}),
+        (several({}), {}),
+        (several({"optimizer_map": {"a": "sgd"}}), {"a": "sgd"}),
+        ({"LossScaleOptimizer": {"inner_optimizer": several({"optimizer_map": {"a": "sgd"}})}}, {"a": "sgd"}),
+    ],
+)
+def test_where_the_expressions_stand(optimizer: Any, found: dict[str, Any]) -> None:
+    assert patterns_of(optimizer) == found
 
 
 def test_the_longest_name_decides() -> None:

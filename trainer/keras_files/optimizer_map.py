@@ -19,14 +19,10 @@ MOST_STEPS = 2e7
 
 def patterns_of(optimizer: Any) -> dict[str, Any]:
     """Expression to optimizer, of an optimizer as a recipe writes it; the mapping itself, to be changed in place."""
-    found = optimizer
-    for steps in (("LossScaleOptimizer", "inner_optimizer"), (KIND, "optimizer_map", "optimizer_map")):
-        inner = found
-        for step in steps:
-            inner = inner.get(step) if isinstance(inner, dict) else None
-        if inner is not None:
-            found = inner
-    return found if found is not optimizer and isinstance(found, dict) and KIND not in found else {}
+    scaled = optimizer.get("LossScaleOptimizer") if isinstance(optimizer, dict) else None
+    several = scaled.get("inner_optimizer") if isinstance(scaled, dict) else optimizer
+    options = several.get(KIND) if isinstance(several, dict) else None
+    return options["optimizer_map"].get("optimizer_map", {}) if isinstance(options, dict) else {}
 
 
 def too_slow(patterns: Mapping[str, Any], paths: Sequence[str], model: str) -> str | None:
