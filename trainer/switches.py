@@ -20,6 +20,7 @@ SWITCHES = {
     "compiled": "steps of small models as compiled code",
     "sums": "loss and metrics added up many batches at a time",
     "together": "folds of small models trained side by side",
+    "seeds": "seeds of small models trained by several processes",
     "draughtsman": "pictures drawn by a process that gets ready during training",
     "onednn": "large products by oneDNN on processors that MKL is slow on",
     "evaluation": "small models judged by many rows at a time",

@@ -13,14 +13,15 @@ import numpy as np
 
 from trainer.errors import Path, RecipeError, path_text
 from trainer.recipe.document import load
-from trainer.recipe.load import Loaded, default_name, load_recipe, recipe_of
+from trainer.recipe.load import Loaded, load_recipe
 from trainer.recipe.overrides import at
 from trainer.recipe.rewriting import rewritten
 from trainer.runs.directory import RunDirectory, finder
 from trainer.runs.files import write_atomic
 from trainer.train.beginning import check_recorded
 from trainer.train.identity import source_folder
-from trainer.train.job import Options, Outcome, fit
+from trainer.train.job import Options, Outcome
+from trainer.train.seeds import train_seeds
 
 AGAIN = ("parameters", "epochs", "test.", "val.", "folds.", "history.")
 SAME = 1e-6
@@ -73,19 +74,11 @@ def reproduce_one(target: str, options: Options, seeds: int, sets: Sequence[str]
         if not any(flag.startswith("model.") for flag in sets):
             weights = loaded.recipe.model.weights
             check_recorded(directory.record().get("weights"), weights, options.runs, folder)
-    outcomes = [fit(seeded(loaded, n, plugins), options, path.read_bytes(), folder, plugins) for n in range(seeds)]
+    outcomes = train_seeds(loaded, seeds, options, path.read_bytes(), folder, plugins)
     if before is not None:
         figures = {n: float(v) for n, v in before.items() if n.startswith(AGAIN)}
         return [_again(target, name, value, outcomes[0]) for name, value in figures.items()]
     return judged(target, loaded, outcomes)
-
-
-def seeded(loaded: Loaded, number: int, folder: FilePath) -> Loaded:
-    """The recipe with its seed moved on by `number`."""
-    if number == 0:
-        return loaded
-    document = loaded.document.with_(("seed",), loaded.recipe.seed + number)
-    return recipe_of(document, default_name(loaded.recipe.name), folder)
 
 
 def judged(target: str, loaded: Loaded, outcomes: list[Outcome]) -> list[Verdict]:
