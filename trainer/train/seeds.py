@@ -20,7 +20,7 @@ from trainer.train.devices import SMALL_STEP, choose_device, step_work
 from trainer.train.job import Options, Outcome, fit
 from trainer.train.progress import Quiet
 
-WORTHWHILE = 8.0
+WORTHWHILE = 15.0
 "Seconds of training from which other processes help; one takes two seconds to begin."
 
 
