@@ -18,7 +18,9 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-TRAINER = (sys.executable, "-m", "trainer.cli.app")
+TRAINER = (sys.executable, "-m", "trainer")
+BYTECODE = "PYTHONDONTWRITEBYTECODE"
+"Where it is set, our modules would be compiled anew for each command, while those of installed packages are not."
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,8 @@ def run(command: Sequence[str], environment: Mapping[str, str] | None = None) ->
     """Run a command from the root of the repository; it must succeed."""
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         began = time.perf_counter()
-        process = subprocess.Popen(command, stdout=out, stderr=err, cwd=ROOT, env={**os.environ, **(environment or {})})
+        inherited = {name: value for name, value in os.environ.items() if name != BYTECODE}
+        process = subprocess.Popen(command, stdout=out, stderr=err, cwd=ROOT, env={**inherited, **(environment or {})})
         try:
             _, status, used = os.wait4(process.pid, 0)
         except BaseException:

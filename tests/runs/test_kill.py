@@ -346,7 +346,7 @@ def test_a_signal_ends_the_step_and_saves(
 
 def started(recipe: Path, runs: Path, *more: object) -> subprocess.Popen[str]:
     """`trainer fit` as a user starts it."""
-    command = [sys.executable, "-m", "trainer.cli.app", "fit", recipe, "--runs", runs, "--device", "cpu", *more]
+    command = [sys.executable, "-m", "trainer", "fit", recipe, "--runs", runs, "--device", "cpu", *more]
     return subprocess.Popen([str(part) for part in command], stderr=subprocess.PIPE, text=True)
 
 

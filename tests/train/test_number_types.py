@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,9 @@ import pytest
 
 from tests.train.recipes import DIGITS, directory_of, loaded, output, trained
 from trainer.errors import RecipeError
+from trainer.recipe.document import Document
+from trainer.recipe.load import recipe_of
+from trainer.runs.directory import finder
 from trainer.runs.model_file import read_model
 from trainer.train.build import build, real_outlines
 from trainer.train.job import Options, resume
@@ -54,6 +58,40 @@ def test_keras_opens_the_run_with_the_same_types(tmp_path: Path, dtype: str) -> 
     assert made.dtype == np.dtype("float64" if dtype == "float64" else "float32")
     theirs = np.asarray(model.predict(x.reshape(9, 64) / np.float32(16), verbose=0), "float32")
     np.testing.assert_allclose(made, theirs, atol=0.02 if "bfloat16" in dtype else 0.003)
+
+
+@pytest.mark.parametrize("word", ["bfloat16", "float16", "float32"])
+def test_precision_is_short_for_a_mixed_type(tmp_path: Path, word: str) -> None:
+    mixed = {"bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}.get(word, word)
+    short = trained(tmp_path, DIGITS, f"compile.precision={word}")
+    long = trained(tmp_path, DIGITS, f"model.dtype={mixed}")
+    assert short.history == long.history
+    opened = OpenRun(directory_of(short), Options(runs=tmp_path, device="cpu"))
+    assert opened.built.graph.dtype == mixed
+    # A base brings its number type along, whichever way it was said.
+    label = directory_of(short).label
+    base = f"{{from: {label}, until: dense}}"
+    layers = "[{Dense: {units: 10, activation: softmax, name: last}}]"
+    sets = [f"model.base={base}", f"model.layers={layers}"]
+    document = Document.parse(textwrap.dedent(DIGITS), "recipe.yaml").with_sets(sets)
+    on_top = recipe_of(document, "recipe", Path(), find_run=finder(tmp_path))
+    (base_line, _) = on_top.recipe.model.layers
+    assert (getattr(base_line, "dtype", None) or "float32") == mixed
+
+
+@pytest.mark.parametrize(
+    ("sets", "message"),
+    [
+        (["compile.precision=bfloat16", "model.dtype=float64"], "model.dtype says float64 already"),
+        (["compile.precision=float32", "model.dtype=mixed_bfloat16"], "model.dtype says mixed_bfloat16 already"),
+        (["compile.precision=half"], "precision"),
+        (["phases=[{compile: {precision: bfloat16}}]"], "precision"),
+    ],
+)
+def test_what_precision_can_not_be(sets: list[str], message: str) -> None:
+    with pytest.raises(RecipeError, match=message) as caught:
+        loaded(DIGITS, *sets)
+    assert "precision" in caught.value.problems[0].path
 
 
 @pytest.mark.parametrize("dtype", TYPES)

@@ -141,7 +141,3 @@ def as_json(problem: Problem) -> dict[str, Any]:
         "path": path_text(problem.path),
         "hint": problem.hint,
     }
-
-
-if __name__ == "__main__":
-    main()

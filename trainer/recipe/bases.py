@@ -13,6 +13,7 @@ from trainer.errors import Path, RecipeError, TrainerError, nearest
 from trainer.layers.base import DType
 from trainer.layers.lines import Again, Line, in_turn, layer_names
 from trainer.layers.wiring import ONE_INPUT, PART
+from trainer.recipe.compile import PRECISIONS
 from trainer.recipe.dataset import Dataset
 from trainer.recipe.features import default_features
 from trainer.recipe.model import Base, Model
@@ -54,7 +55,7 @@ def on_base(tree: Tree, read: Callable[[FilePath], Stack], find_run: FindRun | N
         raise RecipeError("a model with a base begins with the weights of its base", path=("model", "weights"))
     directory = _directory(base.from_, find_run)
     try:
-        lines = _Taken(read(directory), base, inputs_of(tree.value), model.get("dtype", "float32")).lines()
+        lines = _Taken(read(directory), base, inputs_of(tree.value), _dtype(tree.value)).lines()
     except TrainerError as error:
         raise RecipeError(*(p.at(*AT) if not p.path else p for p in error.problems)) from None
     return _with_lines(tree, lines, directory, base.trainable)
@@ -83,6 +84,13 @@ def inputs_of(value: Mapping[str, Any]) -> list[str] | None:
         return list(default_features(dataset, dataset.source.fields())[0])
     except (ValidationError, TrainerError):
         return None
+
+
+def _dtype(value: dict[str, Any]) -> Any:
+    """The number type of a recipe's layers that say none."""
+    compiled = value.get("compile")
+    asked = compiled.get("precision") if isinstance(compiled, dict) else None
+    return PRECISIONS.get(str(asked)) or value["model"].get("dtype", "float32")
 
 
 def _with_lines(tree: Tree, lines: list[dict[str, Any]], directory: FilePath, trainable: bool) -> Tree:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import ValidationError, model_validator
 from pydantic_core import core_schema
 
 from trainer.block import Block, raise_under
 from trainer.declare import KIND_MARK
+from trainer.layers.base import DType
 from trainer.losses.base import Loss
 from trainer.metrics.base import Metric
 from trainer.metrics.resolve import BY_SHAPE
@@ -24,6 +25,9 @@ from trainer.options import (
     raise_all,
     shown,
 )
+
+PRECISIONS: dict[str, DType] = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
+"Word for what layers compute in, to the number type that does."
 
 
 class MetricUse:
@@ -206,6 +210,9 @@ class Compile(Block):
     """Steps between looks of callbacks that look at batches (TerminateOnNaN, TensorBoard, ModelCheckpoint with a number
     as save_freq) and between redraws of the progress bar; a number such as 32 saves their time in models of small
     steps."""
+    precision: Literal["float32", "bfloat16", "float16"] | None = None
+    """What layers compute in that say no number type of their own, on weights kept in float32: `bfloat16` is short for
+    `model: {dtype: mixed_bfloat16}`."""
     jit_compile: AutoOrBool = "auto"
     """Whether steps are compiled to machine code by the system's C compiler: `auto` compiles small steps when there are
     enough of them; `true` refuses a model whose steps can't be compiled."""

@@ -123,4 +123,5 @@ def _stack(run: Path, folder: Path, allow_plugins: bool, names: Any) -> Stack:
     foreign = {
         n: file for file, digest in found.plugins.items() if digest not in mine.values() for n in declared(digest)
     }
-    return Stack(found.recipe.model, tuple(found.outline.inputs), foreign)
+    model = found.recipe.model.model_copy(update={"dtype": found.recipe.dtype})
+    return Stack(model, tuple(found.outline.inputs), foreign)

@@ -6,6 +6,7 @@ from pydantic import ValidationError, model_validator
 
 from trainer.block import Block, raise_under
 from trainer.callbacks.base import Callback
+from trainer.layers.base import DType
 from trainer.options import (
     Name,
     NonNegativeInt,
@@ -13,7 +14,7 @@ from trainer.options import (
     complaint,
     raise_all,
 )
-from trainer.recipe.compile import Compile
+from trainer.recipe.compile import PRECISIONS, Compile
 from trainer.recipe.dataset import Dataset
 from trainer.recipe.expectation import Expectation
 from trainer.recipe.fit import Fit
@@ -55,6 +56,18 @@ class Recipe(Block):
             message = "dataset.split.validation holds validation rows back already"
             raise_all([(complaint(message, "remove one of the two"), ("fit", "validation_split"))])
         return self
+
+    @model_validator(mode="after")
+    def _one_number_type(self) -> Recipe:
+        if self.compile.precision is not None and self.model.dtype not in ("float32", self.dtype):
+            message = f"model.dtype says {self.model.dtype} already"
+            raise_all([(complaint(message, "remove one of the two"), ("compile", "precision"))])
+        return self
+
+    @property
+    def dtype(self) -> DType:
+        """Number type of layers that say none."""
+        return self.model.dtype if self.compile.precision is None else PRECISIONS[self.compile.precision]
 
     @model_validator(mode="after")
     def _phases_go_with_the_rest(self) -> Recipe:

@@ -188,8 +188,7 @@ def build(
     for name, pipeline in inputs.items():
         reaching, fronts[name] = pipeline.front()
         shapes[name] = said_shape(recipe, name, reaching)
-    model = recipe.model
-    graph = grown(outline.wiring, shapes, recipe.name, recipe.fit.batch_size, model.dtype)
+    graph = grown(outline.wiring, shapes, recipe.name, recipe.fit.batch_size, recipe.dtype)
     known = outline.targets.items()
     outline = replace(outline, targets={n: replace(t, classes=targets[n].names(t.classes)) for n, t in known})
     if outline.graph is None:
