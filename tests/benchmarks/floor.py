@@ -21,6 +21,7 @@ from rows import ROWS, Row, steps
 from trainer.train.devices import set_threads
 
 Work = Callable[[], None]
+GATES = {"lstm": 4, "gru": 3}
 
 
 def product(batch: int, width: int, units: int, first: bool) -> Work:
@@ -52,6 +53,29 @@ def convolution(batch: int, shape: Sequence[int], out: Sequence[int], size: int,
     return work
 
 
+def recurrence(batch: int, steps: int, width: int, units: int, gates: int) -> Work:
+    """All inputs @ kernel at once, a product with the state and one for its gradient a step, and the gradients of both
+    kernels and of the inputs at once."""
+    x, kernel = torch.randn(batch * steps, width), torch.randn(width, gates * units)
+    states, recurrent = torch.randn(batch * steps, units), torch.randn(units, gates * units)
+    scores, dx = torch.randn(batch * steps, gates * units), torch.empty_like(x)
+    dkernel, drecurrent = torch.empty_like(kernel), torch.empty_like(recurrent)
+    state, score = states[:batch], scores[:batch]
+    new_score, dstate = torch.empty_like(score), torch.empty_like(state)
+
+    def work() -> None:
+        torch.mm(x, kernel, out=scores)
+        for _ in range(steps):
+            torch.mm(state, recurrent, out=new_score)
+        for _ in range(steps):
+            torch.mm(score, recurrent.t(), out=dstate)
+        torch.mm(x.t(), scores, out=dkernel)
+        torch.mm(states.t(), scores, out=drecurrent)
+        torch.mm(scores, kernel.t(), out=dx)
+
+    return work
+
+
 def works(row: Row, layout: Any) -> list[Work]:
     """The work of a step, layer by layer."""
     shape: tuple[int, ...] = (row.shape[-1], *row.shape[:-1])
@@ -66,6 +90,11 @@ def works(row: Row, layout: Any) -> list[Work]:
             out = (filters, shape[1] - lost, shape[2] - lost)
             found.append(convolution(row.batch, shape, out, size, not found, layout))
             shape = out
+        elif kind == "embedding":
+            shape = (*shape, options[1])
+        elif kind in GATES:
+            found.append(recurrence(row.batch, *shape, options[0], GATES[kind]))
+            shape = (options[0],)
         elif kind == "pool":
             shape = (shape[0], shape[1] // 2, shape[2] // 2)
         elif kind == "flatten":

@@ -78,7 +78,7 @@ def _boston(batch: int, epochs: int, *sets: str, **more: Any) -> Row:
 
 def _words(recipe: str, kind: str) -> Row:
     stack = (("embedding", 10000, 32), (kind, 32), ("dense", 1, "sigmoid"))
-    return Row(recipe, stack, (200,), "binary", 3, 128, data="padded", sets=(_ALL_ROWS,))
+    return Row(recipe, stack, (200,), "binary", 3, 128, data="padded", sets=(_ALL_ROWS,), floor=True)
 
 
 ROWS: dict[str, Row] = {
