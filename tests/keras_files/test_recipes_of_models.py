@@ -22,6 +22,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:Depreca
 L = keras.layers
 X = np.random.default_rng(0).normal(size=(6, 4)).astype("float32")
 
+SINGLES = [((), "float32", "age"), ((), "int32", "ids"), ((3,), "float32", "more")]
+
 
 def trip(model: keras.Model, folder: Path, rows: dict[str, np.ndarray], ending: str = "keras") -> Any:
     """The recipe of a model, whose import predicts the same."""
@@ -120,6 +122,30 @@ def test_number_types(tmp_path: Path) -> None:
     mixed = keras.Sequential([L.Input((4,)), L.Dense(3, dtype="float64"), L.Dense(2)])
     made = trip(mixed, tmp_path, {"x": X})
     assert [next(iter(line.values())).get("dtype") for line in made["model"]["layers"]] == ["float64", None]
+
+
+def test_inputs_of_single_numbers(tmp_path: Path) -> None:
+    """Rows of a recipe have features: an axis of one is taken off again, so that all layers read what they did."""
+    age, ids, more = (keras.Input(shape, dtype=t, name=n) for shape, t, n in SINGLES)
+    read = [L.Embedding(7, 4)(ids), L.Reshape((1,))(L.Rescaling(0.5)(age)), more]
+    rng = np.random.default_rng(1)
+    rows = {"age": rng.normal(size=9).astype("float32"), "ids": rng.integers(0, 7, 9)}
+    rows["more"] = rng.normal(size=(9, 3)).astype("float32")
+    made = trip(keras.Model([age, ids, more], L.Dense(2, name="out")(L.Concatenate()(read))), tmp_path, rows)
+    assert made["model"]["inputs"] == {"age": [1], "ids": [1], "more": [3]}
+    assert {"Reshape": {"name": "age_single", "target_shape": [], "inputs": "age"}} in made["model"]["layers"]
+
+
+@pytest.mark.parametrize("ending", ["keras", "h5"])
+def test_a_chain_on_single_numbers(ending: str, tmp_path: Path) -> None:
+    ids = keras.Sequential([L.Input((), dtype="int64", name="ids"), L.Embedding(5, 3), L.Dense(2)])
+    made = trip(ids, tmp_path, {"ids": np.arange(5)}, ending)
+    assert made["model"]["layers"][:2] == [
+        {"InputLayer": {"dtype": "int64"}},
+        {"Reshape": {"name": "ids_single", "target_shape": []}},
+    ]
+    numbers = keras.Sequential([L.Input((), name="x"), L.Rescaling(2.0), L.Reshape((1,)), L.Dense(2)])
+    trip(numbers, tmp_path, {"x": X[:, 0]}, ending)
 
 
 def test_a_call_in_training_mode_is_refused(tmp_path: Path) -> None:

@@ -209,19 +209,26 @@ class Level:
             self.raw[made.layer, made.number] = Input(found.name, found.shape, found.dtype, found.reads, steps)
 
     def _input_lines(self) -> None:
-        """Lines for inputs of integers; what all others are is said above the list."""
+        """Lines for inputs of integers and of single numbers; what all others are is said above the list."""
+        several = len(self.inputs) > 1
         for made in self.inputs:
-            if len(made.shape) < 2 and not made.steps:
-                message = f"the input {clean(made.name)} holds single numbers, without an axis of features"
-                self.reader.refuse(message, "give it the shape (1,) in Keras")
-            if made.dtype not in (*INTEGERS, "float32") and not made.steps:
+            if made.steps:
+                continue
+            if made.dtype not in (*INTEGERS, "float32"):
                 self.notes.append(
                     f"the input {clean(made.name)} is of {clean(made.dtype)} in the file, of float32 here"
                 )
-            if made.dtype in INTEGERS and not made.steps:
-                named = {"name": made.name} if len(self.inputs) > 1 else {}
+            maker = next(maker for maker, name in self.tensors.items() if name == made.name)
+            named = {"name": made.name} if several else {}
+            if made.dtype in INTEGERS:
                 self.lines.append({"InputLayer": {**named, "dtype": made.dtype}})
-                self.above = next(Ref(*maker) for maker, name in self.tensors.items() if name == made.name)
+                self.above = Ref(*maker)
+            if len(made.shape) < 2:
+                # A recipe's rows have features; a model that reads single numbers reads them without that axis.
+                name = self.tensors[maker] = self.names.of(f"{made.name}_single")
+                reads = {"inputs": made.name} if several else {}
+                self.lines.append({"Reshape": {"name": name, "target_shape": [], **reads}})
+                self.above = Ref(*maker)
 
     # Calls
 

@@ -127,9 +127,9 @@ def _step(step: HostLayer, file: str, files: dict[str, bytes]) -> Any:
 
 def _reaching(found: Input) -> tuple[int | None, ...]:
     """The shape of an input as it reaches the model."""
-    if not found.steps:
-        return found.shape
     raw = found.shape if len(found.shape) > 1 else (None, 1)
+    if not found.steps:
+        return raw
     try:
         made = through(tuple(found.steps), raw, ())
     except RecipeError as error:
