@@ -23,7 +23,8 @@ from trainer.optimizers.updater import Updater
 from trainer.program import Draw
 from trainer.train.devices import SMALL_STEP, step_work
 from trainer.train.direct import Direct
-from trainer.train.feed import Slot
+from trainer.train.feed import Feed, Slot
+from trainer.train.passes import Pass
 from trainer.train.scores import MOST_NUMBERS, MOST_STEPS
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ OPERATION, LAYER, AROUND = 1.7e-6, 6, 10
 
 
 class Compiled:
-    """The steps of a training on whole batches of resident rows.
+    """The steps of a training on resident rows.
 
     Raises:
         Uncompiled: they have no form in C, or there is no compiler; the message says why.
@@ -51,23 +52,26 @@ class Compiled:
         work = max(1, step_work(training.network.graph, self.size))
         if not asked:
             self._weigh(work)
-        self._pass = direct.built(next(self.feed.batches(self.size, None, 0, 1)))
-        if self._pass is None or not self._pass.losses_follow:
-            raise Uncompiled("autograd has a part in every step")
-        drawn = [operation.into for operation in self._pass.program.operations if isinstance(operation, Draw)]
-        numbers = sum(tensor.numel() for tensor in (*self._pass.outputs, *drawn))
+        made = self._pass(direct, 0)
+        drawn = [operation.into for operation in made.program.operations if isinstance(operation, Draw)]
+        numbers = sum(tensor.numel() for tensor in (*made.outputs, *drawn))
         self.most = max(1, min(MOST_STEPS, MOST_NUMBERS // numbers, MOST_WORK // work))
         "Steps of one call."
-        self._draws: list[tuple[Draw, Tensor]] = []
-        self._outputs = [torch.empty(self.most, *output.shape) for output in self._pass.outputs]
-        self.c = Statements()
-        try:
-            text = self._text()
-        except NotInC as error:
-            raise Uncompiled(f"there is no C for {error}") from None
-        self._function = _library(text).steps
-        self._function.restype = ctypes.c_int
-        self._pointers = (ctypes.c_void_p * len(self.c.tensors))(*(t.data_ptr() for t in self.c.tensors))
+        whole, short = divmod(len(self.feed), self.size)
+        parts = [_Steps(made, self.feed, self.updater, self.size, self.most)]
+        if short:
+            parts.append(_Steps(self._pass(direct, whole), self.feed, self.updater, short, 1))
+        library = _library("\n".join(['#include "kernels.h"', *(part.text for part in parts)]) + "\n")
+        for part in parts:
+            part.load(library)
+        self._whole, self._short = parts[0], parts[1] if short else None
+
+    def _pass(self, direct: Direct, number: int) -> Pass:
+        """The program of a batch."""
+        made = direct.built(next(self.feed.batches(self.size, None, number, number + 1)))
+        if made is None or not made.losses_follow:
+            raise Uncompiled("autograd has a part in every step")
+        return made
 
     def _weigh(self, work: int) -> None:
         """Refuse what would not gain by it."""
@@ -79,8 +83,7 @@ class Compiled:
             raise Uncompiled("its steps are too few for the time that compiling takes")
 
     def run(self, order: np.ndarray, start: int, stop: int) -> Iterator[int]:
-        """Batches from `start` of the rows in their order, as far as they are whole; how many steps each call took."""
-        stop = min(stop, len(order) // self.size)
+        """Batches `start` to `stop` of the rows in their order; how many steps each call took."""
         while start < stop:
             # Calls end at the same steps whether or not training was stopped on the way: sums depend on it.
             end = min(stop, start - start % self.most + self.most)
@@ -90,46 +93,88 @@ class Compiled:
 
     def _steps(self, rows: np.ndarray, count: int) -> None:
         updater, training = self.updater, self.training
-        for step in range(count if self._draws else 0):
-            training.network.clock.step = training.epoch * training.steps + training.batch + step
-            for draw, each in self._draws:
-                draw()
-                each[step] = draw.into
-        numbers = self._numbers_of(updater.learning_rates(count), updater.calls + 1)
+        whole, short = divmod(len(rows), self.size)
+        first = training.epoch * training.steps + training.batch
+        self._whole.draw(training, first, whole)
+        if self._short is not None and short:
+            self._short.draw(training, first + whole, 1)
+        numbers = self._whole.numbers_of(updater.learning_rates(count), updater.calls + 1)
         updater.calls += count
         self.call(rows, np.stack(numbers, axis=1).astype(np.float32), count)
         index = torch.from_numpy(rows)
         ys = [slot.resident.index_select(0, index) for slot in self.feed.ys if slot.resident is not None]
-        outputs = [kept[:count].flatten(0, 1) for kept in self._outputs]
-        training.scores.add_all(ys, outputs, [self.size] * count)
+        outputs = [kept[:whole].flatten(0, 1) for kept in self._whole.outputs]
+        if self._short is not None and short:
+            outputs = [torch.cat([o, kept[0]]) for o, kept in zip(outputs, self._short.outputs, strict=True)]
+        training.scores.add_all(ys, outputs, [self.size] * whole + [short] * bool(short))
 
     def call(self, rows: np.ndarray, numbers: np.ndarray, count: int) -> None:
-        """`count` steps on rows of these numbers; `numbers` are those that the optimizer reads of each step.
+        """`count` steps on rows of these numbers, the last one on what is left of them; `numbers` are those that the
+        optimizer reads of each step.
 
         Raises:
             DataError: a label is out of range.
         """
-        given = [ctypes.c_void_p(array.ctypes.data) for array in (rows, numbers)]
-        if self._function(self._pointers, *given, ctypes.c_long(count)):
+        whole = len(rows) // self.size
+        wrong = bool(whole) and self._whole.run(rows, numbers, whole)
+        if not wrong and whole < count and self._short is not None:
+            wrong = self._short.run(rows[whole * self.size :], numbers[whole:], 1)
+        if wrong:
             raise DataError("a label is no class of the model's output", hint="labels count from 0", code="label")
 
-    def _text(self) -> str:
-        """The function `steps`."""
-        made = self._pass
-        assert made is not None
+
+class _Steps:
+    """Steps on batches of one size: a function of C, and where it puts what comes of it.
+
+    Raises:
+        Uncompiled: they have no form in C; the message says why.
+    """
+
+    def __init__(self, made: Pass, feed: Feed, updater: Updater, size: int, most: int):
+        self.made, self.feed, self.size, self.most = made, feed, size, most
+        self.name = f"steps_of_{size}"
+        self.outputs = [torch.empty(most, *output.shape) for output in made.outputs]
+        "What the steps of a call made."
+        self._draws: list[tuple[Draw, Tensor]] = []
+        self.c = Statements()
+        try:
+            self.text = self._text(updater)
+        except NotInC as error:
+            raise Uncompiled(f"there is no C for {error}") from None
+
+    def load(self, library: ctypes.CDLL) -> None:
+        """Take the function from what was compiled."""
+        self._function = getattr(library, self.name)
+        self._function.restype = ctypes.c_int
+        self._pointers = (ctypes.c_void_p * len(self.c.tensors))(*(t.data_ptr() for t in self.c.tensors))
+
+    def draw(self, training: Training, first: int, count: int) -> None:
+        """Make the draws of `count` steps from number `first` on."""
+        for step in range(count if self._draws else 0):
+            training.network.clock.step = first + step
+            for draw, each in self._draws:
+                draw()
+                each[step] = draw.into
+
+    def run(self, rows: np.ndarray, numbers: np.ndarray, count: int) -> bool:
+        """`count` steps; whether a label is out of range."""
+        given = [ctypes.c_void_p(array.ctypes.data) for array in (rows, numbers)]
+        return bool(self._function(self._pointers, *given, ctypes.c_long(count)))
+
+    def _text(self, updater: Updater) -> str:
+        """The function."""
         slots = (*self.feed.xs, *self.feed.ys)
-        row = [self._gather(slot, own) for slot, own in zip(slots, made.buffers(), strict=True)]
-        for operation in made.program.operations:
+        row = [self._gather(slot, own) for slot, own in zip(slots, self.made.buffers(), strict=True)]
+        for operation in self.made.program.operations:
             if isinstance(operation, Draw):
                 self._draw_before(operation)
             else:
                 self.c.add(operation)
-        update, self._numbers_of = _update(self.updater, self.c)
-        kept = [self._keep(kept, output) for kept, output in zip(self._outputs, made.outputs, strict=True)]
+        update, self.numbers_of = _update(updater, self.c)
+        kept = [self._keep(kept, output) for kept, output in zip(self.outputs, self.made.outputs, strict=True)]
         gathered = f"for (long r = 0; r < {self.size}; r++) {{ {' '.join(row)} }}"
         lines = [
-            '#include "kernels.h"',
-            "int steps(void **p, const whole *rows, const float *numbers, long count) {",
+            f"int {self.name}(void **p, const whole *rows, const float *numbers, long count) {{",
             *(f"    {line}" for line in self.c.declarations()),
             "    int wrong = 0;",
             "    for (long s = 0; s < count; s++) {",
@@ -138,7 +183,7 @@ class Compiled:
             "    return wrong;",
             "}",
         ]
-        return "\n".join(lines) + "\n"
+        return "\n".join(lines)
 
     def _draw_before(self, draw: Draw) -> None:
         """What is drawn stands ready for every step of a call."""

@@ -249,11 +249,9 @@ class Training:
         while self.batch < self.steps:
             order, start, stop = self._rest()
             for done in compiled.run(np.arange(len(self.train)) if order is None else order, start, stop):
-                self.batch, start = self.batch + done, start + done
+                self.batch += done
                 self.progress.batch(self.batch, self.steps, self.scores.logs)
                 self._heed_signal()
-            for batch in self.train.batches(self.fit.batch_size, order, start, stop):
-                self.step(batch)
 
     def _heed_signal(self) -> None:
         """End, with all saved, when a signal has come."""
