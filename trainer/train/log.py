@@ -22,6 +22,8 @@ class RunLog:
     def __init__(self, shown: Progress, path: Path):
         self.shown, self.path = shown, path
         self._line = EpochLine()
+        self._whole = False
+        "Whether the file ends with a whole line: one of ours."
 
     def note(self, text: str) -> None:
         """Add a line to the file alone.
@@ -30,12 +32,17 @@ class RunLog:
             EnvironmentFault: the system refuses.
         """
         try:
-            with open(self.path, "ab+") as file:
-                # A run that was killed may have left half a line.
-                begun = file.tell() and (file.seek(-1, 2), file.read(1) != b"\n")[1]
-                file.write(f"{chr(10) if begun else ''}{now()} {clean(text)}\n".encode())
+            before, self._whole = b"" if self._whole else self._after_half_a_line(), False
+            with open(self.path, "ab") as file:
+                file.write(before + f"{now()} {clean(text)}\n".encode())
+            self._whole = True
         except OSError as error:
             raise fault(error, self.path) from error
+
+    def _after_half_a_line(self) -> bytes:
+        """What must stand before a line: a run that was killed may have left half of one."""
+        with open(self.path, "ab+") as file:
+            return b"\n" if file.tell() and (file.seek(-1, 2), file.read(1) != b"\n")[1] else b""
 
     def begin(self, epochs: int, steps: int) -> None:
         """A training starts: the run's, or a fold's."""
