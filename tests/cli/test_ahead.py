@@ -56,8 +56,8 @@ def test_a_run_through_the_command_itself(tmp_path: Path) -> None:
     """What tests call within their own process finds torch whole; a user's process does not."""
     done = ran(MAIN, "fit", str(RECIPE), "--epochs", "2", "--runs", str(tmp_path), "--set", "expect={}")
     assert done.returncode == 0, done.stderr
-    run = done.stdout.strip().splitlines()[-1]
-    for command in (["evaluate", run], ["resume", run, "--epochs", "3"], ["export", run, "--to", "pt2"]):
+    run, out = done.stdout.strip().splitlines()[-1], str(tmp_path / "digits.pt2")
+    for command in (["evaluate", run], ["resume", run, "--epochs", "3"], ["export", run, "--to", "pt2", "-o", out]):
         done = ran(MAIN, *command, "--runs", str(tmp_path))
         assert done.returncode == 0, done.stderr
 
