@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import importlib
 import sys
+from contextlib import suppress
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -68,8 +69,11 @@ class _Later(MetaPathFinder, Loader):
 
 def leave_tracing_out() -> None:
     """Let torch, when it is imported later, do without what only tracing needs (`torch.export`, `device="meta"`)."""
-    if "torch" not in sys.modules and version("torch").startswith(KNOWN):
-        sys.meta_path.insert(0, _Later())
+    if "torch" in sys.modules:
+        return
+    with suppress(PackageNotFoundError):
+        if version("torch").startswith(KNOWN):
+            sys.meta_path.insert(0, _Later())
 
 
 def with_tracing() -> None:

@@ -102,6 +102,14 @@ def test_nothing_depends_on_the_library(missing: str, monkeypatch: pytest.Monkey
     ahead._load_library()
 
 
+@pytest.mark.parametrize("arguments", [["fit", "nothing.yaml"], ["fit", "faulty.yaml"], ["import", "nothing.h5"]])
+def test_a_program_that_ends_at_once_ends_well(arguments: list[str], tmp_path: Path) -> None:
+    """Ending while the library is still loading must not crash."""
+    (tmp_path / "faulty.yaml").write_text("model: {layers: [Dens]}")
+    codes = {ran(MAIN, arguments[0], str(tmp_path / arguments[1])).returncode for _ in range(4)}
+    assert codes == {3 if arguments[0] == "import" else 2}
+
+
 def test_a_switch_that_there_is_not_is_named() -> None:
     done = ran(MAIN, "fit", str(RECIPE), TRAINER_WITHOUT="starts")
     assert done.returncode == 2, done

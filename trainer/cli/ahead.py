@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import importlib
 import os
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from threading import Thread
@@ -29,7 +30,8 @@ def make_ready(command: str) -> None:
         # The linker binds one library at a time: those that are needed to read a recipe go first.
         for module in ("yaml", "mmap"):
             importlib.import_module(module)
-        Thread(target=_load_library, daemon=True).start()
+        # The program's end waits for it: what ends while libraries are loaded crashes.
+        Thread(target=_load_library, daemon=False).start()
 
 
 def _load_library() -> None:
@@ -38,10 +40,10 @@ def _load_library() -> None:
     Called as a foreign function, it leaves the interpreter free meanwhile. `import torch` finds the library loaded, or
     loads it and says what is wrong.
     """
-    found = find_spec("torch")
-    if found is None or not found.submodule_search_locations:
-        return
-    for library in Path(found.submodule_search_locations[0], "lib").glob("libtorch_cpu.*"):
-        load = ctypes.CDLL(None).dlopen
-        load.argtypes, load.restype = [ctypes.c_char_p, ctypes.c_int], ctypes.c_void_p
-        load(os.fsencode(library), os.RTLD_NOW | os.RTLD_LOCAL)
+    with suppress(OSError, AttributeError, ValueError):
+        found = find_spec("torch")
+        places = found.submodule_search_locations if found is not None else None
+        for library in Path(places[0], "lib").glob("libtorch_cpu.*") if places else ():
+            load = ctypes.CDLL(None).dlopen
+            load.argtypes, load.restype = [ctypes.c_char_p, ctypes.c_int], ctypes.c_void_p
+            load(os.fsencode(library), os.RTLD_NOW | os.RTLD_LOCAL)
