@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 from pathlib import Path
@@ -18,7 +19,7 @@ from trainer.native import compiler, kept
 from trainer.native.operations import NotInC, Statements
 from trainer.program import Program
 from trainer.runs.directory import RunDirectory
-from trainer.train import compiled
+from trainer.train import compiled, devices
 from trainer.train.job import Options, Outcome, fit, resume
 from trainer.train.progress import Stopped
 
@@ -113,6 +114,65 @@ def test_training_is_that_of_autograd(tmp_path: Path, case: str) -> None:
         np.testing.assert_allclose(ours.history[name], values, rtol=1e-5, err_msg=name)
     for mine, theirs in zip(weights(ours), weights(plain), strict=True):
         np.testing.assert_allclose(mine, theirs, rtol=1e-4, atol=1e-6)
+
+
+def run_by(threads: int, folder: Path, parts: dict[str, str]) -> Outcome:
+    """Train with steps that so many threads share."""
+    texts: list[str] = []
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(devices, "SMALL_STEP", 0)
+        patched.setattr(devices, "cores", lambda: threads)
+        patched.setattr(compiled, "library", lambda text: texts.append(text) or compiler.library(text))
+        compiled._library.cache_clear()
+        outcome = run(folder, parts)
+    assert record(outcome)["threads"] == threads
+    assert [text.startswith("#define SHARED") for text in texts] == [True]
+    return outcome
+
+
+@needs_compiler
+@pytest.mark.parametrize("case", CASES)
+def test_threads_that_share_the_steps_give_the_same(tmp_path: Path, case: str) -> None:
+    alone, two, three = run(tmp_path, CASES[case]), *(run_by(n, tmp_path, CASES[case]) for n in (2, 3))
+    for name, values in alone.history.items():
+        np.testing.assert_allclose(two.history[name], values, rtol=1e-5, err_msg=name)
+    for a, b, c in zip(*(weights(outcome) for outcome in (alone, two, three)), strict=True):
+        np.testing.assert_allclose(b, a, rtol=1e-4, atol=1e-6)
+        # Threads take whole sums.
+        np.testing.assert_array_equal(b, c)
+
+
+SHAPES = [(128, 70, 33), (7, 200, 600), (1, 5, 1100), (45, 1, 40), (64, 64, 64), (13, 129, 513), (3, 17, 1)]
+
+
+@needs_compiler
+@pytest.mark.parametrize("threads", [1, 2, 3, 4, 7])
+@pytest.mark.parametrize("layout", ["rows", "columns"])
+@pytest.mark.parametrize("with_bias", [False, True])
+def test_a_product_of_shares_is_the_product(threads: int, layout: str, with_bias: bool) -> None:
+    library = compiler.library(SHARES)
+    for m, n, k in SHAPES:
+        draw = np.random.default_rng(m + n + k)
+        left, right, bias = (draw.normal(size=s).astype("float32") for s in ((k, m), (k, n), (n,)))
+        held = right if layout == "rows" else np.ascontiguousarray(right.T)
+        steps = (n, 1) if layout == "rows" else (1, k)
+        made = np.full((m, n), np.nan, "float32")
+        pointers = [None if a is None else ctypes.c_void_p(a.ctypes.data) for a in (bias if with_bias else None, left)]
+        sizes = [ctypes.c_long(number) for number in (m, n, k)]
+        for me in range(threads):
+            rest = [ctypes.c_long(number) for number in (*steps, me, threads)]
+            library.share(ctypes.c_void_p(made.ctypes.data), *sizes, *pointers, ctypes.c_void_p(held.ctypes.data), *rest)
+        exact = left.T.astype("float64") @ right.astype("float64") + (bias if with_bias else 0)
+        np.testing.assert_allclose(made, exact, rtol=1e-4, atol=1e-4)
+
+
+SHARES = """#define SHARED
+#include "kernels.h"
+void share(float *o, long m, long n, long k, const float *bias, const float *a, const float *b, long bk, long bn, long me,
+           long all) {
+    product_share(o, m, n, k, bias, a, 1, m, b, bk, bn, me, all);
+}
+"""
 
 
 UNCOMPILED = {
@@ -222,7 +282,7 @@ def test_auto_weighs_the_number_of_steps(tmp_path: Path, monkeypatch: pytest.Mon
     enough = run(tmp_path, CLASSES | {"JIT": "auto"})
     assert record(enough)["steps_by"] == "compiled code"
     assert record(run(tmp_path, CLASSES | {"JIT": "false"}))["steps_by"] == "operations in a row"
-    monkeypatch.setattr(compiled, "SMALL_STEP", 100)
+    monkeypatch.setattr(compiled, "LARGE_STEP", 100)
     assert record(run(tmp_path, CLASSES | {"JIT": "auto"}))["steps_by"] == "operations in a row"
 
 

@@ -92,17 +92,17 @@ def _linear(a: Tensor, rows: Tensor, bias: Tensor | None) -> Tensor:
     return torch.ops.mkldnn._linear_pointwise(a, rows, bias, "none", [], "")
 
 
-def _put(made: Tensor, out: Tensor | None) -> Tensor:
-    return made if out is None else out.copy_(made)
+class Wide:
+    """A product by oneDNN, with the arguments of one of torch's functions and, but for rounding, its result."""
+
+    def __init__(self, same_as: str, function: Callable[..., Tensor]):
+        self.same_as, self._function = same_as, function
+
+    def __call__(self, *args: Tensor, out: Any = None) -> Tensor:
+        made = self._function(*args)
+        return made if out is None else out.copy_(made)
 
 
-def _wide(a: Tensor, b: Tensor, *, out: Any = None) -> Tensor:
-    return _put(_linear(a, b.t(), None), out)
-
-
-def _wide_turned(a: Tensor, b: Tensor, *, out: Any = None) -> Tensor:
-    return _put(_linear(b.t(), a, None).t(), out)
-
-
-def _wide_and_added(bias: Tensor, a: Tensor, b: Tensor, *, out: Any = None) -> Tensor:
-    return _put(_linear(a, b.t(), bias), out)
+_wide = Wide("mm", lambda a, b: _linear(a, b.t(), None))
+_wide_turned = Wide("mm", lambda a, b: _linear(b.t(), a, None).t())
+_wide_and_added = Wide("addmm", lambda bias, a, b: _linear(a, b.t(), bias))

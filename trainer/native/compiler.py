@@ -14,9 +14,11 @@ from trainer.native.kept import keep_library, key_of, library_kept
 
 HERE = Path(__file__).parent
 COMPILERS = ("cc", "gcc", "clang")
-FLAGS = ("-O3", "-fPIC", "-shared", "-fno-math-errno", "-fno-trapping-math", "-w")
-THIS_PROCESSOR = (("-march=native",), ("-mcpu=native",), ())
-"Ways to ask for this processor's instructions, by kind of processor; the last one is for compilers that know neither."
+FLAGS = ("-O3", "-fPIC", "-shared", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=on", "-w")
+FUSED = "--param=avoid-fma-max-bits=0"
+"GCC takes long chains of fused products apart on some processors, and does so by the number of rows."
+THIS_PROCESSOR = (("-march=native", FUSED), ("-march=native",), ("-mcpu=native",), ())
+"Ways to ask for this processor's instructions, by kind of processor; the last one is for compilers that know none."
 SECONDS = 120
 
 
@@ -41,7 +43,8 @@ def library(text: str) -> ctypes.CDLL:
     found = compiler()
     if found is None:
         raise Uncompiled("there is no C compiler (cc)")
-    key = key_of(text, (HERE / "kernels.h").read_bytes(), _build(found), *FLAGS)
+    flags = [*FLAGS, *(flag for flags in THIS_PROCESSOR for flag in flags)]
+    key = key_of(text, (HERE / "kernels.h").read_bytes(), _build(found), *flags)
     return library_kept(key) or _made(found, text, key)
 
 

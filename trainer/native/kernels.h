@@ -5,18 +5,34 @@
 
 typedef long long whole;
 #define INLINE static inline __attribute__((always_inline))
+/* Sums of products are rounded once a term. Elsewhere only where one thread does all: GCC rounds what is left over
+   from whole vectors another way, and where that is depends on the shares. */
+#if defined(__GNUC__) && !defined(__clang__)
+#define FUSED __attribute__((optimize("fp-contract=fast")))
+#else
+#define FUSED
+#endif
 #define VECTOR(W) typedef float v##W __attribute__((vector_size(4 * W), aligned(4), may_alias));
 VECTOR(16)
 VECTOR(8)
 VECTOR(4)
 
-/* R rows and C vectors of W columns of o = a b (+ bias): a is read at any stride, b along its rows. */
+/* Vectors of 16 columns that a block of a product has side by side: registers hold 4 to 6 rows of them. */
+#ifdef __AVX512F__
+#define WIDE 4
+#else
+#define WIDE 1
+#endif
+#define PANEL (16 * WIDE)
+
+/* R rows and C vectors of W columns of o = a b (+ bias), or of what is added `onto` o: a is read at any stride, b along
+   its rows; rows of o and b are `on` and `bk` apart. */
 #define BLOCK(NAME, W, R, C)                                                                                          \
-    INLINE void NAME(float *o, long n, const float *bias, const float *a, long am, long ak, const float *b, long bk,  \
-                     long k) {                                                                                        \
+    INLINE void NAME(float *o, long on, const float *bias, const float *a, long am, long ak, const float *b, long bk, \
+                     long k, int onto) {                                                                              \
         v##W sum[R][C];                                                                                               \
         for (int r = 0; r < R; r++)                                                                                   \
-            for (int c = 0; c < C; c++) sum[r][c] = (v##W){0};                                                        \
+            for (int c = 0; c < C; c++) sum[r][c] = onto ? *(v##W *)(o + r * on + c * W) : (v##W){0};                 \
         for (long i = 0; i < k; i++)                                                                                  \
             for (int c = 0; c < C; c++) {                                                                             \
                 v##W row = *(const v##W *)(b + i * bk + c * W);                                                       \
@@ -24,34 +40,46 @@ VECTOR(4)
             }                                                                                                         \
         for (int r = 0; r < R; r++)                                                                                   \
             for (int c = 0; c < C; c++)                                                                               \
-                *(v##W *)(o + r * n + c * W) =                                                                        \
+                *(v##W *)(o + r * on + c * W) =                                                                       \
                     bias ? (v##W)(sum[r][c] + *(const v##W *)(bias + c * W)) : sum[r][c];                             \
     }
 
+/* GCC would make products of a row at once and add them up one by one. */
+#if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
+#define PLUS_PRODUCT(SUM, A, B) __builtin_fmaf(A, B, SUM)
+#else
+#define PLUS_PRODUCT(SUM, A, B) ((SUM) + (A) * (B))
+#endif
+
 #define COLUMN(R)                                                                                                     \
-    INLINE void column_##R(float *o, long n, const float *bias, const float *a, long am, long ak, const float *b,     \
-                           long bk, long k) {                                                                         \
-        float sum[R] = {0};                                                                                           \
+    INLINE void column_##R(float *o, long on, const float *bias, const float *a, long am, long ak, const float *b,    \
+                           long bk, long k, int onto) {                                                               \
+        float sum[R];                                                                                                 \
+        for (int r = 0; r < R; r++) sum[r] = onto ? o[r * on] : 0;                                                    \
         for (long i = 0; i < k; i++)                                                                                  \
-            for (int r = 0; r < R; r++) sum[r] += a[r * am + i * ak] * b[i * bk];                                     \
-        for (int r = 0; r < R; r++) o[r * n] = bias ? sum[r] + *bias : sum[r];                                        \
+            for (int r = 0; r < R; r++) sum[r] = PLUS_PRODUCT(sum[r], a[r * am + i * ak], b[i * bk]);                 \
+        for (int r = 0; r < R; r++) o[r * on] = bias ? sum[r] + *bias : sum[r];                                       \
     }
 
+/* R rows and n columns. */
 #define ROWS(R)                                                                                                       \
-    BLOCK(wide_##R, 16, R, 4)                                                                                         \
+    BLOCK(wide_##R, 16, R, WIDE)                                                                                      \
     BLOCK(sixteen_##R, 16, R, 1)                                                                                      \
     BLOCK(eight_##R, 8, R, 1)                                                                                         \
     BLOCK(four_##R, 4, R, 1)                                                                                          \
     COLUMN(R)                                                                                                         \
-    INLINE void strip_##R(float *o, long n, const float *bias, const float *a, long am, long ak, const float *b,      \
-                          long bk, long k) {                                                                          \
+    INLINE void strip_##R(float *o, long on, long n, const float *bias, const float *a, long am, long ak,             \
+                          const float *b, long bk, long k, int onto) {                                                \
         long j = 0;                                                                                                   \
-        for (; j <= n - 64; j += 64) wide_##R(o + j, n, bias ? bias + j : 0, a, am, ak, b + j, bk, k);                \
-        for (; j <= n - 16; j += 16) sixteen_##R(o + j, n, bias ? bias + j : 0, a, am, ak, b + j, bk, k);             \
-        for (; j <= n - 8; j += 8) eight_##R(o + j, n, bias ? bias + j : 0, a, am, ak, b + j, bk, k);                 \
-        for (; j <= n - 4; j += 4) four_##R(o + j, n, bias ? bias + j : 0, a, am, ak, b + j, bk, k);                  \
-        for (; j < n; j++) column_##R(o + j, n, bias ? bias + j : 0, a, am, ak, b + j, bk, k);                        \
+        for (; j <= n - PANEL; j += PANEL)                                                                            \
+            wide_##R(o + j, on, bias ? bias + j : 0, a, am, ak, b + j, bk, k, onto);                                  \
+        for (; j <= n - 16; j += 16) sixteen_##R(o + j, on, bias ? bias + j : 0, a, am, ak, b + j, bk, k, onto);      \
+        for (; j <= n - 8; j += 8) eight_##R(o + j, on, bias ? bias + j : 0, a, am, ak, b + j, bk, k, onto);          \
+        for (; j <= n - 4; j += 4) four_##R(o + j, on, bias ? bias + j : 0, a, am, ak, b + j, bk, k, onto);           \
+        for (; j < n; j++) column_##R(o + j, on, bias ? bias + j : 0, a, am, ak, b + j, bk, k, onto);                 \
     }
+ROWS(6)
+ROWS(5)
 ROWS(4)
 ROWS(3)
 ROWS(2)
@@ -61,12 +89,12 @@ ROWS(1)
 INLINE void product(float *o, long m, long n, long k, const float *bias, const float *a, long am, long ak,
                     const float *b, long bk) {
     long whole_rows = m - m % 4;
-    for (long r = 0; r < whole_rows; r += 4) strip_4(o + r * n, n, bias, a + r * am, am, ak, b, bk, k);
+    for (long r = 0; r < whole_rows; r += 4) strip_4(o + r * n, n, n, bias, a + r * am, am, ak, b, bk, k, 0);
     o += whole_rows * n;
     a += whole_rows * am;
-    if (m % 4 == 3) strip_3(o, n, bias, a, am, ak, b, bk, k);
-    if (m % 4 == 2) strip_2(o, n, bias, a, am, ak, b, bk, k);
-    if (m % 4 == 1) strip_1(o, n, bias, a, am, ak, b, bk, k);
+    if (m % 4 == 3) strip_3(o, n, n, bias, a, am, ak, b, bk, k, 0);
+    if (m % 4 == 2) strip_2(o, n, n, bias, a, am, ak, b, bk, k, 0);
+    if (m % 4 == 1) strip_1(o, n, n, bias, a, am, ak, b, bk, k, 0);
 }
 
 /* The same where b's columns lie in order: laid out anew, which costs less than the product. */
@@ -99,3 +127,105 @@ INLINE void softmax_row(float *o, const float *x, long n) {
     for (long i = 0; i < n; i++) sum += o[i] = expf(x[i] - most);
     for (long i = 0; i < n; i++) o[i] /= sum;
 }
+
+/* Steps, and the threads that take them together: each does its share of every statement, then they meet. No sum
+   is cut, so that the numbers do not depend on how many there are. */
+struct work {
+    void **p;
+    const whole *rows;
+    const float *numbers;
+    long count;
+    int waiting, turn, wrong;
+};
+
+/* torch's own threads, which stand ready. */
+struct team {
+    void (*run)(void (*)(void *), void *, unsigned, unsigned);
+    int (*number)(void), (*size)(void);
+};
+
+#ifndef SHARED
+#define FROM(n) 0
+#define TO(n) (n)
+#define ALONE
+#define MEET
+#define STEPS FUSED
+
+INLINE void together(void (*share)(struct work *, long, long), struct work *work, long threads, struct team *team) {
+    share(work, 0, 1);
+}
+#else
+#include <sched.h>
+
+#define FROM(n) ((long)(n) * me / all)
+#define TO(n) ((long)(n) * (me + 1) / all)
+#define ALONE if (me == 0)
+#define MEET meet(work, all)
+#define STEPS
+#define PATIENCE 20000
+
+/* A thread that waits for long may have no processor of its own, and gives way. */
+INLINE void meet(struct work *work, long all) {
+    int turn = __atomic_load_n(&work->turn, __ATOMIC_ACQUIRE);
+    if (__atomic_add_fetch(&work->waiting, 1, __ATOMIC_ACQ_REL) == all) {
+        __atomic_store_n(&work->waiting, 0, __ATOMIC_RELAXED);
+        __atomic_store_n(&work->turn, turn + 1, __ATOMIC_RELEASE);
+        return;
+    }
+    for (long looks = 0; __atomic_load_n(&work->turn, __ATOMIC_ACQUIRE) == turn; looks++)
+        if (looks > PATIENCE) sched_yield();
+}
+
+struct hand {
+    void (*share)(struct work *, long, long);
+    struct work *work;
+    struct team *team;
+};
+
+static void lend(void *given) {
+    struct hand *hand = given;
+    hand->share(hand->work, hand->team->number(), hand->team->size());
+}
+
+static void together(void (*share)(struct work *, long, long), struct work *work, long threads, struct team *team) {
+    struct hand hand = {share, work, team};
+    team->run(lend, &hand, threads, 0);
+}
+
+/* Terms of a sum that are taken at a time: as much of b as is near. */
+#define DEPTH 512
+
+/* A thread's share of a product: its columns, panel by panel, and where there are more threads than panels its rows.
+   b's rows lie in order, or its columns do (bk is 1) and are laid out anew. */
+FUSED static __attribute__((noinline)) void product_share(float *o, long m, long n, long k, const float *bias,
+                                                          const float *a, long am, long ak, const float *b, long bk,
+                                                          long bn, long me, long all) {
+    float turned[DEPTH * PANEL];
+    long panels = (n + PANEL - 1) / PANEL, across = all;
+    while (all % across || across > panels) across--;
+    long column = me % across, row = me / across, down = all / across;
+    long right = panels * (column + 1) / across * PANEL, top = m * row / down, bottom = m * (row + 1) / down;
+    long pieces = (k + DEPTH - 1) / DEPTH, depth = (k + pieces - 1) / pieces;
+    if (right > n) right = n;
+    for (long j = panels * column / across * PANEL; j < right; j += PANEL) {
+        long width = right - j < PANEL ? right - j : PANEL;
+        for (long from = 0; from < k; from += depth) {
+            long terms = k - from < depth ? k - from : depth, beside = bk, r = top;
+            const float *near = b + from * bk + j * bn, *added = bias && from + terms == k ? bias + j : 0;
+            if (bn != 1) {
+                for (long i = 0; i < terms; i++)
+                    for (long c = 0; c < width; c++) turned[i * PANEL + c] = near[i * bk + c * bn];
+                near = turned;
+                beside = PANEL;
+            }
+#define STRIP(R) strip_##R(o + r * n + j, n, width, added, a + r * am + from * ak, am, ak, near, beside, terms, from > 0)
+            for (; r <= bottom - 6; r += 6) STRIP(6);
+            if (bottom - r == 5) STRIP(5);
+            if (bottom - r == 4) STRIP(4);
+            if (bottom - r == 3) STRIP(3);
+            if (bottom - r == 2) STRIP(2);
+            if (bottom - r == 1) STRIP(1);
+        }
+    }
+}
+#endif

@@ -74,9 +74,11 @@ class Call:
         function, args, options = operation.func, operation.args, dict(operation.keywords)
         schema, owner = getattr(function, "_schema", None), getattr(function, "__self__", None)
         name = schema.name.split("::")[1] if schema is not None else getattr(function, "__name__", str(function))
+        # What another library does in the place of one of torch's functions.
+        name = getattr(function, "same_as", name)
         if isinstance(owner, torch.Tensor):
             args = (owner, *args)
-        elif schema is None and getattr(torch, name, None) is not function:
+        elif schema is None and not hasattr(function, "same_as") and getattr(torch, name, None) is not function:
             raise NotInC(name)
         outs = [options.pop(key) for key in ("out", "grad_input") if key in options]
         if not outs and name.endswith("_"):
@@ -88,8 +90,13 @@ class Call:
 
 @dataclass
 class Statements:
-    """C for the operations of one Program, and the tensors that it works on."""
+    """C for the operations of one Program, and the tensors that it works on.
 
+    Every line is a statement of which each thread does its share (`FROM` to `TO`), or one of them all (`ALONE`).
+    """
+
+    shared: bool = False
+    "Whether several threads take the steps."
     tensors: list[Tensor] = field(default_factory=list)
     "What the pointers p[0], p[1], … lead to."
     lines: list[str] = field(default_factory=list)
@@ -186,7 +193,9 @@ class Statements:
         into = [0 if axis == dim else step for axis, step in enumerate(kept.stride())]
         self._zero(call)
         target = self._read(kept, into)
-        self.lines.append(looped(list(x.shape), f"{target} += {self._read(x, x.stride())};"))
+        sizes = list(x.shape)
+        longest = max((axis for axis in range(len(sizes)) if axis != dim), key=sizes.__getitem__, default=None)
+        self.lines.append(looped(sizes, f"{target} += {self._read(x, x.stride())};", longest))
 
     def _softmax(self, call: Call) -> None:
         x, dim = call.args[:2]
@@ -203,7 +212,7 @@ class Statements:
         at, value = (f"{self.pointer(t)}[{offset(t.stride())}]" for t in (index, source))
         row = f"{self.pointer(own)}[i0 * {own.stride(0)} + at * {own.stride(1)}]"
         # What is out of range is not written, and told to the caller.
-        body = f"whole at = {at}; if (at < 0 || at >= {own.shape[1]}) wrong = 1; else {row} += {value};"
+        body = f"whole at = {at}; if (at < 0 || at >= {own.shape[1]}) work->wrong = 1; else {row} += {value};"
         self.lines.append(looped(list(index.shape), body))
 
     def _mm(self, call: Call) -> None:
@@ -219,7 +228,12 @@ class Statements:
         given = "0" if bias is None else self.pointer(bias)
         o, left, right = (self.pointer(t) for t in (call.out, a, b))
         am, ak = a.stride()
-        if b.stride(1) == 1 or n == 1:
+        if self.shared:
+            steps = f"{am}, {ak}, {right}, {b.stride(0)}, {b.stride(1) if n > 1 else 1}"
+            if 1 not in b.stride() and min(b.shape) > 1:
+                raise NotInC(f"{call.name} of this layout")
+            line = f"product_share({o}, {m}, {n}, {k}, {given}, {left}, {steps}, me, all);"
+        elif b.stride(1) == 1 or n == 1:
             line = f"product({o}, {m}, {n}, {k}, {given}, {left}, {am}, {ak}, {right}, {b.stride(0)});"
         elif b.stride(0) != 1 or n * k > MOST_TURNED:
             raise NotInC(f"{call.name} of this layout")
@@ -266,11 +280,15 @@ def offset(strides: Sequence[int]) -> str:
     return " + ".join(terms) or "0"
 
 
-def looped(sizes: Sequence[int], body: str) -> str:
-    """A statement for every position i0, i1, …"""
+def looped(sizes: Sequence[int], body: str, cut: int | None = 0) -> str:
+    """A statement for every position i0, i1, …
+
+    Axis `cut` is what threads share; where there is none, one thread does it all.
+    """
     for axis in reversed(range(len(sizes))):
-        body = f"for (long i{axis} = 0; i{axis} < {sizes[axis]}; i{axis}++) {{ {body} }}"
-    return f"{{ {body} }}"
+        first, end = (f"FROM({sizes[axis]})", f"TO({sizes[axis]})") if axis == cut else (0, sizes[axis])
+        body = f"for (long i{axis} = {first}; i{axis} < {end}; i{axis}++) {{ {body} }}"
+    return f"{{ {body} }}" if sizes and cut is not None else f"ALONE {{ {body} }}"
 
 
 def collapsed(shape: Sequence[int], strides: Sequence[Sequence[int]]) -> tuple[list[int], list[list[int]]]:

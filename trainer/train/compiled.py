@@ -17,11 +17,12 @@ from torch import Tensor
 
 from trainer.errors import DataError
 from trainer.native.compiler import Uncompiled, library
+from trainer.native.threads import team
 from trainer.native.operations import NotInC, Statements
 from trainer.optimizers.base import StepNumbers, UpdateRule
 from trainer.optimizers.updater import Updater
 from trainer.program import Draw
-from trainer.train.devices import SMALL_STEP, step_work
+from trainer.train.devices import step_work
 from trainer.train.direct import Direct
 from trainer.train.feed import Feed, Slot
 from trainer.train.passes import Pass
@@ -30,6 +31,8 @@ from trainer.train.scores import MOST_NUMBERS, MOST_STEPS
 if TYPE_CHECKING:
     from trainer.train.loop import Training
 
+LARGE_STEP = 1 << 30
+"Multiply-adds of a step that has nothing to gain: its products are all that counts."
 MOST_WORK = 1 << 29
 "Multiply-adds between two looks at signals."
 WORTHWHILE = 0.05
@@ -61,7 +64,8 @@ class Compiled:
         parts = [_Steps(made, self.feed, self.updater, self.size, self.most)]
         if short:
             parts.append(_Steps(self._pass(direct, whole), self.feed, self.updater, short, 1))
-        library = _library("\n".join(['#include "kernels.h"', *(part.text for part in parts)]) + "\n")
+        shared = ["#define SHARED"] * (torch.get_num_threads() > 1)
+        library = _library("\n".join([*shared, '#include "kernels.h"', *(part.text for part in parts)]) + "\n")
         for part in parts:
             part.load(library)
         self._whole, self._short = parts[0], parts[1] if short else None
@@ -75,8 +79,8 @@ class Compiled:
 
     def _weigh(self, work: int) -> None:
         """Refuse what would not gain by it."""
-        if work >= SMALL_STEP:
-            raise Uncompiled("its steps are not small")
+        if work >= LARGE_STEP:
+            raise Uncompiled("its steps are large")
         fit, operations = self.training.fit, LAYER * len(self.training.network.steps) + AROUND
         steps = self.training.steps * (fit.epochs - fit.initial_epoch)
         if operations * OPERATION * steps < WORTHWHILE:
@@ -136,7 +140,9 @@ class _Steps:
         self.outputs = [torch.empty(most, *output.shape) for output in made.outputs]
         "What the steps of a call made."
         self._draws: list[tuple[Draw, Tensor]] = []
-        self.c = Statements()
+        self.threads = torch.get_num_threads()
+        self._team = team() if self.threads > 1 else None
+        self.c = Statements(shared=self.threads > 1)
         try:
             self.text = self._text(updater)
         except NotInC as error:
@@ -159,7 +165,8 @@ class _Steps:
     def run(self, rows: np.ndarray, numbers: np.ndarray, count: int) -> bool:
         """`count` steps; whether a label is out of range."""
         given = [ctypes.c_void_p(array.ctypes.data) for array in (rows, numbers)]
-        return bool(self._function(self._pointers, *given, ctypes.c_long(count)))
+        counts = [ctypes.c_long(number) for number in (count, self.threads)]
+        return bool(self._function(self._pointers, *given, *counts, self._team))
 
     def _text(self, updater: Updater) -> str:
         """The function."""
@@ -172,15 +179,24 @@ class _Steps:
                 self.c.add(operation)
         update, self.numbers_of = _update(updater, self.c)
         kept = [self._keep(kept, output) for kept, output in zip(self.outputs, self.made.outputs, strict=True)]
-        gathered = f"for (long r = 0; r < {self.size}; r++) {{ {' '.join(row)} }}"
+        gathered = f"for (long r = FROM({self.size}); r < TO({self.size}); r++) {{ {' '.join(row)} }}"
         lines = [
-            f"int {self.name}(void **p, const whole *rows, const float *numbers, long count) {{",
+            f"STEPS static void share_of_{self.name}(struct work *work, long me, long all) {{",
+            "    void **p = work->p;",
+            "    const whole *rows = work->rows;",
+            "    const float *numbers = work->numbers;",
+            "    const long count = work->count;",
             *(f"    {line}" for line in self.c.declarations()),
-            "    int wrong = 0;",
             "    for (long s = 0; s < count; s++) {",
-            *(f"        {line}" for line in (gathered, *self.c.lines, *kept, update)),
+            *(f"        {line} MEET;" for line in (gathered, *self.c.lines)),
+            *(f"        {line}" for line in (*kept, update)),
             "    }",
-            "    return wrong;",
+            "}",
+            f"int {self.name}(void **p, const whole *rows, const float *numbers, long count, long threads,",
+            "        struct team *team) {",
+            "    struct work work = {p, rows, numbers, count};",
+            f"    together(share_of_{self.name}, &work, threads, team);",
+            "    return work.wrong;",
             "}",
         ]
         return "\n".join(lines)
@@ -207,7 +223,7 @@ class _Steps:
         if not output.is_contiguous():
             raise NotInC("an output of this layout")
         count = output.numel()
-        return f"memcpy({self.c.pointer(kept)} + s * {count}, {self.c.pointer(output)}, {4 * count});"
+        return f"ALONE memcpy({self.c.pointer(kept)} + s * {count}, {self.c.pointer(output)}, {4 * count});"
 
 
 def _held(training: Training) -> tuple[Direct, Updater]:
@@ -241,7 +257,8 @@ def _update(updater: Updater, c: Statements) -> tuple[str, StepNumbers]:
         count, numbers_of = count + 1, lambda rates, first: (*own(rates, first), 1 - decay * rates)
     reads = ", ".join(f"{name} = {c.pointer(tensor)}[i]" for name, tensor in held.items())
     writes = " ".join(f"{c.pointer(tensor)}[i] = {name};" for name, tensor in held.items() if name != "g")
-    loop = f"for (long i = 0; i < {len(block.weight)}; i++) {{ float {reads}; {statement} {writes} }}"
+    size = len(block.weight)
+    loop = f"for (long i = FROM({size}); i < TO({size}); i++) {{ float {reads}; {statement} {writes} }}"
     step = ", ".join(f"n{k} = numbers[s * {count} + {k}]" for k in range(count))
     return f"{{ const float {step}; {loop} }}", numbers_of
 
