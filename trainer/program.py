@@ -41,8 +41,9 @@ class Program:
     model side by side, weights, inputs and all that is made of them have one more axis in front, of that length.
     """
 
-    def __init__(self, gradients: Mapping[int, Tensor], copies: int = 1):
-        self._into, self.copies = gradients, copies
+    def __init__(self, gradients: Mapping[int, Tensor], copies: int = 1, *, compiles: bool = False):
+        """`compiles`: a layer may be compiled code of its own."""
+        self._into, self.copies, self.compiles = gradients, copies, compiles
         self._written: set[int] = set()
         self.operations: list[Callable[[], Any]] = []
 

@@ -161,15 +161,17 @@ def test_a_product_of_shares_is_the_product(threads: int, layout: str, with_bias
         sizes = [ctypes.c_long(number) for number in (m, n, k)]
         for me in range(threads):
             rest = [ctypes.c_long(number) for number in (*steps, me, threads)]
-            library.share(ctypes.c_void_p(made.ctypes.data), *sizes, *pointers, ctypes.c_void_p(held.ctypes.data), *rest)
+            library.share(
+                ctypes.c_void_p(made.ctypes.data), *sizes, *pointers, ctypes.c_void_p(held.ctypes.data), *rest
+            )
         exact = left.T.astype("float64") @ right.astype("float64") + (bias if with_bias else 0)
         np.testing.assert_allclose(made, exact, rtol=1e-4, atol=1e-4)
 
 
 SHARES = """#define SHARED
 #include "kernels.h"
-void share(float *o, long m, long n, long k, const float *bias, const float *a, const float *b, long bk, long bn, long me,
-           long all) {
+void share(float *o, long m, long n, long k, const float *bias, const float *a, const float *b, long bk, long bn,
+           long me, long all) {
     product_share(o, m, n, k, bias, a, 1, m, b, bk, bn, me, all);
 }
 """

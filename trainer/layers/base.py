@@ -298,6 +298,10 @@ class Layer(Declared, kind="layer", room="trainer.layers", keras="keras.layers")
         """
         return None
 
+    def compiles(self, w: Weights) -> bool:
+        """Whether `by_hand` has the layer as compiled code of its own, for a Program that says `compiles`."""
+        return False
+
     def adapt(self, batches: Iterable[ndarray], shape: Shape) -> dict[str, ndarray]:
         """The weights, by name, that these training rows give; for layers that say `fitted`."""
         raise NotImplementedError

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from trainer.layers.base import Plan, Weights, need_rank
 from trainer.layers.recurrent_gates import GruStep, LstmStep, SimpleStep
 from trainer.layers.recurrent_kernels import is_fused, sequence_by_hand
+from trainer.layers.recurrent_native import can_be_native, native_by_hand
 from trainer.layers.recurrent_sequences import Sequenced, several_given
 from trainer.layers.recurrent_steps import Stepping
+from trainer.lazy import torch
 from trainer.regularizers.base import Regularizer
 from trainer.shapes import Shape
 
@@ -37,12 +39,26 @@ class Recurrent(Stepping, Sequenced, abstract=True):
         return self.carried
 
     def by_hand(self, p: Program, w: Weights, x: Any) -> tuple[Tensor, Pull] | None:
-        """For the whole-sequence forms; oneDNN's LSTM has its own way back, which autograd knows."""
-        kind, drops = self.recurrence(), self.dropout or self.recurrent_dropout
-        if kind is None or drops or self.return_state or self.stateful or several_given(x) or is_fused(kind, x, None):
+        """For the compiled and the whole-sequence forms; oneDNN's LSTM has its own way back, which autograd knows."""
+        kind = self.recurrence()
+        if kind is None or not self._goes_through() or several_given(x):
             return None
-        weights = (w.kernel, w.recurrent_kernel, w.bias)
-        return sequence_by_hand(p, kind, x, self.return_sequences, self.go_backwards, weights)
+        how = (self.return_sequences, self.go_backwards, _weights(w))
+        if p.compiles and kind.native is not None and self.compiles(w) and x.dtype == torch.float32 and x.numel():
+            return native_by_hand(p, kind.native, x, *how)
+        return None if is_fused(kind, x, None) else sequence_by_hand(p, kind, x, *how)
+
+    def compiles(self, w: Weights) -> bool:
+        kind = self.recurrence()
+        return kind is not None and kind.native is not None and self._goes_through() and can_be_native(_weights(w))
+
+    def _goes_through(self) -> bool:
+        """Whether a step needs nothing but its input and the state before it."""
+        return not (self.dropout or self.recurrent_dropout or self.return_state or self.stateful)
+
+
+def _weights(w: Weights) -> tuple[Tensor, Tensor, Tensor | None]:
+    return w.kernel, w.recurrent_kernel, w.bias
 
 
 class SimpleRNN(SimpleStep, Recurrent):

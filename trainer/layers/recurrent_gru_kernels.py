@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from trainer.layers import recurrent_native
 from trainer.layers.recurrent_fused import gate_columns, gate_rows, gru
 from trainer.layers.recurrent_kernels import (
     Recurrence,
@@ -103,7 +104,7 @@ def _gru_after_backward(saved: Saved, last: Tensor, arriving: Tensor | None, wan
     return d_x, gate_columns(d_kernel, _GRU), gate_columns(d_own, _GRU), d_bias
 
 
-GRU_AFTER = Recurrence(_gru_after_forward, _gru_after_backward, gru)
+GRU_AFTER = Recurrence(_gru_after_forward, _gru_after_backward, gru, recurrent_native.GRU)
 
 
 def _gru_before_forward(

@@ -16,7 +16,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from trainer.layers import recurrent_native
 from trainer.layers.recurrent_fused import Fused, gate_columns, gate_rows, has_kernel, lstm, rnn_relu, rnn_tanh
+from trainer.layers.recurrent_native import Native
 from trainer.lazy import torch
 
 if TYPE_CHECKING:
@@ -39,6 +41,8 @@ class Recurrence:
     backward: Callable[..., tuple[Tensor, Tensor, Tensor, Tensor | None]]
     fused: Fused | None = None
     "The layer as one kernel of torch's: (outputs of all steps, last states) of (x, start, the weights)."
+    native: Native | None = None
+    "The layer as compiled code."
 
 
 def is_fused(kind: Recurrence, x: Tensor, mask: Tensor | None) -> bool:
@@ -238,7 +242,7 @@ def _lstm_backward(saved: Saved, last: Tensor, arriving: Tensor | None, wants_x:
     return input_gradient(rows, delta, wants_x), gate_columns(d_kernel, _LSTM), gate_columns(d_own, _LSTM), d_bias
 
 
-LSTM = Recurrence(_lstm_forward, _lstm_backward, lstm)
+LSTM = Recurrence(_lstm_forward, _lstm_backward, lstm, recurrent_native.LSTM)
 
 
 def _simple_forward(

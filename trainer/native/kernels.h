@@ -189,7 +189,28 @@ static void lend(void *given) {
 
 static void together(void (*share)(struct work *, long, long), struct work *work, long threads, struct team *team) {
     struct hand hand = {share, work, team};
-    team->run(lend, &hand, threads, 0);
+    if (threads > 1)
+        team->run(lend, &hand, threads, 0);
+    else
+        share(work, 0, 1);
+}
+
+/* m rows and n columns of a product; see BLOCK. */
+FUSED static __attribute__((noinline)) void rows_of_product(float *o, long on, long m, long n, const float *bias,
+                                                            const float *a, long am, long ak, const float *b, long bk,
+                                                            long k, int onto) {
+    for (long j = 0; j < n; j += PANEL) {
+        long width = n - j < PANEL ? n - j : PANEL, r = 0;
+        const float *added = bias ? bias + j : 0;
+#define STRIP(R) strip_##R(o + r * on + j, on, width, added, a + r * am, am, ak, b + j, bk, k, onto)
+        for (; r <= m - 6; r += 6) STRIP(6);
+        if (m - r == 5) STRIP(5);
+        if (m - r == 4) STRIP(4);
+        if (m - r == 3) STRIP(3);
+        if (m - r == 2) STRIP(2);
+        if (m - r == 1) STRIP(1);
+#undef STRIP
+    }
 }
 
 /* Terms of a sum that are taken at a time: as much of b as is near. */
@@ -197,9 +218,8 @@ static void together(void (*share)(struct work *, long, long), struct work *work
 
 /* A thread's share of a product: its columns, panel by panel, and where there are more threads than panels its rows.
    b's rows lie in order, or its columns do (bk is 1) and are laid out anew. */
-FUSED static __attribute__((noinline)) void product_share(float *o, long m, long n, long k, const float *bias,
-                                                          const float *a, long am, long ak, const float *b, long bk,
-                                                          long bn, long me, long all) {
+static void product_share(float *o, long m, long n, long k, const float *bias, const float *a, long am, long ak,
+                          const float *b, long bk, long bn, long me, long all) {
     float turned[DEPTH * PANEL];
     long panels = (n + PANEL - 1) / PANEL, across = all;
     while (all % across || across > panels) across--;
@@ -210,7 +230,7 @@ FUSED static __attribute__((noinline)) void product_share(float *o, long m, long
     for (long j = panels * column / across * PANEL; j < right; j += PANEL) {
         long width = right - j < PANEL ? right - j : PANEL;
         for (long from = 0; from < k; from += depth) {
-            long terms = k - from < depth ? k - from : depth, beside = bk, r = top;
+            long terms = k - from < depth ? k - from : depth, beside = bk;
             const float *near = b + from * bk + j * bn, *added = bias && from + terms == k ? bias + j : 0;
             if (bn != 1) {
                 for (long i = 0; i < terms; i++)
@@ -218,13 +238,8 @@ FUSED static __attribute__((noinline)) void product_share(float *o, long m, long
                 near = turned;
                 beside = PANEL;
             }
-#define STRIP(R) strip_##R(o + r * n + j, n, width, added, a + r * am + from * ak, am, ak, near, beside, terms, from > 0)
-            for (; r <= bottom - 6; r += 6) STRIP(6);
-            if (bottom - r == 5) STRIP(5);
-            if (bottom - r == 4) STRIP(4);
-            if (bottom - r == 3) STRIP(3);
-            if (bottom - r == 2) STRIP(2);
-            if (bottom - r == 1) STRIP(1);
+            rows_of_product(o + top * n + j, n, bottom - top, width, added, a + top * am + from * ak, am, ak, near, beside,
+                            terms, from > 0);
         }
     }
 }

@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 
 from trainer.errors import DataError
+from trainer.layers.recurrent_native import get_ready
 from trainer.native.compiler import Uncompiled, library
-from trainer.native.threads import team
 from trainer.native.operations import NotInC, Statements
+from trainer.native.threads import team
 from trainer.optimizers.base import StepNumbers, UpdateRule
 from trainer.optimizers.updater import Updater
 from trainer.program import Draw
@@ -39,6 +40,10 @@ WORTHWHILE = 0.05
 "Seconds that compiled steps must be expected to save. Compiling takes about 0.3, but only the first time."
 OPERATION, LAYER, AROUND = 1.7e-6, 6, 10
 "Seconds that calling an operation takes; how many there are for a layer, both ways, and around the layers' own."
+
+
+FEW_STEPS = 20
+"Steps that compiled layers bring nothing in."
 
 
 class Compiled:
@@ -125,6 +130,21 @@ class Compiled:
             wrong = self._short.run(rows[whole * self.size :], numbers[whole:], 1)
         if wrong:
             raise DataError("a label is no class of the model's output", hint="labels count from 0", code="label")
+
+
+def layers_compile(training: Training, *, asked: bool) -> bool:
+    """Whether layers are to be compiled code, in steps that as a whole are not: it can be, and seems worthwhile."""
+    network = training.network
+    those = [step.cell.layer for step in network.steps if step.cell.layer.compiles(step.cell)]
+    steps = training.steps * (training.fit.epochs - training.fit.initial_epoch)
+    if not those or (steps < FEW_STEPS and not asked):
+        return False
+    try:
+        get_ready()
+    except Uncompiled as error:
+        training.uncompiled_since = str(error)
+        return False
+    return True
 
 
 class _Steps:

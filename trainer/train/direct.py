@@ -58,6 +58,8 @@ class Direct:
         self.network, self.objective, self.updater = network, objective, updater
         self._views = {id(p): view for p, view in zip(updater.parameters, updater.gradients(), strict=True)}
         self._passes: dict[tuple[Any, ...], Pass | None] = {}
+        self.compiles = False
+        "Whether layers may be compiled code of their own."
         self.watch: Callable[[Pass], Any] = lambda made: None
         "Told of each program that is made, before its first step."
 
@@ -83,7 +85,7 @@ class Direct:
         still = [tensor for _, _, tensor, _ in self.network.rows() if id(tensor) not in self._views]
         kept = [(t, t.clone()) for t in (*still, *self.network.states().values())]
         try:
-            made = Pass(self.network, self.objective, self._views, batch)
+            made = Pass(self.network, self.objective, self._views, batch, compiles=self.compiles)
             self.watch(made)
             return made
         except Unable:

@@ -28,7 +28,7 @@ from trainer.recipe.fit import Fit
 from trainer.runs.keras_config import model_config
 from trainer.streams import stream
 from trainer.switches import on
-from trainer.train.compiled import Compiled
+from trainer.train.compiled import Compiled, layers_compile
 from trainer.train.direct import Direct, hindrance
 from trainer.train.divergence import diverged
 from trainer.train.feed import Batch, Feed
@@ -95,6 +95,8 @@ class Training:
                 made = Compiled(self, asked=bool(self.jit_compile))
         except Uncompiled as error:
             self.uncompiled_since = str(error)
+            if self.direct is not None:
+                self.direct.compiles = layers_compile(self, asked=bool(self.jit_compile))
             return None
         self.uncompiled_since = ""
         return made
@@ -104,7 +106,14 @@ class Training:
         """How gradients come about, in words."""
         if self.compiled is not None:
             return "compiled code"
+        if self.is_compiled:
+            return "operations in a row, some layers compiled"
         return f"autograd, since {self.autograd_since}" if self.autograd_since else "operations in a row"
+
+    @property
+    def is_compiled(self) -> bool:
+        """Whether steps, or some layers in them, are compiled code."""
+        return self.compiled is not None or (self.direct is not None and self.direct.compiles)
 
     @property
     def epochs(self) -> int:

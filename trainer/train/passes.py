@@ -50,8 +50,17 @@ class Pass:
     copies = 1
     "Models that stand side by side."
 
-    def __init__(self, network: Network, objective: Objective, views: Mapping[int, Tensor], batch: Batch):
-        self.network, self.program, self._views = network, Program(views, self.copies), views
+    def __init__(
+        self,
+        network: Network,
+        objective: Objective,
+        views: Mapping[int, Tensor],
+        batch: Batch,
+        *,
+        compiles: bool = False,
+    ):
+        """`compiles`: layers may be compiled code of their own."""
+        self.network, self.program, self._views = network, Program(views, self.copies, compiles=compiles), views
         self._xs = [x.clone() for x in batch.xs]
         self._ys: list[Tensor] = []
         self._weights = [None if w is None else w.clone() for w in batch.weights]

@@ -23,7 +23,7 @@ def steps_noted(record: Mapping[str, Any], recipe: Recipe, stage: int, training:
     Raises:
         RecipeError: they were to be compiled and can't be.
     """
-    begun, compiled = record.get("jit_compile", {}), training.compiled is not None
+    begun, compiled = record.get("jit_compile", {}), training.is_compiled
     if jit_compile(record, recipe, stage) and not compiled and training.engine != "plain" and on("compiled"):
         if str(stage) not in begun:
             message = f"the steps of this model can't be compiled: {training.uncompiled_since}"

@@ -1,0 +1,262 @@
+/* LSTM and GRU over whole sequences, both ways. A thread takes some rows of the batch, a few at a time, from the first
+   step to the last: what it works on stays near. Gates are laid (step, row, gate * units), as in Keras. */
+#define SHARED
+#include "kernels.h"
+
+#define MOST_ROWS 48
+/* Units of a row, which have nothing to do with each other. */
+#ifdef __clang__
+#define EACH_UNIT _Pragma("clang loop vectorize(assume_safety)") for (long j = 0; j < u; j++)
+#else
+#define EACH_UNIT _Pragma("GCC ivdep") for (long j = 0; j < u; j++)
+#endif
+
+/* Within 2e-7 of the exact value, relatively: the exponent's bits, times a polynomial in what is left. */
+INLINE float quick_exp(float x) {
+    x = x < -87.3f ? -87.3f : x;
+    x = x > 88.3f ? 88.3f : x;
+    float shifted = x * 1.44269504f + 12582912.f, n = shifted - 12582912.f;
+    float r = (x - n * 0.693145752f) - n * 1.42860677e-6f;
+    float p = 1.98756915e-4f;
+    p = PLUS_PRODUCT(1.39819995e-3f, p, r);
+    p = PLUS_PRODUCT(8.33345197e-3f, p, r);
+    p = PLUS_PRODUCT(4.16657962e-2f, p, r);
+    p = PLUS_PRODUCT(1.66666657e-1f, p, r);
+    p = PLUS_PRODUCT(5.00000012e-1f, p, r);
+    p = PLUS_PRODUCT(r, p, r * r) + 1.f;
+    int bits, power;
+    memcpy(&power, &shifted, 4);
+    memcpy(&bits, &p, 4);
+    bits += power << 23;
+    memcpy(&p, &bits, 4);
+    return p;
+}
+
+INLINE float quick_sigmoid(float x) { return 1.f / (1.f + quick_exp(-x)); }
+
+INLINE float quick_tanh(float x) {
+    float size = fabsf(x), square = x * x;
+    float far = 1.f - 2.f / (quick_exp(2.f * size) + 1.f);
+    float p = -5.70498872745e-3f;
+    p = PLUS_PRODUCT(2.06390887954e-2f, p, square);
+    p = PLUS_PRODUCT(-5.37397155531e-2f, p, square);
+    p = PLUS_PRODUCT(1.33314422036e-1f, p, square);
+    p = PLUS_PRODUCT(-3.33332819422e-1f, p, square);
+    float near = PLUS_PRODUCT(size, p * square, size);
+    return copysignf(size < 0.625f ? near : far, x);
+}
+
+/* Sizes and tensors of a call. x (batch, time, features), outputs (batch, time, units) or (batch, units); what is kept
+   for the way back: the gates, the states (time + 1, batch, units), the first of them zeros. */
+struct sequence {
+    long batch, time, features, units, every, backwards;
+    const float *x, *kernel, *recurrent, *bias, *recurrent_bias;
+    float *gates, *states, *carries, *outputs;
+    const float *slopes, *turned_kernel, *turned_recurrent;
+    float *x_slopes, *sums, *kernel_slopes, *recurrent_slopes, *bias_slopes;
+};
+
+/* The step of the data that step t reads. */
+INLINE long place(const struct sequence *q, long t) { return q->backwards ? q->time - 1 - t : t; }
+
+INLINE void put_out(const struct sequence *q, const float *h, long row, long rows, long t) {
+    long u = q->units;
+    if (!q->every && t < q->time - 1) return;
+    for (long r = 0; r < rows; r++)
+        memcpy(q->outputs + (q->every ? (row + r) * q->time + t : row + r) * u, h + r * u, 4 * u);
+}
+
+/* The slope of a state: what came back from the step after it, and what arrives at this step's output. */
+INLINE void take_in(const struct sequence *q, float *dh, long row, long rows, long t) {
+    long u = q->units;
+    if (!q->every && t < q->time - 1) return;
+    for (long r = 0; r < rows; r++) {
+        const float *slope = q->slopes + (q->every ? (row + r) * q->time + t : row + r) * u;
+        for (long j = 0; j < u; j++) dh[r * u + j] += slope[j];
+    }
+}
+
+/* Sums of the weights' slopes of one thread: kernel, recurrent kernel, bias (two for a GRU). */
+INLINE float *sums_of(const struct sequence *q, long columns, long me) {
+    return q->sums + me * (q->features + q->units + 2) * columns;
+}
+
+INLINE void add_columns(float *sum, const float *slopes, long rows, long columns) {
+    for (long r = 0; r < rows; r++)
+        for (long j = 0; j < columns; j++) sum[j] += slopes[r * columns + j];
+}
+
+/* All threads' sums as one, each thread some numbers of it. */
+INLINE void gather_sums(const struct sequence *q, long columns, long biases, long me, long all) {
+    long kernel = q->features * columns, recurrent = q->units * columns, size = kernel + recurrent + biases * columns;
+    for (long i = FROM(size); i < TO(size); i++) {
+        float sum = 0;
+        for (long other = 0; other < all; other++) sum += sums_of(q, columns, other)[i];
+        if (i < kernel) q->kernel_slopes[i] = sum;
+        else if (i < kernel + recurrent) q->recurrent_slopes[i - kernel] = sum;
+        else q->bias_slopes[i - kernel - recurrent] = sum;
+    }
+}
+
+/* A thread's rows, at most MOST_ROWS at a time. */
+#define EACH_BLOCK                                                                                                    \
+    for (long row = FROM(q->batch), rows; row < TO(q->batch); row += rows)                                            \
+        if (rows = TO(q->batch) - row < MOST_ROWS ? TO(q->batch) - row : MOST_ROWS, 1)
+
+static void lstm_forward_share(struct work *work, long me, long all) {
+    const struct sequence *q = (struct sequence *)work->p;
+    long u = q->units, f = q->features, columns = 4 * u;
+    EACH_BLOCK {
+        for (long t = 0; t < q->time; t++) {
+            float *z = q->gates + (t * q->batch + row) * columns;
+            const float *h = q->states + (t * q->batch + row) * u, *c = q->carries + (t * q->batch + row) * u;
+            float *new_h = q->states + ((t + 1) * q->batch + row) * u;
+            float *new_c = q->carries + ((t + 1) * q->batch + row) * u;
+            const float *x = q->x + (row * q->time + place(q, t)) * f;
+            rows_of_product(z, columns, rows, columns, q->bias, x, q->time * f, 1, q->kernel, columns, f, 0);
+            if (t) rows_of_product(z, columns, rows, columns, 0, h, u, 1, q->recurrent, columns, u, 1);
+            for (long r = 0; r < rows; r++) {
+                float *restrict gate = z + r * columns, *restrict to_h = new_h + r * u, *restrict to_c = new_c + r * u;
+                const float *restrict old = c + r * u;
+                EACH_UNIT {
+                    float input = quick_sigmoid(gate[j]), forget = quick_sigmoid(gate[u + j]);
+                    float candidate = quick_tanh(gate[2 * u + j]), output = quick_sigmoid(gate[3 * u + j]);
+                    float carry = (t ? forget * old[j] : 0) + input * candidate;
+                    gate[j] = input;
+                    gate[u + j] = forget;
+                    gate[2 * u + j] = candidate;
+                    gate[3 * u + j] = output;
+                    to_c[j] = carry;
+                    to_h[j] = output * quick_tanh(carry);
+                }
+            }
+            put_out(q, new_h, row, rows, t);
+        }
+    }
+}
+
+/* The gates' slopes take the gates' place. */
+static void lstm_backward_share(struct work *work, long me, long all) {
+    const struct sequence *q = (struct sequence *)work->p;
+    long u = q->units, f = q->features, columns = 4 * u;
+    float *of_kernel = sums_of(q, columns, me), *of_recurrent = of_kernel + f * columns;
+    float *of_bias = of_recurrent + u * columns;
+    memset(of_kernel, 0, 4 * (f + u + 1) * columns);
+    float dh[MOST_ROWS * u], dc[MOST_ROWS * u];
+    EACH_BLOCK {
+        memset(dh, 0, sizeof dh);
+        memset(dc, 0, sizeof dc);
+        for (long t = q->time - 1; t >= 0; t--) {
+            float *z = q->gates + (t * q->batch + row) * columns;
+            const float *h = q->states + (t * q->batch + row) * u, *c = q->carries + (t * q->batch + row) * u;
+            const float *new_c = q->carries + ((t + 1) * q->batch + row) * u;
+            take_in(q, dh, row, rows, t);
+            for (long r = 0; r < rows; r++) {
+                float *restrict gate = z + r * columns, *restrict to_c = dc + r * u;
+                const float *restrict to_h = dh + r * u, *restrict old = c + r * u, *restrict made = new_c + r * u;
+                EACH_UNIT {
+                    float input = gate[j], forget = gate[u + j], candidate = gate[2 * u + j], output = gate[3 * u + j];
+                    float squashed = quick_tanh(made[j]);
+                    float carry = to_c[j] + to_h[j] * output * (1 - squashed * squashed);
+                    gate[j] = carry * candidate * input * (1 - input);
+                    gate[u + j] = (t ? carry * old[j] : 0) * forget * (1 - forget);
+                    gate[2 * u + j] = carry * input * (1 - candidate * candidate);
+                    gate[3 * u + j] = to_h[j] * squashed * output * (1 - output);
+                    to_c[j] = carry * forget;
+                }
+            }
+            long from = (row * q->time + place(q, t)) * f;
+            rows_of_product(of_kernel, columns, f, columns, 0, q->x + from, 1, q->time * f, z, columns, rows, 1);
+            if (q->x_slopes)
+                rows_of_product(q->x_slopes + from, q->time * f, rows, f, 0, z, columns, 1, q->turned_kernel, f, columns, 0);
+            add_columns(of_bias, z, rows, columns);
+            if (!t) break;
+            rows_of_product(of_recurrent, columns, u, columns, 0, h, 1, u, z, columns, rows, 1);
+            rows_of_product(dh, u, rows, u, 0, z, columns, 1, q->turned_recurrent, u, columns, 0);
+        }
+    }
+    MEET;
+    gather_sums(q, columns, 1, me, all);
+}
+
+/* A GRU whose reset gate acts after the recurrent product. Kept are update, reset, candidate and what is reset: four
+   gates, where the weights have columns for three. */
+static void gru_forward_share(struct work *work, long me, long all) {
+    const struct sequence *q = (struct sequence *)work->p;
+    long u = q->units, f = q->features, columns = 3 * u;
+    float of_x[MOST_ROWS * columns], of_h[MOST_ROWS * columns];
+    EACH_BLOCK {
+        for (long t = 0; t < q->time; t++) {
+            const float *h = q->states + (t * q->batch + row) * u;
+            float *kept = q->gates + (t * q->batch + row) * 4 * u, *new_h = q->states + ((t + 1) * q->batch + row) * u;
+            const float *x = q->x + (row * q->time + place(q, t)) * f;
+            rows_of_product(of_x, columns, rows, columns, q->bias, x, q->time * f, 1, q->kernel, columns, f, 0);
+            rows_of_product(of_h, columns, rows, columns, q->recurrent_bias, h, u, 1, q->recurrent, columns, u, 0);
+            for (long r = 0; r < rows; r++) {
+                const float *restrict a = of_x + r * columns, *restrict b = of_h + r * columns, *restrict old = h + r * u;
+                float *restrict gate = kept + r * 4 * u, *restrict to_h = new_h + r * u;
+                EACH_UNIT {
+                    float update = quick_sigmoid(a[j] + b[j]), reset = quick_sigmoid(a[u + j] + b[u + j]);
+                    float recalled = b[2 * u + j], candidate = quick_tanh(a[2 * u + j] + reset * recalled);
+                    gate[j] = update;
+                    gate[u + j] = reset;
+                    gate[2 * u + j] = candidate;
+                    gate[3 * u + j] = recalled;
+                    to_h[j] = update * old[j] + (1 - update) * candidate;
+                }
+            }
+            put_out(q, new_h, row, rows, t);
+        }
+    }
+}
+
+static void gru_backward_share(struct work *work, long me, long all) {
+    const struct sequence *q = (struct sequence *)work->p;
+    long u = q->units, f = q->features, columns = 3 * u;
+    float *of_kernel = sums_of(q, columns, me), *of_recurrent = of_kernel + f * columns;
+    float *of_bias = of_recurrent + u * columns;
+    memset(of_kernel, 0, 4 * (f + u + 2) * columns);
+    float dh[MOST_ROWS * u], rest[MOST_ROWS * u], to_x[MOST_ROWS * columns], to_own[MOST_ROWS * columns];
+    EACH_BLOCK {
+        memset(dh, 0, sizeof dh);
+        for (long t = q->time - 1; t >= 0; t--) {
+            const float *h = q->states + (t * q->batch + row) * u, *kept = q->gates + (t * q->batch + row) * 4 * u;
+            take_in(q, dh, row, rows, t);
+            for (long r = 0; r < rows; r++) {
+                const float *restrict gate = kept + r * 4 * u, *restrict old = h + r * u, *restrict slope = dh + r * u;
+                float *restrict a = to_x + r * columns, *restrict b = to_own + r * columns, *restrict passed = rest + r * u;
+                EACH_UNIT {
+                    float update = gate[j], reset = gate[u + j], candidate = gate[2 * u + j], recalled = gate[3 * u + j];
+                    float inner = slope[j] * (1 - update) * (1 - candidate * candidate);
+                    a[j] = b[j] = slope[j] * (old[j] - candidate) * update * (1 - update);
+                    a[u + j] = b[u + j] = inner * recalled * reset * (1 - reset);
+                    a[2 * u + j] = inner;
+                    b[2 * u + j] = inner * reset;
+                    passed[j] = slope[j] * update;
+                }
+            }
+            long from = (row * q->time + place(q, t)) * f;
+            rows_of_product(of_kernel, columns, f, columns, 0, q->x + from, 1, q->time * f, to_x, columns, rows, 1);
+            if (q->x_slopes)
+                rows_of_product(q->x_slopes + from, q->time * f, rows, f, 0, to_x, columns, 1, q->turned_kernel, f, columns, 0);
+            add_columns(of_bias, to_x, rows, columns);
+            add_columns(of_bias + columns, to_own, rows, columns);
+            if (!t) break;
+            rows_of_product(of_recurrent, columns, u, columns, 0, h, 1, u, to_own, columns, rows, 1);
+            memcpy(dh, rest, 4 * rows * u);
+            rows_of_product(dh, u, rows, u, 0, to_own, columns, 1, q->turned_recurrent, u, columns, 1);
+        }
+    }
+    MEET;
+    gather_sums(q, columns, 2, me, all);
+}
+
+#define ENTRY(NAME)                                                                                                   \
+    void NAME(struct sequence *q, long threads, struct team *team) {                                                  \
+        struct work work = {(void **)q};                                                                              \
+        together(NAME##_share, &work, threads, team);                                                                 \
+    }
+ENTRY(lstm_forward)
+ENTRY(lstm_backward)
+ENTRY(gru_forward)
+ENTRY(gru_backward)
