@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
 
 from tests.train.recipes import DIGITS, directory_of, trained
-from trainer.cli import draughtsman
+from trainer.cli import draughtsman, studio
 from trainer.cli.draughtsman import Draughtsman
 from trainer.runs.directory import RunDirectory
 
@@ -80,11 +85,138 @@ def test_a_failed_training_leaves_no_process(run: RunDirectory) -> None:
     assert not (run.path / CURVES).exists()
 
 
-def test_nobody_asks(run: RunDirectory) -> None:
-    """Its asker was killed: standard input closes, and it goes without a word."""
-    command = [sys.executable, "-m", "trainer.cli.draughtsman"]
-    done = subprocess.run(command, input=b"", capture_output=True, check=False, timeout=60)
+STUDIO = [sys.executable, "-m", "trainer.cli.studio"]
+
+
+@pytest.mark.parametrize("half", [b"", b"runs/digits"])
+def test_nobody_asks(half: bytes) -> None:
+    """Its asker was killed, perhaps amid a word: standard input closes, and it goes without one."""
+    done = subprocess.run(STUDIO, input=half, capture_output=True, check=False, timeout=60)
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+
+@pytest.mark.parametrize("after", [0.0, 0.05, 0.1, 0.2, 0.3])
+def test_a_removed_run_does_not_come_back(run: RunDirectory, after: float) -> None:
+    """Whenever it goes, and though somebody still waits for its pictures."""
+    with subprocess.Popen(STUDIO, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL) as studio:
+        assert studio.stdin is not None
+        studio.stdin.write(bytes(run.path) + b"\0")
+        studio.stdin.flush()
+        time.sleep(after)
+        while run.path.exists():
+            # A file that is written amid this makes a folder refuse to go, once.
+            shutil.rmtree(run.path.parent, ignore_errors=True)
+        studio.wait(60)
+    assert not run.path.exists()
+
+
+DRAWING = """
+import sys, time
+from pathlib import Path
+from trainer.cli import studio
+from trainer.report import plots
+real, said = plots.curves, Path(sys.argv[1])
+def curves(values):
+    if "accuracy" in values:
+        said.write_text("drawing")
+        while said.exists():
+            time.sleep(0.01)
+    return real(values)
+plots.curves = curves
+studio.main()
+"""
+"A studio that stays at its drawing of a run for as long as a file is there."
+
+
+def until(truth: Callable[[], bool]) -> None:
+    ends = time.monotonic() + 60
+    while not truth():
+        assert time.monotonic() < ends
+        time.sleep(0.01)
+
+
+def test_a_run_removed_amid_its_drawing(run: RunDirectory, tmp_path: Path) -> None:
+    """Its files were read, its pictures are not yet written."""
+    said = tmp_path / "said"
+    with subprocess.Popen([sys.executable, "-c", DRAWING, said], stdin=subprocess.PIPE, stderr=subprocess.PIPE) as one:
+        assert one.stdin is not None
+        one.stdin.write(bytes(run.path) + b"\0")
+        one.stdin.flush()
+        until(said.exists)
+        shutil.rmtree(run.path.parent)
+        said.unlink()
+        assert one.wait(60) == 1
+        assert one.stderr is not None
+        assert b"No such file or directory" in one.stderr.read()
+    assert not run.path.parent.exists()
+
+
+ASKING = """
+import subprocess, sys
+from pathlib import Path
+from trainer.cli import draughtsman, studio
+from trainer.runs.directory import RunDirectory
+program, said, run = sys.argv[1:]
+real = subprocess.Popen
+def drawing(command, **options):
+    started = real([sys.executable, "-c", program, said], **options)
+    print(started.pid, flush=True)
+    return started
+draughtsman.subprocess.Popen = drawing
+draughtsman.cores = lambda: 2
+with draughtsman.Draughtsman(ahead=True) as ahead:
+    ahead.present(RunDirectory(Path(run)))
+"""
+
+
+def test_it_ends_with_its_asker(run: RunDirectory, tmp_path: Path) -> None:
+    """The asker is killed amid the drawing: no orphan goes on, and nothing is written."""
+    said = tmp_path / "said"
+    before = sorted(run.path.rglob("*"))
+    command = [sys.executable, "-c", ASKING, DRAWING, said, run.path]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as asker:
+        assert asker.stdout is not None
+        orphan = int(asker.stdout.readline())
+        until(said.exists)
+        asker.kill()
+    until(lambda: is_over(orphan))
+    said.unlink()
+    assert sorted(run.path.rglob("*")) == before
+
+
+def is_over(process: int) -> bool:
+    """Whether a process has ended; who adopted it may not have asked for its exit code yet."""
+    try:
+        state = Path(f"/proc/{process}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+    return state.rpartition(")")[2].split()[0] in "ZX"
+
+
+def test_it_ends_between_files_only(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file under way is written whole, though nobody waits any more."""
+    reading, writing = os.pipe()
+    monkeypatch.setattr(studio, "INPUT", reading)
+    order: list[str] = []
+    monkeypatch.setattr(os, "_exit", lambda code: order.append(f"exit {code}"))
+    commission = studio.Commission(run.path)
+    watch = Thread(target=commission.end_with_asker)
+    real = os.replace
+
+    def slowly(source: Any, target: Any) -> None:
+        os.close(writing)
+        watch.join(0.2)
+        real(source, target)
+        order.append("written")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", slowly)
+        watch.start()
+        commission.write(PAGE, b"page")
+    watch.join(60)
+    os.close(reading)
+    assert order == ["written", "exit 1"]
+    assert (run.path / PAGE).read_bytes() == b"page"
 
 
 @pytest.mark.parametrize(("cores", "without"), [(1, ""), (2, "draughtsman")])

@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2] / "trainer"
 ORDER = [
-    {"cache", "errors", "lazy", "shapes", "streams", "wording", "__init__"},
+    {"cache", "errors", "folders", "lazy", "shapes", "streams", "wording", "__init__"},
     {"options", "naming", "native", "program", "switches"},
     {"block"},
     {"declare"},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -427,6 +428,18 @@ def test_csv_logger_that_can_not_write(tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("")
     with pytest.raises(EnvironmentFault, match="can't write"):
         drive(Callback.parse({"CSVLogger": {"filename": "taken/log.csv"}}), FakeRun(tmp_path), [{"loss": 1.0}])
+
+
+@pytest.mark.parametrize("filename", ["log.csv", "logs/log.csv"])
+def test_csv_logger_does_not_bring_a_removed_run_back(filename: str, tmp_path: Path) -> None:
+    ours, my = Callback.parse({"CSVLogger": {"filename": filename}}), SimpleNamespace()
+    run = FakeRun(tmp_path / "run")
+    run.directory.mkdir()
+    ours.on_train_begin(my, run)
+    shutil.rmtree(run.directory)
+    with pytest.raises(EnvironmentFault, match="No such file"):
+        ours.on_epoch_end(my, run, 0, {"loss": 1.0})
+    assert not run.directory.exists()
 
 
 def test_print_logs(tmp_path: Path) -> None:

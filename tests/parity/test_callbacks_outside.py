@@ -396,6 +396,15 @@ def test_tensorboard_that_can_not_write(tmp_path: Path) -> None:
         callback.on_epoch_end(my, run, 0, {"loss": 1.0})
 
 
+def test_tensorboard_does_not_bring_a_removed_run_back(tmp_path: Path) -> None:
+    run, my = FakeRun(tmp_path / "gone"), SimpleNamespace()
+    callback = Callback.parse({"TensorBoard": {"write_graph": False}})
+    callback.on_train_begin(my, run)
+    with pytest.raises(EnvironmentFault, match="No such file"):
+        callback.on_epoch_end(my, run, 0, {"loss": 1.0})
+    assert not run.directory.exists()
+
+
 @pytest.mark.parametrize("options", [{"update_freq": 0}, {"update_freq": "step"}, {"log_dir": "../x"}, {"profile": 1}])
 def test_tensorboard_options(options: dict[str, Any]) -> None:
     with pytest.raises(ValidationError, match=r"expected|no option"):

@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -102,6 +105,8 @@ def test_write_and_record(tmp_path: Path) -> None:
     run = RunDirectory.create(tmp_path, "a")
     run.write("plots/loss.png", b"png")
     assert (run.path / "plots" / "loss.png").read_bytes() == b"png"
+    assert run.folder("folds/1") == run.folder("folds/1") == run.path / "folds" / "1"
+    assert (run.path / "folds" / "1").is_dir()
     run.write_record({"state": "running", "seed": 7})
     assert run.record() == {"state": "running", "seed": 7}
     assert json.loads((run.path / "run.json").read_text()) == run.record()
@@ -113,6 +118,8 @@ def test_write_stays_inside(tmp_path: Path, name: str) -> None:
     before = sorted(p for p in tmp_path.rglob("*"))
     with pytest.raises(RunError, match="within the run directory"):
         run.write(name, b"x")
+    with pytest.raises(RunError, match="within the run directory"):
+        run.folder(name)
     assert sorted(p for p in tmp_path.rglob("*")) == before
 
 
@@ -122,6 +129,9 @@ def test_write_does_not_follow_a_link_out(tmp_path: Path) -> None:
     (run.path / "plots").symlink_to(tmp_path / "outside")
     with pytest.raises(RunError, match="within the run directory"):
         run.write("plots/x.png", b"x")
+    for name in ("plots", "plots/x"):
+        with pytest.raises(RunError, match="within the run directory"):
+            run.folder(name)
     assert not os.listdir(tmp_path / "outside")
 
 
@@ -139,6 +149,64 @@ def test_missing_record(tmp_path: Path) -> None:
     (run.path / "run.json").unlink()
     with pytest.raises(RunError, match=r"has no run\.json"):
         run.record()
+
+
+WRITERS: dict[str, Callable[[RunDirectory], object]] = {
+    "a picture": lambda run: run.write("plots/curves.png", b"png"),
+    "the page": lambda run: run.write("report.html", b"page"),
+    "the record": lambda run: run.write_record({"state": "done"}),
+    "a checkpoint": lambda run: run.save_checkpoint(b"model", 1, 0),
+    "a fold's history": lambda run: run.write("folds/1/history.csv", b"epoch"),
+    "a fold's folder": lambda run: run.folder("folds/1"),
+}
+
+
+@pytest.mark.parametrize("what", WRITERS)
+@pytest.mark.parametrize("removed", ["the run", "its name", "its record"])
+def test_a_late_write_does_not_bring_a_run_back(tmp_path: Path, what: str, removed: str) -> None:
+    run = RunDirectory.create(tmp_path / "runs", "a")
+    place = {"the run": run.path, "its name": run.path.parent, "its record": run.path / "run.json"}[removed]
+    place.unlink() if place.is_file() else shutil.rmtree(place)
+    left = sorted(tmp_path.rglob("*"))
+    with pytest.raises(EnvironmentFault, match="No such file") as caught:
+        WRITERS[what](run)
+    assert "moved or removed" in caught.value.problems[0].hint
+    assert sorted(tmp_path.rglob("*")) == left
+
+
+def test_a_run_removed_within_a_write_does_not_come_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the look at its record, before its folder is made."""
+    run, real = RunDirectory.create(tmp_path, "a"), os.stat
+
+    def last_look(path: Any, **options: Any) -> os.stat_result:
+        found = real(path, **options)
+        if Path(path).name == "run.json":
+            monkeypatch.undo()
+            shutil.rmtree(run.path)
+        return found
+
+    monkeypatch.setattr(os, "stat", last_look)
+    with pytest.raises(EnvironmentFault, match="can't make the folder"):
+        run.write("plots/curves.png", b"png")
+    assert not run.path.exists()
+
+
+def test_what_is_left_of_a_run_is_none(tmp_path: Path) -> None:
+    kept, gone = RunDirectory.create(tmp_path, "a"), RunDirectory.create(tmp_path, "a")
+    lone = RunDirectory.create(tmp_path, "b")
+    for run in (gone, lone):
+        run.write("plots/curves.png", b"png")
+        (run.path / "run.json").unlink()
+    assert [r.path for r in list_runs(tmp_path)] == [kept.path]
+    assert run_names(tmp_path) == ["a"]
+    for word in ("last", "a"):
+        assert RunDirectory.find(tmp_path, word).path == kept.path
+        assert RunDirectory.find_usable(tmp_path, word).path == kept.path
+    with pytest.raises(RunError, match="there is no run 'b'"):
+        RunDirectory.find(tmp_path, "b")
+    for word in (gone.label, gone.path):
+        with pytest.raises(RunError, match=r"has no run\.json, so it is not a run"):
+            RunDirectory.find(tmp_path, word)
 
 
 def test_root_that_cannot_be_written(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from trainer.callbacks.base import Callback, Logs, Run
 from trainer.callbacks.files import RunPath
-from trainer.errors import EnvironmentFault
+from trainer.callbacks.growing import grown
 from trainer.options import Bool, Rule
 
 
@@ -52,7 +52,7 @@ class CSVLogger(Callback):
         my.names = None
         # Lines beyond this size were written by epochs that a resumed run repeats.
         my.size = path.stat().st_size if self.append and path.is_file() else 0
-        self._write(my, path, "")
+        my.size = grown(run.directory, self.filename, my.size, b"")
 
     def on_epoch_end(self, my: SimpleNamespace, run: Run, epoch: int, logs: Logs) -> None:
         lines = []
@@ -65,15 +65,4 @@ class CSVLogger(Callback):
         lines.append([epoch, *(logs.get(n, "NA") for n in my.names)])
         text = io.StringIO()
         csv.writer(text, delimiter=self.separator).writerows(lines)
-        self._write(my, run.directory / self.filename, text.getvalue())
-
-    def _write(self, my: SimpleNamespace, path: Path, text: str) -> None:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("r+b" if path.is_file() else "w+b") as file:
-                file.seek(min(my.size, path.stat().st_size))
-                file.truncate()
-                file.write(text.encode())
-                my.size = file.tell()
-        except OSError as error:
-            raise EnvironmentFault(f"can't write {path}: {error.strerror}", code="write") from error
+        my.size = grown(run.directory, self.filename, my.size, text.getvalue().encode())

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trainer.callbacks.growing import grown
 from trainer.errors import EnvironmentFault
 from trainer.lazy import np
 
@@ -41,8 +42,8 @@ def require() -> None:
         raise EnvironmentFault("TensorBoard needs tensorboard", hint=hint) from None
 
 
-def write(path: Path, size: int, summaries: Sequence[tuple[int, Any]]) -> int:
-    """Put (step, summary) into a file whose first `size` bytes count; its new size.
+def write(home: Path, name: str, size: int, summaries: Sequence[tuple[int, Any]]) -> int:
+    """Put (step, summary) into a file under the run directory whose first `size` bytes count; its new size.
 
     Raises:
         EnvironmentFault: the file can't be written.
@@ -56,15 +57,7 @@ def write(path: Path, size: int, summaries: Sequence[tuple[int, Any]]) -> int:
         records.write(event(wall_time=now, file_version="brain.Event:2").SerializeToString())
     for step, summary in summaries:
         records.write(event(wall_time=now, step=step, summary=summary).SerializeToString())
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("r+b" if path.is_file() else "w+b") as file:
-            file.seek(min(size, path.stat().st_size))
-            file.truncate()
-            file.write(made.getvalue())
-            return file.tell()
-    except OSError as error:
-        raise EnvironmentFault(f"can't write {path}: {error.strerror}", code="write") from error
+    return grown(home, name, size, made.getvalue())
 
 
 def scalar(tag: str, value: float) -> Any:

@@ -110,8 +110,8 @@ class TensorBoard(Callback):
         self._write(my, run, part, [(step, event_files.scalar(name, value)) for name, value in values.items()])
 
     def _write(self, my: SimpleNamespace, run: Run, part: str, summaries: list[tuple[int, Any]]) -> None:
-        path = run.directory / self.log_dir / part / event_files.NAME
-        my.sizes[part] = event_files.write(path, my.sizes[part], summaries)
+        name = f"{self.log_dir}/{part}/{event_files.NAME}"
+        my.sizes[part] = event_files.write(run.directory, name, my.sizes[part], summaries)
 
 
 def as_pictures(values: numpy.ndarray) -> list[numpy.ndarray]:

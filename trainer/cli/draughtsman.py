@@ -1,16 +1,15 @@
 """Pictures of a run in a process of their own, which gets ready to draw while the run trains.
 
 matplotlib takes half a second to import, as long as the training of a small model; with a second core it costs nothing.
-`python -m trainer.cli.draughtsman` reads a run's path from standard input and draws what belongs there.
+The process is `studio.py`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
-import signal
 import subprocess
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainer.switches import cores, on
@@ -27,10 +26,11 @@ class Draughtsman:
         self.process: subprocess.Popen[bytes] | None = None
         if not ahead or not sys.executable or cores() < 2 or not on("draughtsman"):
             return
-        command = [sys.executable, "-m", "trainer.cli.draughtsman"]
+        command = [sys.executable, "-m", "trainer.cli.studio"]
         nowhere = subprocess.DEVNULL
         try:
-            self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=nowhere, stderr=nowhere)
+            # Without a buffer, a path that nobody reads leaves nothing behind that closing would try to write again.
+            self.process = subprocess.Popen(command, bufsize=0, stdin=subprocess.PIPE, stdout=nowhere, stderr=nowhere)
         except OSError:
             return
 
@@ -41,10 +41,8 @@ class Draughtsman:
 
     def present(self, directory: RunDirectory) -> None:
         """Draw what belongs to a run."""
-        if self.process is not None:
-            self.process.communicate(os.fsencode(directory.path.absolute()))
-            if self.process.returncode == 0:
-                return
+        if self.process is not None and _drawn(self.process, directory):
+            return
         from trainer.train.pictures import present
 
         present(directory)
@@ -53,26 +51,17 @@ class Draughtsman:
         return self
 
     def __exit__(self, *error: object) -> None:
-        if self.process is not None and self.process.poll() is None:
+        if self.process is not None:
             self.process.kill()
             self.process.communicate()
 
 
-def main() -> None:
-    """Get ready, then draw what standard input asks for; nothing, when it closes without a word."""
-    # Whoever asked for the pictures decides what an interrupt means.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    from trainer.runs.directory import RunDirectory
-    from trainer.train.pictures import can_draw, present
-
-    if can_draw():
-        from trainer.report.plots import curves
-
-        curves({"loss": [1.0, 0.5]})
-    asked = os.fsdecode(sys.stdin.buffer.read())
-    if asked:
-        present(RunDirectory(Path(asked)))
-
-
-if __name__ == "__main__":
-    main()
+def _drawn(process: subprocess.Popen[bytes], directory: RunDirectory) -> bool:
+    """Whether the process has drawn all that belongs to a run."""
+    assert process.stdin is not None
+    # It stays open for as long as this process waits: if this one is killed, the other ends too.
+    with process.stdin as words:
+        with contextlib.suppress(BrokenPipeError):
+            words.write(os.fsencode(directory.path.absolute()) + b"\0")
+        process.wait()
+    return process.returncode == 0

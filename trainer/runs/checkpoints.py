@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from trainer.errors import RunError
-from trainer.runs.files import fault, make_directory, sha256, write_atomic
+from trainer.runs.files import fault, make_directory_in, sha256, write_atomic
 
 COMMIT = "commit.json"
 BEFORE = "commit-before.json"
@@ -74,9 +74,9 @@ class Checkpoints:
         """Write a checkpoint and commit it; afterwards it and the one before are kept.
 
         Raises:
-            EnvironmentFault: the system refuses; the last committed checkpoint stays.
+            EnvironmentFault: the system refuses, or the run is gone; the last committed checkpoint stays.
         """
-        make_directory(self.folder)
+        make_directory_in(self.folder.parent, self.folder)
         number = 1 + max((int(m[1]) for m in self._numbered()), default=0)
         record = Commit(f"last-{number}.h5", len(data), sha256(data), epoch, batch)
         try:

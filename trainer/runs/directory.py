@@ -14,17 +14,22 @@ from typing import Any
 
 from trainer.errors import RunError, nearest
 from trainer.runs.checkpoints import Checkpoints
-from trainer.runs.files import fault, make_directory, write_atomic
+from trainer.runs.files import fault, make_directory, make_directory_in, write_atomic
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 STAMP = re.compile(r"\d{8}-\d{6}-[0-9a-f]{4}")
 LATEST = "latest"
+RECORD = "run.json"
+"The file that makes a folder a run; a folder without it is what was left of one."
 NEW = "new"
 "State of a run whose data were not read yet."
 
 
 class RunDirectory:
-    """One run's folder; every file in it is written whole or not at all."""
+    """One run's folder; every file in it is written whole or not at all.
+
+    Only `create` makes the folder itself: what is written late into a run that was removed does not bring it back.
+    """
 
     def __init__(self, path: Path):
         self.path = Path(path)
@@ -50,13 +55,13 @@ class RunDirectory:
             hint = "letters, digits, '.', '_' and '-', 1 to 64 of them, beginning with a letter or digit"
             raise RunError(f"expected a name for a run, found {name!r}", hint=hint)
         folder = Path(runs_root) / name
-        unnamed = cls(folder / f".{secrets.token_hex(8)}.new")
-        make_directory(unnamed.path)
-        unnamed.write_record({"name": name, "state": NEW})
+        unnamed = folder / f".{secrets.token_hex(8)}.new"
+        make_directory(unnamed)
+        write_atomic(unnamed / RECORD, _text({"name": name, "state": NEW}))
         while True:
             path = folder / stamp(datetime.now())
             try:
-                os.rename(unnamed.path, path)
+                os.rename(unnamed, path)
                 break
             except OSError as error:
                 if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
@@ -70,7 +75,7 @@ class RunDirectory:
         """The run that `what` means: `last`, a NAME (its newest run), `NAME/STAMP`, or a path.
 
         Raises:
-            RunError: there is none; the hint has the nearest name.
+            RunError: there is none (the hint has the nearest name), or the folder has no record.
         """
         root, words = Path(runs_root), str(what)
         if words == "last":
@@ -108,14 +113,41 @@ class RunDirectory:
 
         Raises:
             RunError: the path leads out of the directory.
-            EnvironmentFault: the system refuses.
+            EnvironmentFault: the system refuses, or the run was moved or removed.
         """
-        path = self.path / name
-        home = self.path.resolve()
+        path = self._inside(name)
+        self._make(path.parent)
+        write_atomic(path, data)
+
+    def folder(self, name: str) -> Path:
+        """A folder under the directory, given by its relative path; made if it is not there.
+
+        Raises:
+            RunError: the path leads out of the directory.
+            EnvironmentFault: the system refuses, or the run was moved or removed.
+        """
+        path = self._inside(name)
+        # A file would take the place of a link; a folder would be entered through it.
+        self._inside(f"{name}/any")
+        self._make(path)
+        return path
+
+    def _inside(self, name: str) -> Path:
+        path, home = self.path / name, self.path.resolve()
         if not name or not path.parent.resolve().is_relative_to(home) or path.resolve() == home or path.name == "..":
             raise RunError(f"expected a path within the run directory, found {name!r}")
-        make_directory(path.parent)
-        write_atomic(path, data)
+        return path
+
+    def _make(self, folder: Path) -> None:
+        self._refuse_remains()
+        make_directory_in(self.path, folder)
+
+    def _refuse_remains(self) -> None:
+        path = self.path / RECORD
+        try:
+            os.stat(path)
+        except OSError as error:
+            raise fault(error, path, "find") from error
 
     def record(self) -> dict[str, Any]:
         """What `run.json` holds.
@@ -123,11 +155,11 @@ class RunDirectory:
         Raises:
             RunError: it is missing or damaged.
         """
-        path = self.path / "run.json"
+        path = self.path / RECORD
         try:
             found = json.loads(path.read_bytes())
         except FileNotFoundError:
-            raise RunError(f"{self.path} has no run.json, so it is not a run that can be used") from None
+            raise _no_run(self.path) from None
         except (OSError, ValueError, RecursionError) as error:
             raise RunError(f"{path} can't be read: {error}") from None
         if not isinstance(found, dict):
@@ -136,10 +168,11 @@ class RunDirectory:
 
     def write_record(self, record: dict[str, Any]) -> None:
         """Replace `run.json`."""
-        self.write("run.json", json.dumps(record, indent=2, allow_nan=False).encode() + b"\n")
+        self.write(RECORD, _text(record))
 
     def save_checkpoint(self, data: bytes, epoch: int, batch: int) -> None:
         """Write and commit a checkpoint (see `Checkpoints.save`)."""
+        self._refuse_remains()
         self.checkpoints.save(data, epoch, batch)
 
     def load_checkpoint(self) -> tuple[bytes | None, str]:
@@ -158,16 +191,28 @@ def run_names(runs_root: Path) -> list[str]:
 
 
 def list_runs(runs_root: Path, name: str | None = None) -> list[RunDirectory]:
-    """All runs (of one name), the oldest first."""
+    """All runs (of one name), the oldest first; folders without a record are none."""
     root = Path(runs_root)
     folders = [root / name] if name else _folders(root)
-    found = [path for folder in folders for path in _folders(folder) if STAMP.fullmatch(path.name)]
+    found = [path for folder in folders for path in _folders(folder) if STAMP.fullmatch(path.name) and _is_run(path)]
     return [RunDirectory(path) for path in sorted(found, key=lambda path: (path.name, path.parent.name))]
 
 
 def _names_one(root: Path, what: str | Path) -> bool:
     """Whether the words name one run folder rather than all runs of a name."""
     return any(STAMP.fullmatch(path.name) for path in (root / str(what), Path(what)))
+
+
+def _is_run(path: Path) -> bool:
+    return os.path.isfile(path / RECORD)
+
+
+def _no_run(path: Path) -> RunError:
+    return RunError(f"{path} has no {RECORD}, so it is not a run that can be used")
+
+
+def _text(record: dict[str, Any]) -> bytes:
+    return json.dumps(record, indent=2, allow_nan=False).encode() + b"\n"
 
 
 def _folders(path: Path) -> list[Path]:
@@ -184,13 +229,15 @@ def _run_at(path: Path) -> RunDirectory | None:
     # Unlike `is_dir`, no where a name can't be one or its folder may not be read.
     if not os.path.isdir(path):
         return None
-    if STAMP.fullmatch(path.name) or (path / "run.json").is_file():
+    if _is_run(path):
         return RunDirectory(path)
+    if STAMP.fullmatch(path.name):
+        raise _no_run(path)
     try:
         newest = (path / LATEST).read_text("utf-8").strip()
     except (OSError, UnicodeDecodeError):
         newest = ""
-    if STAMP.fullmatch(newest) and (path / newest).is_dir():
+    if STAMP.fullmatch(newest) and _is_run(path / newest):
         return RunDirectory(path / newest)
     runs = list_runs(path.parent, path.name)
     return runs[-1] if runs else None

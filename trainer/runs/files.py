@@ -10,6 +10,7 @@ import secrets
 from pathlib import Path
 
 from trainer.errors import EnvironmentFault
+from trainer.folders import make_inside
 
 _TEMPORARY = ".tmp"
 
@@ -98,6 +99,18 @@ def make_directory(path: Path) -> None:
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise fault(error, path, "make the folder") from error
+
+
+def make_directory_in(home: Path, path: Path) -> None:
+    """Make a directory under `home`, which must be there.
+
+    Raises:
+        EnvironmentFault: the system refuses, or `home` is gone.
+    """
+    try:
+        make_inside(home, path)
     except OSError as error:
         raise fault(error, path, "make the folder") from error
 

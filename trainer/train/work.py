@@ -200,7 +200,7 @@ class Job:
             recipe.seed,
             train,
             validation,
-            self.directory.path if self.fold is None else self.directory.path / f"folds/{self.fold + 1}",
+            self.directory.path if self.fold is None else self.directory.folder(f"folds/{self.fold + 1}"),
             self.log,
             signalled=self.signals,
             steps_per_execution=recipe.compile.steps_per_execution,
