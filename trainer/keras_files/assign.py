@@ -60,7 +60,7 @@ def _moved(
     held: Arrays, level: Level, layers: Mapping[str, Layer], theirs: str, ours: str
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """(our place, its arrays) of everything in a model; `theirs` and `ours` begin the places."""
-    there = {level.called.get(name, ""): place for name, place in _places_of(level.entries)}
+    there = {level.called.get(name, ""): place for name, place in _places_of(level.given.entries)}
     for (name, layer), place in zip(layers.items(), numbered(layers.values()), strict=True):
         if name not in there:
             continue

@@ -16,14 +16,12 @@ from trainer.keras_files.calls import (
     chain_of,
     ends_of,
     is_input,
-    mapping_of,
     name_of,
     needed,
-    sizes_of,
 )
+from trainer.keras_files.inputs import Given, Inputs
 from trainer.keras_files.layer_reader import LayerReader
 from trainer.keras_files.lines import (
-    Input,
     Mapped,
     Names,
     Path,
@@ -35,16 +33,12 @@ from trainer.keras_files.lines import (
     without_names,
 )
 from trainer.keras_files.values import brief, tidied
-from trainer.keras_files.vocabularies import host_class, with_vocabulary
 from trainer.layers.base import Layer
 from trainer.layers.host import HostLayer
-from trainer.layers.input_layer import INTEGERS
 from trainer.layers.recurrent_wrappers import Bidirectional
 from trainer.layers.wiring import ONE_INPUT, PART
 from trainer.wording import clean
 
-MOST_LEVELS = 16
-"Models inside models."
 COMPOSITES = ("Sequential", "Functional", "Model")
 
 
@@ -67,24 +61,8 @@ class Level:
     """One model of a description: the outermost one, or one that stands inside another."""
 
     def __init__(self, reader: Layers, described: Entry, path: Path = (), shape: Sequence[int | None] | None = None):
-        if len(path) > MOST_LEVELS:
-            raise FileError(f"{clean(PART.join(path))}: expected at most {MOST_LEVELS} models inside each other")
-        self.reader, self.path, self.asked = reader, path, shape
-        self.place = "".join(f"{part}{PART}" for part in path)
-        "What begins the names of layers in messages."
-        self.config = mapping_of(described.get("config"), self.place)
-        self.entries = [mapping_of(e, self.place) for e in self.config.get("layers") or ()]
-        self.by_name = {name_of(e): e for e in self.entries}
-        if len(self.by_name) < len(self.entries):
-            raise FileError(f"{self.place or 'the model'}: two layers have one name", hint=DAMAGED)
+        self.reader, self.path, self.given = reader, path, Given.of(described, path)
         self.names = Names([ONE_INPUT] if path else [])
-        self.notes: list[str] = []
-        self.batch_size: int | None = None
-        self.inputs: list[Input] = []
-        self.raw: dict[tuple[str, int], Input] = {}
-        "Tensors that are no tensors of the model yet: its inputs in the file, and what steps before it make."
-        self.tensors: dict[tuple[str, int], str] = {}
-        "What the recipe calls what a call makes, and the inputs."
         self.several: set[tuple[str, int]] = set()
         "Calls that make several tensors."
         self.layers: dict[str, Layer] = {}
@@ -94,13 +72,10 @@ class Level:
         "A layer's name in the file to the one that the recipe gives it."
         self.inside: dict[str, Level] = {}
         "The models inside, by the recipe's names."
-        self.lines: list[Any] = []
-        "The layer list, as a recipe writes it."
         self.outputs: list[str] = []
         self.output_keys: list[str] = []
         "What the file calls the outputs."
-        self.above: Ref | None = None
-        self._translate(described["class_name"] == "Sequential")
+        self._translate(described["class_name"] == "Sequential", shape)
 
     def unwired(self) -> bool:
         """Whether each layer just reads the one above it."""
@@ -110,12 +85,12 @@ class Level:
         """Whether a recipe must say the outputs: they are not just what the last line makes."""
         return self.above is None or self.outputs != [self.tensors.get(self.above.maker)]
 
-    def _translate(self, chain: bool) -> None:
+    def _translate(self, chain: bool, shape: Sequence[int | None] | None) -> None:
         calls, starts, ends = self._sequential() if chain else self._functional()
         if not calls:
-            raise FileError(f"{self.place or 'the model '}holds no layers")
+            raise FileError(f"{self.given.place or 'the model '}holds no layers")
         calls = needed(calls, ends)
-        self._begin(starts, calls, ends)
+        self._begin(Inputs(self.given, self.reader, self.names, shape).read(starts, calls, ends))
         for made in calls:
             if (made.layer, made.number) not in self.raw:
                 self._call(made)
@@ -126,116 +101,46 @@ class Level:
             self.lines = without_names(self.lines)
 
     def _sequential(self) -> tuple[list[Made], Mapping[str, Entry | None], list[Ref]]:
-        entries = [e for e in self.entries if not is_input(e)]
-        said = next((e for e in self.entries if is_input(e)), None)
+        entries = [e for e in self.given.entries if not is_input(e)]
+        said = next((e for e in self.given.entries if is_input(e)), None)
         calls = chain_of(entries)
         self.output_keys = [made.layer for made in calls[-1:]]
         return calls, {"": said}, [Ref(made.layer) for made in calls[-1:]]
 
     def _functional(self) -> tuple[list[Made], Mapping[str, Entry | None], list[Ref]]:
-        calls = calls_of(self.entries, self.place)
-        starts = {ref.layer: self.by_name.get(ref.layer) for ref in ends_of(self.config.get("input_layers"))}
-        asked = self.config.get("output_layers")
+        given = self.given
+        calls = calls_of(given.entries, given.place)
+        starts = {ref.layer: given.by_name.get(ref.layer) for ref in ends_of(given.config.get("input_layers"))}
+        asked = given.config.get("output_layers")
         self.output_keys = sorted(asked) if isinstance(asked, dict) else []
         ends = [self._counted(ref) for ref in ends_of(asked)]
         known = {(made.layer, made.number) for made in calls} | {(name, 0) for name in starts}
         missing = [ref.layer for ref in ends if ref.maker not in known]
         missing += [name for name, entry in starts.items() if entry is None]
         if missing or not ends:
-            raise FileError(f"{self.place}there is no layer {listed(missing)} in the model", hint=DAMAGED)
+            raise FileError(f"{given.place}there is no layer {listed(missing)} in the model", hint=DAMAGED)
         return calls, starts, ends
 
     def _counted(self, ref: Ref) -> Ref:
         """An output of the model, where Keras counts the calls of functional models from 1."""
-        kind = self.by_name.get(ref.layer, {}).get("class_name")
+        kind = self.given.by_name.get(ref.layer, {}).get("class_name")
         return ref._replace(call=ref.call - 1) if kind in ("Functional", "Model") and ref.call else ref
 
-    # Inputs
-
-    def _begin(self, starts: Mapping[str, Entry | None], calls: Sequence[Made], ends: Sequence[Ref]) -> None:
-        """The inputs of the model, with what stands before it."""
-        for start, entry in starts.items():
-            self.raw[start, 0] = self._input(start, entry, alone=len(starts) == 1)
-        for made in calls if not self.path else ():
-            self._before(made)
-        read = [ref.maker for made in calls if (made.layer, made.number) not in self.raw for ref in made.reads()]
-        read += [ref.maker for ref in ends]
-        for maker, found in self.raw.items():
-            if maker in read:
-                found.name = self.names.of(found.reads) if not self._one_inside(starts) else ONE_INPUT
-                self.inputs.append(found)
-                self.tensors[maker] = found.name
-            elif maker[0] in starts and not any(r.maker == maker for made in calls for r in made.reads()):
-                self.notes.append(f"the input {clean(maker[0])} leads to no output and was left out")
-        if not self.path:
-            self._input_lines()
-        if len(self.inputs) == 1 and self.above is None:
-            self.above = next(Ref(*maker) for maker, name in self.tensors.items() if name == self.inputs[0].name)
-
-    def _one_inside(self, starts: Mapping[str, Any]) -> bool:
-        return bool(self.path) and len(starts) == 1
-
-    def _input(self, start: str, entry: Entry | None, *, alone: bool) -> Input:
-        config = mapping_of(entry.get("config"), self.place) if entry is not None else {}
-        name = name_of(entry) if entry is not None else ONE_INPUT
-        dtype = config.get("dtype", "float32")
-        said = config.get("batch_shape") or self.config.get("build_input_shape")
-        if self.asked is not None and alone and not self.path:
-            said = [None, *self.asked]
-        return Input(name, self._shape(said, name), dtype if isinstance(dtype, str) else "float32", name)
-
-    def _shape(self, said: Any, name: str) -> tuple[int | None, ...]:
-        if self.path and said is None:
-            return ()
-        said = sizes_of(said, name)
-        if said[0] is not None and not self.path:
-            self.batch_size = said[0]
-        return (None, *said[1:])
-
-    def _before(self, made: Made) -> None:
-        """Keep a call that reads raw rows on the host as a step before the model."""
-        kind = host_class(self.by_name[made.layer])
-        if kind is None or len(made.reads()) != 1 or made.reads()[0].maker not in self.raw:
-            return
-        found = self.raw[made.reads()[0].maker]
-        entry, place = self.by_name[made.layer], f"{self.place}{made.layer}"
-        layer = self.reader.object(Layer, with_vocabulary(entry, self.entries, self.reader.assets), place)
-        if isinstance(layer, HostLayer):
-            layer = layer.model_copy(update={"name": None})
-            self.reader.rows.append(
-                Mapped((made.layer,), found.reads, entry["class_name"], kind, ["stands before the model, on raw rows"])
-            )
-            steps = [*found.steps, layer]
-            self.raw[made.layer, made.number] = Input(found.name, found.shape, found.dtype, found.reads, steps)
-
-    def _input_lines(self) -> None:
-        """Lines for inputs of integers and of single numbers; what all others are is said above the list."""
-        several = len(self.inputs) > 1
-        for made in self.inputs:
-            if made.steps:
-                continue
-            if made.dtype not in (*INTEGERS, "float32"):
-                self.notes.append(
-                    f"the input {clean(made.name)} is of {clean(made.dtype)} in the file, of float32 here"
-                )
-            maker = next(maker for maker, name in self.tensors.items() if name == made.name)
-            named = {"name": made.name} if several else {}
-            if made.dtype in INTEGERS:
-                self.lines.append({"InputLayer": {**named, "dtype": made.dtype}})
-                self.above = Ref(*maker)
-            if len(made.shape) < 2:
-                # A recipe's rows have features; a model that reads single numbers reads them without that axis.
-                name = self.tensors[maker] = self.names.of(f"{made.name}_single")
-                reads = {"inputs": made.name} if several else {}
-                self.lines.append({"Reshape": {"name": name, "target_shape": [], **reads}})
-                self.above = Ref(*maker)
-
-    # Calls
+    def _begin(self, read: Inputs) -> None:
+        """What the calls go on from."""
+        self.inputs, self.raw, self.batch_size = read.kept, read.raw, read.batch_size
+        self.above = read.above
+        "What a line reads that says nothing."
+        self.lines = [*read.lines]
+        "The layer list, as a recipe writes it."
+        self.tensors = dict(read.tensors)
+        "What the recipe calls what a call makes, and the inputs."
+        self.notes = [*read.notes]
 
     def _call(self, made: Made) -> None:
         """Write the line of a call."""
-        entry, first = self.by_name[made.layer], made.layer not in self.arguments
-        place = f"{self.place}{made.layer}"
+        entry, first = self.given.by_name[made.layer], made.layer not in self.arguments
+        place = f"{self.given.place}{made.layer}"
         if first:
             self.reader.counted(place)
             name = self.called[made.layer] = self.names.of(made.layer)
@@ -282,7 +187,7 @@ class Level:
         self.reader.rows.append(row)
         inside = self.inside[name] = Level(self.reader, entry, path)
         options: dict[str, Any] = {"name": name}
-        if inside.config.get("trainable") is False:
+        if inside.given.config.get("trainable") is False:
             options["trainable"] = False
         options["layers"] = inside.lines
         if kind == "Model" and inside.said_outputs():
@@ -326,7 +231,7 @@ class Level:
             message = f"{clean(place)} is handed a tensor as {clean(wrong[0])}, which has no place in a recipe"
             self.reader.refuse(message, "save the model without it")
             return None
-        composite = self.by_name[made.layer]["class_name"] in COMPOSITES
+        composite = self.given.by_name[made.layer]["class_name"] in COMPOSITES
         if composite and len(arguments) > 1:
             return {a: self._named(r) for a, r in zip(arguments, made.reads(), strict=False)}
         if named:
