@@ -15,6 +15,7 @@ from trainer.layers.lines import Lines
 from trainer.layers.wiring import wire
 from trainer.losses.base import Loss
 from trainer.model.network import Network
+from trainer.native.compiler import compiler
 from trainer.optimizers.base import Optimizer
 from trainer.optimizers.updater import Updater
 from trainer.train import passes as engine
@@ -98,13 +99,33 @@ def hold_steps(
     optimizer: Any,
     double: bool,
 ) -> None:
-    """The steps in one number type."""
+    """The steps in one number type, and with layers as compiled code where they can be."""
     optimizer = optimizer or {"SGD": {"learning_rate": 1e-3, "momentum": 0.9}}
     shapes = {name: (None, *x.shape[1:]) for name, x in xs.items()}
-    plain, direct = (Side(lines, shapes, list(goals), optimizer, double) for _ in range(2))
+    plain, direct, compiled = (Side(lines, shapes, list(goals), optimizer, double) for _ in range(3))
+    hold_sides(plain, direct, f"{lines}", xs, goals, ys, weights, double)
+    if compiler() is not None and any(step.cell.layer.compiles(step.cell) for step in compiled.network.steps):
+        plain = Side(lines, shapes, list(goals), optimizer, double)
+        hold_sides(plain, compiled, f"{lines} compiled", xs, goals, ys, weights, double, compiles=True)
+
+
+def hold_sides(
+    plain: Side,
+    direct: Side,
+    lines: str,
+    xs: Mapping[str, np.ndarray],
+    goals: Mapping[str, Goal],
+    ys: Arrays,
+    weights: Sequence[np.ndarray | None] | None,
+    double: bool,
+    *,
+    compiles: bool = False,
+) -> None:
+    """Autograd's steps beside those without."""
     objective = Objective(dict(goals))
     with torch.no_grad():
         steps = Direct(direct.network, objective, direct.updater)
+        steps.compiles = compiles
         for step, batch in enumerate(batches(list(xs.values()), ys, weights or [None] * len(ys), double)):
             for side in (plain, direct):
                 side.network.clock.step = step

@@ -64,6 +64,7 @@ VECTOR(4)
 /* R rows and n columns. */
 #define ROWS(R)                                                                                                       \
     BLOCK(wide_##R, 16, R, WIDE)                                                                                      \
+    BLOCK(two_##R, 16, R, 2)                                                                                          \
     BLOCK(sixteen_##R, 16, R, 1)                                                                                      \
     BLOCK(eight_##R, 8, R, 1)                                                                                         \
     BLOCK(four_##R, 4, R, 1)                                                                                          \
@@ -73,6 +74,8 @@ VECTOR(4)
         long j = 0;                                                                                                   \
         for (; j <= n - PANEL; j += PANEL)                                                                            \
             wide_##R(o + j, on, bias ? bias + j : 0, a, am, ak, b + j, bk, k, onto);                                  \
+        for (; WIDE > 2 && j <= n - 32; j += 32)                                                                      \
+            two_##R(o + j, on, bias ? bias + j : 0, a, am, ak, b + j, bk, k, onto);                                   \
         for (; j <= n - 16; j += 16) sixteen_##R(o + j, on, bias ? bias + j : 0, a, am, ak, b + j, bk, k, onto);      \
         for (; j <= n - 8; j += 8) eight_##R(o + j, on, bias ? bias + j : 0, a, am, ak, b + j, bk, k, onto);          \
         for (; j <= n - 4; j += 4) four_##R(o + j, on, bias ? bias + j : 0, a, am, ak, b + j, bk, k, onto);           \
@@ -238,8 +241,8 @@ static void product_share(float *o, long m, long n, long k, const float *bias, c
                 near = turned;
                 beside = PANEL;
             }
-            rows_of_product(o + top * n + j, n, bottom - top, width, added, a + top * am + from * ak, am, ak, near, beside,
-                            terms, from > 0);
+            rows_of_product(o + top * n + j, n, bottom - top, width, added, a + top * am + from * ak, am, ak, near,
+                            beside, terms, from > 0);
         }
     }
 }

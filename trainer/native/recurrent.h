@@ -3,13 +3,20 @@
 #define SHARED
 #include "kernels.h"
 
-#define MOST_ROWS 48
-/* Units of a row, which have nothing to do with each other. */
+#define MOST_ROWS 64
+#define LANES 16
+/* Numbers that have nothing to do with each other: whole vectors of them, then what is left. */
 #ifdef __clang__
-#define EACH_UNIT _Pragma("clang loop vectorize(assume_safety)") for (long j = 0; j < u; j++)
+#define ALONGSIDE _Pragma("clang loop vectorize(assume_safety)")
 #else
-#define EACH_UNIT _Pragma("GCC ivdep") for (long j = 0; j < u; j++)
+#define ALONGSIDE _Pragma("GCC ivdep")
 #endif
+#define EACH_UNIT(FUNCTION, ...)                                                                                      \
+    do {                                                                                                              \
+        long first = 0;                                                                                               \
+        for (; first + LANES <= u; first += LANES) FUNCTION(first, LANES, u, __VA_ARGS__);                            \
+        FUNCTION(first, u - first, u, __VA_ARGS__);                                                                   \
+    } while (0)
 
 /* Within 2e-7 of the exact value, relatively: the exponent's bits, times a polynomial in what is left. */
 INLINE float quick_exp(float x) {
@@ -99,9 +106,24 @@ INLINE void gather_sums(const struct sequence *q, long columns, long biases, lon
 }
 
 /* A thread's rows, at most MOST_ROWS at a time. */
-#define EACH_BLOCK                                                                                                    \
-    for (long row = FROM(q->batch), rows; row < TO(q->batch); row += rows)                                            \
-        if (rows = TO(q->batch) - row < MOST_ROWS ? TO(q->batch) - row : MOST_ROWS, 1)
+#define EACH_BLOCK for (long row = FROM(q->batch), rows; rows = block_of(TO(q->batch) - row), rows; row += rows)
+
+INLINE long block_of(long rows) { return rows < MOST_ROWS ? rows : MOST_ROWS; }
+
+INLINE void lstm_units(long first, long count, long u, float *gate, const float *old, float *to_c, float *to_h,
+                       long t) {
+    ALONGSIDE for (long j = first; j < first + count; j++) {
+        float input = quick_sigmoid(gate[j]), forget = quick_sigmoid(gate[u + j]);
+        float candidate = quick_tanh(gate[2 * u + j]), output = quick_sigmoid(gate[3 * u + j]);
+        float carry = (t ? forget * old[j] : 0) + input * candidate;
+        gate[j] = input;
+        gate[u + j] = forget;
+        gate[2 * u + j] = candidate;
+        gate[3 * u + j] = output;
+        to_c[j] = carry;
+        to_h[j] = output * quick_tanh(carry);
+    }
+}
 
 static void lstm_forward_share(struct work *work, long me, long all) {
     const struct sequence *q = (struct sequence *)work->p;
@@ -115,27 +137,28 @@ static void lstm_forward_share(struct work *work, long me, long all) {
             const float *x = q->x + (row * q->time + place(q, t)) * f;
             rows_of_product(z, columns, rows, columns, q->bias, x, q->time * f, 1, q->kernel, columns, f, 0);
             if (t) rows_of_product(z, columns, rows, columns, 0, h, u, 1, q->recurrent, columns, u, 1);
-            for (long r = 0; r < rows; r++) {
-                float *restrict gate = z + r * columns, *restrict to_h = new_h + r * u, *restrict to_c = new_c + r * u;
-                const float *restrict old = c + r * u;
-                EACH_UNIT {
-                    float input = quick_sigmoid(gate[j]), forget = quick_sigmoid(gate[u + j]);
-                    float candidate = quick_tanh(gate[2 * u + j]), output = quick_sigmoid(gate[3 * u + j]);
-                    float carry = (t ? forget * old[j] : 0) + input * candidate;
-                    gate[j] = input;
-                    gate[u + j] = forget;
-                    gate[2 * u + j] = candidate;
-                    gate[3 * u + j] = output;
-                    to_c[j] = carry;
-                    to_h[j] = output * quick_tanh(carry);
-                }
-            }
+            for (long r = 0; r < rows; r++)
+                EACH_UNIT(lstm_units, z + r * columns, c + r * u, new_c + r * u, new_h + r * u, t);
             put_out(q, new_h, row, rows, t);
         }
     }
 }
 
 /* The gates' slopes take the gates' place. */
+INLINE void lstm_slopes(long first, long count, long u, float *gate, const float *old, const float *made,
+                        const float *to_h, float *to_c, long t) {
+    ALONGSIDE for (long j = first; j < first + count; j++) {
+        float input = gate[j], forget = gate[u + j], candidate = gate[2 * u + j], output = gate[3 * u + j];
+        float squashed = quick_tanh(made[j]);
+        float carry = to_c[j] + to_h[j] * output * (1 - squashed * squashed);
+        gate[j] = carry * candidate * input * (1 - input);
+        gate[u + j] = (t ? carry * old[j] : 0) * forget * (1 - forget);
+        gate[2 * u + j] = carry * input * (1 - candidate * candidate);
+        gate[3 * u + j] = to_h[j] * squashed * output * (1 - output);
+        to_c[j] = carry * forget;
+    }
+}
+
 static void lstm_backward_share(struct work *work, long me, long all) {
     const struct sequence *q = (struct sequence *)work->p;
     long u = q->units, f = q->features, columns = 4 * u;
@@ -151,24 +174,13 @@ static void lstm_backward_share(struct work *work, long me, long all) {
             const float *h = q->states + (t * q->batch + row) * u, *c = q->carries + (t * q->batch + row) * u;
             const float *new_c = q->carries + ((t + 1) * q->batch + row) * u;
             take_in(q, dh, row, rows, t);
-            for (long r = 0; r < rows; r++) {
-                float *restrict gate = z + r * columns, *restrict to_c = dc + r * u;
-                const float *restrict to_h = dh + r * u, *restrict old = c + r * u, *restrict made = new_c + r * u;
-                EACH_UNIT {
-                    float input = gate[j], forget = gate[u + j], candidate = gate[2 * u + j], output = gate[3 * u + j];
-                    float squashed = quick_tanh(made[j]);
-                    float carry = to_c[j] + to_h[j] * output * (1 - squashed * squashed);
-                    gate[j] = carry * candidate * input * (1 - input);
-                    gate[u + j] = (t ? carry * old[j] : 0) * forget * (1 - forget);
-                    gate[2 * u + j] = carry * input * (1 - candidate * candidate);
-                    gate[3 * u + j] = to_h[j] * squashed * output * (1 - output);
-                    to_c[j] = carry * forget;
-                }
-            }
+            for (long r = 0; r < rows; r++)
+                EACH_UNIT(lstm_slopes, z + r * columns, c + r * u, new_c + r * u, dh + r * u, dc + r * u, t);
             long from = (row * q->time + place(q, t)) * f;
             rows_of_product(of_kernel, columns, f, columns, 0, q->x + from, 1, q->time * f, z, columns, rows, 1);
             if (q->x_slopes)
-                rows_of_product(q->x_slopes + from, q->time * f, rows, f, 0, z, columns, 1, q->turned_kernel, f, columns, 0);
+                rows_of_product(q->x_slopes + from, q->time * f, rows, f, 0, z, columns, 1, q->turned_kernel, f,
+                                columns, 0);
             add_columns(of_bias, z, rows, columns);
             if (!t) break;
             rows_of_product(of_recurrent, columns, u, columns, 0, h, 1, u, z, columns, rows, 1);
@@ -177,6 +189,19 @@ static void lstm_backward_share(struct work *work, long me, long all) {
     }
     MEET;
     gather_sums(q, columns, 1, me, all);
+}
+
+INLINE void gru_units(long first, long count, long u, const float *a, const float *b, const float *old, float *gate,
+                      float *to_h) {
+    ALONGSIDE for (long j = first; j < first + count; j++) {
+        float update = quick_sigmoid(a[j] + b[j]), reset = quick_sigmoid(a[u + j] + b[u + j]);
+        float recalled = b[2 * u + j], candidate = quick_tanh(a[2 * u + j] + reset * recalled);
+        gate[j] = update;
+        gate[u + j] = reset;
+        gate[2 * u + j] = candidate;
+        gate[3 * u + j] = recalled;
+        to_h[j] = update * old[j] + (1 - update) * candidate;
+    }
 }
 
 /* A GRU whose reset gate acts after the recurrent product. Kept are update, reset, candidate and what is reset: four
@@ -192,21 +217,24 @@ static void gru_forward_share(struct work *work, long me, long all) {
             const float *x = q->x + (row * q->time + place(q, t)) * f;
             rows_of_product(of_x, columns, rows, columns, q->bias, x, q->time * f, 1, q->kernel, columns, f, 0);
             rows_of_product(of_h, columns, rows, columns, q->recurrent_bias, h, u, 1, q->recurrent, columns, u, 0);
-            for (long r = 0; r < rows; r++) {
-                const float *restrict a = of_x + r * columns, *restrict b = of_h + r * columns, *restrict old = h + r * u;
-                float *restrict gate = kept + r * 4 * u, *restrict to_h = new_h + r * u;
-                EACH_UNIT {
-                    float update = quick_sigmoid(a[j] + b[j]), reset = quick_sigmoid(a[u + j] + b[u + j]);
-                    float recalled = b[2 * u + j], candidate = quick_tanh(a[2 * u + j] + reset * recalled);
-                    gate[j] = update;
-                    gate[u + j] = reset;
-                    gate[2 * u + j] = candidate;
-                    gate[3 * u + j] = recalled;
-                    to_h[j] = update * old[j] + (1 - update) * candidate;
-                }
-            }
+            for (long r = 0; r < rows; r++)
+                EACH_UNIT(gru_units, of_x + r * columns, of_h + r * columns, h + r * u, kept + r * 4 * u,
+                          new_h + r * u);
             put_out(q, new_h, row, rows, t);
         }
+    }
+}
+
+INLINE void gru_slopes(long first, long count, long u, const float *gate, const float *old, const float *slope,
+                       float *a, float *b, float *passed) {
+    ALONGSIDE for (long j = first; j < first + count; j++) {
+        float update = gate[j], reset = gate[u + j], candidate = gate[2 * u + j], recalled = gate[3 * u + j];
+        float inner = slope[j] * (1 - update) * (1 - candidate * candidate);
+        a[j] = b[j] = slope[j] * (old[j] - candidate) * update * (1 - update);
+        a[u + j] = b[u + j] = inner * recalled * reset * (1 - reset);
+        a[2 * u + j] = inner;
+        b[2 * u + j] = inner * reset;
+        passed[j] = slope[j] * update;
     }
 }
 
@@ -222,23 +250,14 @@ static void gru_backward_share(struct work *work, long me, long all) {
         for (long t = q->time - 1; t >= 0; t--) {
             const float *h = q->states + (t * q->batch + row) * u, *kept = q->gates + (t * q->batch + row) * 4 * u;
             take_in(q, dh, row, rows, t);
-            for (long r = 0; r < rows; r++) {
-                const float *restrict gate = kept + r * 4 * u, *restrict old = h + r * u, *restrict slope = dh + r * u;
-                float *restrict a = to_x + r * columns, *restrict b = to_own + r * columns, *restrict passed = rest + r * u;
-                EACH_UNIT {
-                    float update = gate[j], reset = gate[u + j], candidate = gate[2 * u + j], recalled = gate[3 * u + j];
-                    float inner = slope[j] * (1 - update) * (1 - candidate * candidate);
-                    a[j] = b[j] = slope[j] * (old[j] - candidate) * update * (1 - update);
-                    a[u + j] = b[u + j] = inner * recalled * reset * (1 - reset);
-                    a[2 * u + j] = inner;
-                    b[2 * u + j] = inner * reset;
-                    passed[j] = slope[j] * update;
-                }
-            }
+            for (long r = 0; r < rows; r++)
+                EACH_UNIT(gru_slopes, kept + r * 4 * u, h + r * u, dh + r * u, to_x + r * columns, to_own + r * columns,
+                          rest + r * u);
             long from = (row * q->time + place(q, t)) * f;
             rows_of_product(of_kernel, columns, f, columns, 0, q->x + from, 1, q->time * f, to_x, columns, rows, 1);
             if (q->x_slopes)
-                rows_of_product(q->x_slopes + from, q->time * f, rows, f, 0, to_x, columns, 1, q->turned_kernel, f, columns, 0);
+                rows_of_product(q->x_slopes + from, q->time * f, rows, f, 0, to_x, columns, 1, q->turned_kernel, f,
+                                columns, 0);
             add_columns(of_bias, to_x, rows, columns);
             add_columns(of_bias + columns, to_own, rows, columns);
             if (!t) break;

@@ -1,0 +1,182 @@
+"""LSTM and GRU as compiled code: the outputs and gradients of autograd, at any size, and when they are chosen."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tests.train.recipes import loaded
+from tests.train.test_direct import record, weights
+from trainer.layers import recurrent_gru_kernels, recurrent_kernels, recurrent_native
+from trainer.layers.recurrent_kernels import Recurrence, whole_sequence
+from trainer.layers.recurrent_native import native_by_hand
+from trainer.native import compiler
+from trainer.program import Program
+from trainer.runs.directory import RunDirectory
+from trainer.train.devices import settings_kept
+from trainer.train.feed import Batch
+from trainer.train.job import Options, Outcome, fit, resume
+from trainer.train.loop import Training
+from trainer.train.progress import Stopped
+
+pytestmark = pytest.mark.skipif(compiler.compiler() is None, reason="there is no C compiler")
+
+KINDS = {"lstm": (recurrent_kernels.LSTM, (4,), 4), "gru": (recurrent_gru_kernels.GRU_AFTER, (2, 3), 3)}
+SIZES = [(128, 9, 32, 32), (5, 3, 7, 9), (1, 1, 1, 1), (131, 4, 16, 64), (50, 4, 3, 20), (2, 30, 40, 17)]
+"(batch, time, features, units)"
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("size", SIZES)
+def test_outputs_and_gradients_are_those_of_autograd(name: str, size: tuple[int, ...], threads: int) -> None:
+    kind, bias_shape, gates = KINDS[name]
+    batch, time, features, units = size
+    random = torch.Generator().manual_seed(units)
+    biases = (*bias_shape[:-1], bias_shape[-1] * units)
+
+    def draw(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=random).mul_(0.5).requires_grad_()
+
+    kernel, recurrent, bias = draw(features, gates * units), draw(units, gates * units), draw(*biases)
+    with settings_kept():
+        torch.set_num_threads(threads)
+        for every, backwards, biased in itertools.product((False, True), repeat=3):
+            x, held = draw(batch, time, features), (kernel, recurrent, bias if biased else None)
+            expected = whole_sequence(kind, x.flip(1) if backwards else x, None, every, *held)
+            arriving = torch.randn(expected.shape, generator=random)
+            wanted = [t for t in (x, *held) if t is not None]
+            slopes = torch.autograd.grad(expected, wanted, arriving)
+            found = run_twice(kind, x.detach(), every, backwards, held, arriving)
+            for ours, theirs in zip(found, (expected.detach(), *slopes), strict=True):
+                scale = float(theirs.abs().max()) + 1e-6
+                np.testing.assert_allclose(ours.numpy() / scale, theirs.numpy() / scale, atol=3e-6, rtol=0)
+
+
+def run_twice(
+    kind: Recurrence, x: torch.Tensor, every: bool, backwards: bool, held: tuple[Any, ...], arriving: torch.Tensor
+) -> list[torch.Tensor]:
+    """Outputs and slopes of the second run of a program: nothing of the first one is left over."""
+    views = {id(t): torch.full_like(t, 7, requires_grad=False) for t in held if t is not None}
+    with torch.no_grad():
+        program = Program(views, compiles=True)
+        assert kind.native is not None
+        outputs, pull = native_by_hand(program, kind.native, x, every, backwards, held)
+        of_x = pull(arriving.clone(), True)
+        program.run()
+        assert program.complete()
+    return [outputs, of_x, *views.values()]
+
+
+def test_large_scores_squash_to_the_ends() -> None:
+    size, kind = 16, recurrent_kernels.LSTM
+    x = torch.tensor([[[-200.0]], [[0.0]], [[200.0]]])
+    held = (torch.ones(1, 4 * size), torch.zeros(size, 4 * size), None)
+    with torch.no_grad():
+        assert kind.native is not None
+        outputs, _ = native_by_hand(Program({}, compiles=True), kind.native, x, False, False, held)
+        expected = whole_sequence(kind, x, None, False, *held)
+    assert torch.isfinite(outputs).all()
+    np.testing.assert_allclose(outputs.numpy(), expected.numpy(), atol=1e-7)
+
+
+RECIPE = """
+name: rows
+seed: 3
+dataset: {{source: digits, inputs: {{image: {{preprocess: [{{Rescaling: {{scale: 1/16}}}}]}}}}, limit: 300}}
+model:
+  layers: [{layers}, {{Dense: {{units: 10, activation: softmax}}}}]
+compile: {{optimizer: adam, loss: sparse_categorical_crossentropy, metrics: [accuracy], jit_compile: {jit}}}
+fit: {{epochs: 2, batch_size: 16, validation_split: 0.2}}
+"""
+LAYERS = {
+    "lstm": "{LSTM: {units: 12}}",
+    "gru": "{GRU: {units: 12}}",
+    "several": "{LSTM: {units: 8, return_sequences: true}}, {GRU: {units: 8, go_backwards: true}}",
+    "beside others": "{SimpleRNN: {units: 8, return_sequences: true}}, {GRU: {units: 8, use_bias: false}}",
+}
+SOME = "operations in a row, some layers compiled"
+
+
+def run(folder: Path, layers: str, jit: str = "true", **more: Any) -> Outcome:
+    made = RECIPE.format(layers=layers, jit=jit)
+    return fit(loaded(made), Options(runs=folder, device="cpu", **more), made.encode(), None)
+
+
+@pytest.mark.parametrize("case", LAYERS)
+def test_training_is_that_of_autograd(tmp_path: Path, case: str) -> None:
+    plain, ours = (run(tmp_path, LAYERS[case], engine=engine) for engine in ("plain", "auto"))
+    assert record(ours)["steps_by"] == SOME
+    assert record(plain)["steps_by"].startswith("autograd")
+    for name, values in plain.history.items():
+        np.testing.assert_allclose(ours.history[name], values, rtol=1e-5, err_msg=name)
+    for mine, theirs in zip(weights(ours), weights(plain), strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-4, atol=1e-5)
+
+
+LEFT = {
+    "dropout": "{LSTM: {units: 8, dropout: 0.2}}",
+    "its states": "{GRU: {units: 8, recurrent_dropout: 0.2}}",
+    "another activation": "{LSTM: {units: 8, activation: relu}}",
+    "before the product": "{GRU: {units: 8, reset_after: false}}",
+    "a type of its own": "{LSTM: {units: 8, dtype: float64}}",
+}
+
+
+@pytest.mark.parametrize("case", LEFT)
+def test_what_has_no_compiled_form_is_trained_without(tmp_path: Path, case: str) -> None:
+    assert "compiled" not in record(run(tmp_path, LEFT[case], "auto"))["steps_by"]
+
+
+def test_large_kernels_are_left_to_the_libraries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recurrent_native, "MOST_WEIGHTS", 12 * 48 + 8 * 48 - 1)
+    assert "compiled" not in record(run(tmp_path, LAYERS["lstm"], "auto"))["steps_by"]
+    monkeypatch.setattr(recurrent_native, "MOST_WEIGHTS", 12 * 48 + 8 * 48)
+    assert record(run(tmp_path, LAYERS["lstm"], "auto"))["steps_by"] == SOME
+
+
+def test_it_is_left_out_when_asked_or_in_short_runs(tmp_path: Path) -> None:
+    assert "compiled" not in record(run(tmp_path, LAYERS["gru"], "false"))["steps_by"]
+    assert record(run(tmp_path, LAYERS["gru"], "auto"))["steps_by"] == SOME
+    short = RECIPE.format(layers=LAYERS["gru"], jit="auto").replace("batch_size: 16", "batch_size: 64")
+    outcome = fit(loaded(short), Options(runs=tmp_path, device="cpu"), short.encode(), None)
+    assert "compiled" not in record(outcome)["steps_by"]
+
+
+def test_a_stopped_run_goes_on_to_the_bit(tmp_path: Path) -> None:
+    whole = run(tmp_path / "whole", LAYERS["several"], "auto")
+    made, step = RECIPE.format(layers=LAYERS["several"], jit="auto"), Training.step
+
+    def interrupted(self: Training, batch: Batch) -> None:
+        step(self, batch)
+        if (self.epoch, self.batch) == (1, 7):
+            self.signalled.got = 2  # pyright: ignore[reportFunctionMemberAccess]
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Training, "step", interrupted)
+        with pytest.raises(Stopped):
+            fit(loaded(made), Options(runs=tmp_path / "cut", device="cpu"), made.encode(), None)
+    directory = RunDirectory.find(tmp_path / "cut", "last")
+    assert json.loads((directory.path / "run.json").read_text())["jit_compile"] == {"0": True}
+    outcome = resume(directory, Options(runs=tmp_path / "cut", device="cpu"))
+    assert record(outcome)["steps_by"] == SOME
+    assert outcome.history == whole.history
+    for mine, theirs in zip(weights(outcome), weights(whole), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+
+
+def test_a_run_goes_on_without_a_compiler_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    began = run(tmp_path, LAYERS["lstm"], "auto")
+    monkeypatch.setattr(compiler, "compiler", lambda: None)
+    recurrent_native._library.cache_clear()
+    directory = RunDirectory.find(tmp_path, "last")
+    outcome = resume(directory, Options(runs=tmp_path, device="cpu", epochs=3))
+    recurrent_native._library.cache_clear()
+    assert "no longer are, since there is no C compiler" in (outcome.directory / "log.txt").read_text()
+    assert len(outcome.history["loss"]) == len(began.history["loss"]) + 1
