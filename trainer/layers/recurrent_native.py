@@ -22,8 +22,8 @@ MOST_WEIGHTS = 1 << 17
 "Numbers of both kernels up to which they stay near the processor's cores."
 _SIZES = ("batch", "time", "features", "units", "every", "backwards")
 _TENSORS = (
-    *("x", "kernel", "recurrent", "bias", "recurrent_bias", "gates", "states", "carries", "outputs"),
-    *("slopes", "turned_kernel", "turned_recurrent", "x_slopes"),
+    *("x", "kernels", "bias", "recurrent_bias", "gates", "states", "carries", "outputs"),
+    *("slopes", "turned", "x_slopes"),
     *("sums", "kernel_slopes", "recurrent_slopes", "bias_slopes"),
 )
 
@@ -35,8 +35,8 @@ class Native(NamedTuple):
     gates: int
     "Blocks of columns that the kernels have."
     biases: int
-    carries: bool
-    "Whether there is a second state."
+    joined: bool
+    "Whether input and state go through one product, and there is a second state."
 
 
 LSTM = Native("lstm", 4, 1, True)
@@ -106,19 +106,18 @@ class _Layer:
         self.outputs = torch.empty((batch, time, units) if every else (batch, units))
         self.slopes = [torch.empty_like(kernel), torch.empty_like(recurrent), torch.empty(kind.biases, columns)]
         biases = [None, None] if bias is None else [*bias.view(kind.biases, -1), None][:2]
-        self._turned = (torch.empty(columns, features), torch.empty(columns, units))
+        self._kernels = torch.empty(features + units, columns)
+        self._turned = torch.empty(columns, features + units)
         self._held: dict[str, Tensor | None] = {
             "x": x,
-            "kernel": kernel,
-            "recurrent": recurrent,
+            "kernels": self._kernels,
             "bias": biases[0],
             "recurrent_bias": biases[1],
             "gates": torch.empty(time, batch, 4 * units),
-            "states": torch.zeros(time + 1, batch, units),
-            "carries": torch.zeros(time + 1, batch, units) if kind.carries else None,
+            "states": torch.zeros(time + 1, batch, features + units if kind.joined else units),
+            "carries": torch.zeros(time + 1, batch, units) if kind.joined else None,
             "outputs": self.outputs,
-            "turned_kernel": self._turned[0],
-            "turned_recurrent": self._turned[1],
+            "turned": self._turned,
             "sums": torch.empty(self._threads, (features + units + 2) * columns),
             **dict(zip(("kernel_slopes", "recurrent_slopes", "bias_slopes"), self.slopes, strict=True)),
         }
@@ -129,7 +128,7 @@ class _Layer:
 
     def operations(self, p: Program) -> tuple[Tensor, Pull]:
         """The way there, and what adds the way back."""
-        p.do(self._run, self._forward)
+        p.do(self._there)
 
         def pull(slope: Tensor, wanted: bool) -> Tensor | None:
             made = torch.empty_like(self._x) if wanted else None
@@ -145,13 +144,15 @@ class _Layer:
         self._held[name] = tensor
         setattr(self._call, name, None if tensor is None else tensor.data_ptr())
 
+    def _there(self) -> None:
+        torch.cat(self.weights[:2], out=self._kernels)
+        self._run(self._forward)
+
     def _run(self, function: Any) -> None:
         function(ctypes.byref(self._call), ctypes.c_long(self._threads), self._team)
 
     def _back(self, takes: Sequence[Callable[[Tensor], Any] | None]) -> None:
-        for turned, weight in zip(self._turned, self.weights, strict=False):
-            if weight is not None:
-                turned.copy_(weight.t())
+        self._turned.copy_(self._kernels.t())
         self._run(self._backward)
         for take, slope, weight in zip(takes, self.slopes, self.weights, strict=True):
             if take is not None and weight is not None:

@@ -53,24 +53,25 @@ INLINE float quick_tanh(float x) {
     return copysignf(size < 0.625f ? near : far, x);
 }
 
-/* Sizes and tensors of a call. x (batch, time, features), outputs (batch, time, units) or (batch, units); what is kept
-   for the way back: the gates, the states (time + 1, batch, units), the first of them zeros. */
+/* Sizes and tensors of a call. x (batch, time, features), outputs (batch, time, units) or (batch, units), the kernel
+   and below it the recurrent kernel (features + units, gates * units), both of them turned round as well; what is kept
+   for the way back: the gates, and the states (time + 1, batch, units), the first of them zeros. */
 struct sequence {
     long batch, time, features, units, every, backwards;
-    const float *x, *kernel, *recurrent, *bias, *recurrent_bias;
+    const float *x, *kernels, *bias, *recurrent_bias;
     float *gates, *states, *carries, *outputs;
-    const float *slopes, *turned_kernel, *turned_recurrent;
+    const float *slopes, *turned;
     float *x_slopes, *sums, *kernel_slopes, *recurrent_slopes, *bias_slopes;
 };
 
 /* The step of the data that step t reads. */
 INLINE long place(const struct sequence *q, long t) { return q->backwards ? q->time - 1 - t : t; }
 
-INLINE void put_out(const struct sequence *q, const float *h, long row, long rows, long t) {
+INLINE void put_out(const struct sequence *q, const float *h, long apart, long row, long rows, long t) {
     long u = q->units;
     if (!q->every && t < q->time - 1) return;
     for (long r = 0; r < rows; r++)
-        memcpy(q->outputs + (q->every ? (row + r) * q->time + t : row + r) * u, h + r * u, 4 * u);
+        memcpy(q->outputs + (q->every ? (row + r) * q->time + t : row + r) * u, h + r * apart, 4 * u);
 }
 
 /* The slope of a state: what came back from the step after it, and what arrives at this step's output. */
@@ -125,21 +126,22 @@ INLINE void lstm_units(long first, long count, long u, float *gate, const float 
     }
 }
 
+/* The input of a step and the state before it lie side by side, as their kernels lie one below the other: states are
+   (time + 1, batch, features + units). */
 static void lstm_forward_share(struct work *work, long me, long all) {
     const struct sequence *q = (struct sequence *)work->p;
-    long u = q->units, f = q->features, columns = 4 * u;
+    long u = q->units, f = q->features, both = f + u, columns = 4 * u;
     EACH_BLOCK {
         for (long t = 0; t < q->time; t++) {
-            float *z = q->gates + (t * q->batch + row) * columns;
-            const float *h = q->states + (t * q->batch + row) * u, *c = q->carries + (t * q->batch + row) * u;
-            float *new_h = q->states + ((t + 1) * q->batch + row) * u;
-            float *new_c = q->carries + ((t + 1) * q->batch + row) * u;
+            float *z = q->gates + (t * q->batch + row) * columns, *seen = q->states + (t * q->batch + row) * both;
+            float *h = q->states + ((t + 1) * q->batch + row) * both + f;
+            float *c = q->carries + (t * q->batch + row) * u, *new_c = q->carries + ((t + 1) * q->batch + row) * u;
             const float *x = q->x + (row * q->time + place(q, t)) * f;
-            rows_of_product(z, columns, rows, columns, q->bias, x, q->time * f, 1, q->kernel, columns, f, 0);
-            if (t) rows_of_product(z, columns, rows, columns, 0, h, u, 1, q->recurrent, columns, u, 1);
+            for (long r = 0; r < rows; r++) memcpy(seen + r * both, x + r * q->time * f, 4 * f);
+            rows_of_product(z, columns, rows, columns, q->bias, seen, both, 1, q->kernels, columns, t ? both : f, 0);
             for (long r = 0; r < rows; r++)
-                EACH_UNIT(lstm_units, z + r * columns, c + r * u, new_c + r * u, new_h + r * u, t);
-            put_out(q, new_h, row, rows, t);
+                EACH_UNIT(lstm_units, z + r * columns, c + r * u, new_c + r * u, h + r * both, t);
+            put_out(q, h, both, row, rows, t);
         }
     }
 }
@@ -161,30 +163,30 @@ INLINE void lstm_slopes(long first, long count, long u, float *gate, const float
 
 static void lstm_backward_share(struct work *work, long me, long all) {
     const struct sequence *q = (struct sequence *)work->p;
-    long u = q->units, f = q->features, columns = 4 * u;
-    float *of_kernel = sums_of(q, columns, me), *of_recurrent = of_kernel + f * columns;
-    float *of_bias = of_recurrent + u * columns;
-    memset(of_kernel, 0, 4 * (f + u + 1) * columns);
-    float dh[MOST_ROWS * u], dc[MOST_ROWS * u];
+    long u = q->units, f = q->features, both = f + u, columns = 4 * u;
+    float *of_kernels = sums_of(q, columns, me), *of_bias = of_kernels + both * columns;
+    memset(of_kernels, 0, 4 * (both + 1) * columns);
+    float slopes[MOST_ROWS * both], dh[MOST_ROWS * u], dc[MOST_ROWS * u];
     EACH_BLOCK {
         memset(dh, 0, sizeof dh);
         memset(dc, 0, sizeof dc);
         for (long t = q->time - 1; t >= 0; t--) {
-            float *z = q->gates + (t * q->batch + row) * columns;
-            const float *h = q->states + (t * q->batch + row) * u, *c = q->carries + (t * q->batch + row) * u;
-            const float *new_c = q->carries + ((t + 1) * q->batch + row) * u;
+            float *z = q->gates + (t * q->batch + row) * columns, *seen = q->states + (t * q->batch + row) * both;
+            float *c = q->carries + (t * q->batch + row) * u, *new_c = q->carries + ((t + 1) * q->batch + row) * u;
             take_in(q, dh, row, rows, t);
             for (long r = 0; r < rows; r++)
                 EACH_UNIT(lstm_slopes, z + r * columns, c + r * u, new_c + r * u, dh + r * u, dc + r * u, t);
-            long from = (row * q->time + place(q, t)) * f;
-            rows_of_product(of_kernel, columns, f, columns, 0, q->x + from, 1, q->time * f, z, columns, rows, 1);
-            if (q->x_slopes)
-                rows_of_product(q->x_slopes + from, q->time * f, rows, f, 0, z, columns, 1, q->turned_kernel, f,
-                                columns, 0);
+            rows_of_product(of_kernels, columns, t ? both : f, columns, 0, seen, 1, both, z, columns, rows, 1);
             add_columns(of_bias, z, rows, columns);
-            if (!t) break;
-            rows_of_product(of_recurrent, columns, u, columns, 0, h, 1, u, z, columns, rows, 1);
-            rows_of_product(dh, u, rows, u, 0, z, columns, 1, q->turned_recurrent, u, columns, 0);
+            if (!q->x_slopes) {
+                rows_of_product(dh, u, rows, u, 0, z, columns, 1, q->turned + f, both, columns, 0);
+                continue;
+            }
+            rows_of_product(slopes, both, rows, both, 0, z, columns, 1, q->turned, both, columns, 0);
+            for (long r = 0; r < rows; r++) {
+                memcpy(q->x_slopes + ((row + r) * q->time + place(q, t)) * f, slopes + r * both, 4 * f);
+                memcpy(dh + r * u, slopes + r * both + f, 4 * u);
+            }
         }
     }
     MEET;
@@ -215,12 +217,13 @@ static void gru_forward_share(struct work *work, long me, long all) {
             const float *h = q->states + (t * q->batch + row) * u;
             float *kept = q->gates + (t * q->batch + row) * 4 * u, *new_h = q->states + ((t + 1) * q->batch + row) * u;
             const float *x = q->x + (row * q->time + place(q, t)) * f;
-            rows_of_product(of_x, columns, rows, columns, q->bias, x, q->time * f, 1, q->kernel, columns, f, 0);
-            rows_of_product(of_h, columns, rows, columns, q->recurrent_bias, h, u, 1, q->recurrent, columns, u, 0);
+            rows_of_product(of_x, columns, rows, columns, q->bias, x, q->time * f, 1, q->kernels, columns, f, 0);
+            rows_of_product(of_h, columns, rows, columns, q->recurrent_bias, h, u, 1, q->kernels + f * columns, columns,
+                            u, 0);
             for (long r = 0; r < rows; r++)
                 EACH_UNIT(gru_units, of_x + r * columns, of_h + r * columns, h + r * u, kept + r * 4 * u,
                           new_h + r * u);
-            put_out(q, new_h, row, rows, t);
+            put_out(q, new_h, u, row, rows, t);
         }
     }
 }
@@ -256,14 +259,14 @@ static void gru_backward_share(struct work *work, long me, long all) {
             long from = (row * q->time + place(q, t)) * f;
             rows_of_product(of_kernel, columns, f, columns, 0, q->x + from, 1, q->time * f, to_x, columns, rows, 1);
             if (q->x_slopes)
-                rows_of_product(q->x_slopes + from, q->time * f, rows, f, 0, to_x, columns, 1, q->turned_kernel, f,
+                rows_of_product(q->x_slopes + from, q->time * f, rows, f, 0, to_x, columns, 1, q->turned, f + u,
                                 columns, 0);
             add_columns(of_bias, to_x, rows, columns);
             add_columns(of_bias + columns, to_own, rows, columns);
             if (!t) break;
             rows_of_product(of_recurrent, columns, u, columns, 0, h, 1, u, to_own, columns, rows, 1);
             memcpy(dh, rest, 4 * rows * u);
-            rows_of_product(dh, u, rows, u, 0, to_own, columns, 1, q->turned_recurrent, u, columns, 1);
+            rows_of_product(dh, u, rows, u, 0, to_own, columns, 1, q->turned + f, f + u, columns, 1);
         }
     }
     MEET;
