@@ -12,6 +12,7 @@ from trainer.errors import FileError
 from trainer.keras_files.arrays import layout_of, matched, split, trees
 from trainer.keras_files.leaves import Leaf
 from trainer.keras_files.models_today import Models
+from trainer.keras_files.operations import begins_mask
 from trainer.keras_files.reading import Reading, called, in_order
 from trainer.keras_files.splitting import split as split_activations
 from trainer.keras_files.today import completed
@@ -109,6 +110,7 @@ def _old(thing: Entry, opened: Opened, reading: Reading, shape: Sequence[int | N
 
 def _new(thing: Entry, reading: Reading, shape: Sequence[int | None] | None) -> Entry:
     """A description of Keras 3, with the user's shape where a Sequential says none."""
+    reading.masks = begins_mask(thing)
     made = completed(thing, reading)
     if made.get("class_name") not in ("Sequential", "Functional"):
         reading.unknown(str(thing.get("class_name")), called(thing))

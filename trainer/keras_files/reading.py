@@ -45,6 +45,8 @@ class Reading:
     "Numbers of the release that the file names; empty when it names none."
     tf_keras: bool = False
     "Whether TensorFlow's Keras wrote the file, as far as it says so."
+    masks: bool = False
+    "Whether a layer of the model begins a mask."
     said: dict[str, list[str]] = field(default_factory=dict)
     "Notes, and the layers that each is about."
     problems: list[Problem] = field(default_factory=list)

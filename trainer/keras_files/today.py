@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from trainer.keras_files.operations import as_layer, is_operation, without_mask
 from trainer.keras_files.reading import CODE, Reading, called
+from trainer.keras_files.values import CLASSES
 from trainer.layers.base import Layer
 
 Entry = dict[str, Any]
@@ -17,16 +19,18 @@ def completed(thing: Entry, reading: Reading) -> Entry:
     """The entry of a model or layer; unchanged where it says its modules. What is not known goes to `reading`."""
     kind, config = str(thing.get("class_name")), thing.get("config")
     if kind in ("Sequential", "Functional", "Model") and isinstance(config, dict) and "layers" in config:
-        made = {**config, "layers": [_in_model(x, reading) for x in config["layers"]]}
+        made = {**config, "layers": [x for thing in config["layers"] for x in _in_model(thing, reading)]}
         module = "keras" if kind == "Sequential" else "keras.src.models.functional"
         registered = None if kind == "Sequential" else "Functional"
         named = {} if "module" in thing else {"module": module, "registered_name": registered}
         return {**_ordered(thing, named), "config": made}
-    operation = _is_operation(thing)
+    operation = is_operation(thing)
     if (operation and kind not in OPERATIONS) or kind in CODE or not isinstance(config, dict) or _foreign(thing):
         reading.unknown(kind if kind in CODE or not operation else f"{kind} (an operation)", called(thing))
         return thing
     made = {k: completed(v, reading) if _is_layer(k, v) else v for k, v in config.items()}
+    if kind == "RandomShear":
+        made |= {k: _share(made[k]) for k in ("x_factor", "y_factor") if k in made}
     if "cells" in made and isinstance(made["cells"], list):
         made["cells"] = [completed(v, reading) for v in made["cells"]]
     if operation or "module" not in thing:
@@ -37,19 +41,31 @@ def completed(thing: Entry, reading: Reading) -> Entry:
     return {**thing, "config": made}
 
 
+def _share(factor: Any) -> Any:
+    """The number f for what is drawn from -f to f, which Keras writes as a pair that it does not take itself."""
+    match factor:
+        case [float(least), float(most)] if least == -most:
+            return most
+    return factor
+
+
 def _ordered(thing: Entry, named: Entry) -> Entry:
     """The entry with its module first, as Keras writes it."""
     return {**{k: v for k, v in named.items() if k == "module"}, **thing, **named}
 
 
-def _in_model(thing: Any, reading: Reading) -> Any:
+def _in_model(thing: Any, reading: Reading) -> list[Any]:
+    """The layer that an entry means; two of them where a mask would go on through what was an operation."""
     if not isinstance(thing, dict):
         reading.wrong("", f"expected a layer, found {str(thing)[:60]}")
-        return thing
+        return [thing]
+    operation = is_operation(thing)
+    if operation:
+        thing = as_layer(thing) or thing
     made = completed(thing, reading)
-    if thing.get("class_name") not in MERGING or not thing.get("inbound_nodes"):
-        return made
-    return {**made, "inbound_nodes": [_one_list(node, called(thing), reading) for node in thing["inbound_nodes"]]}
+    if thing.get("class_name") in MERGING and thing.get("inbound_nodes"):
+        made = {**made, "inbound_nodes": [_one_list(n, called(thing), reading) for n in thing["inbound_nodes"]]}
+    return without_mask(made) if operation and reading.masks else [made]
 
 
 def _one_list(node: Any, layer: str, reading: Reading) -> Any:
@@ -68,10 +84,6 @@ def _is_layer(option: str, value: Any) -> bool:
     return option in ("layer", "backward_layer", "cell") and isinstance(value, dict) and "class_name" in value
 
 
-def _is_operation(thing: Entry) -> bool:
-    return str(thing.get("module") or "").startswith(("keras.src.ops", "keras.ops"))
-
-
 def _foreign(thing: Entry) -> bool:
     """Whether the class is none of ours, or is said to come from elsewhere than Keras."""
     module = str(thing.get("module") or "keras")
@@ -88,4 +100,5 @@ def _foreign(thing: Entry) -> bool:
 
 def _ours(kind: str) -> type[Layer] | None:
     """Our class of that name; the whole catalogue is loaded for what its files do not tell."""
-    return Layer.known(kind) or Layer.spellings().get(kind)
+    name = CLASSES.get(kind, kind)
+    return Layer.known(name) or Layer.spellings().get(name)
