@@ -148,15 +148,63 @@ def test_a_chain_on_single_numbers(ending: str, tmp_path: Path) -> None:
     trip(numbers, tmp_path, {"x": X[:, 0]}, ending)
 
 
-def test_a_call_in_training_mode_is_refused(tmp_path: Path) -> None:
+def test_the_mode_that_a_call_says(tmp_path: Path) -> None:
+    """Keras 3 does not heed it in predict and fit; Keras 2 drops there, which nothing here does."""
     a = keras.Input((4,))
-    keras.Model(a, L.Dropout(0.5, name="drops")(a, training=True)).save(tmp_path / "mc.keras")
+    mc = keras.Model(a, L.Dropout(0.5, name="drops")(a, training=True))
+    mc.save(tmp_path / "mc.keras")
+    made, run = imported(tmp_path / "mc.keras", tmp_path)
+    hold(run, mc, {"x": X})
+    assert [row.notes for row in made.rows] == [
+        ("called with training=True in the file; here, as in Keras 3, predict does not",)
+    ]
+    inbound = [[["x", 0, 0, {"training": True}]]]
+    layers = [
+        {"class_name": "InputLayer", "config": {"batch_input_shape": [None, 4], "name": "x"}, "inbound_nodes": []},
+        {"class_name": "Dropout", "config": {"rate": 0.5, "name": "drops"}, "inbound_nodes": inbound},
+    ]
+    ends = {"input_layers": [["x", 0, 0]], "output_layers": [["drops", 0, 0]]}
+    old = {"class_name": "Functional", "config": {"name": "m", "layers": layers, **ends}, "keras_version": "2.9.0"}
+    (tmp_path / "mc.json").write_text(json.dumps(old))
     with pytest.raises(FileError, match="drops: the call says training=True"):
-        import_file(Asked(tmp_path / "mc.keras"), Options(runs=tmp_path / "runs"))
+        import_file(Asked(tmp_path / "mc.json"), Options(runs=tmp_path / "runs"))
     frozen = L.BatchNormalization(name="norm")(a, training=False)
     keras.Model(a, L.Dense(1)(frozen)).save(tmp_path / "frozen.keras")
     made, _ = imported(tmp_path / "frozen.keras", tmp_path)
     assert any("training=False" in note for row in made.rows for note in row.notes)
+
+
+def test_augmentation_in_a_graph(tmp_path: Path) -> None:
+    """Keras writes training=True for each of these calls; RandomShear's factors it writes as it does not take them."""
+    a = keras.Input((8, 8, 3), name="a")
+    made = L.RandomRotation(0.1)(L.RandomFlip()(a))
+    made = L.RandomShear(x_factor=0.1)(made)
+    made = L.RandomBrightness(0.1)(L.Rescaling(1 / 255)(made))
+    model = keras.Model(a, L.Dense(2)(L.Flatten()(made)))
+    model.save(tmp_path / "augmented.keras")
+    found, run = imported(tmp_path / "augmented.keras", tmp_path)
+    pictures = np.random.default_rng(0).uniform(0, 255, (3, 8, 8, 3)).astype("float32")
+    hold(run, model, {"a": pictures})
+    layers = Document.read(found.directory / "recipe.yaml").value["model"]["layers"]
+    assert {"RandomShear": {"x_factor": 0.1}} in layers
+    assert {"RandomBrightness": {"factor": [-0.1, 0.1], "value_range": [0.0, 255.0]}} in layers
+    assert all(not row.notes for row in found.rows)
+
+
+def test_mappings_of_tensors_without_masks(tmp_path: Path) -> None:
+    ends = {"p": keras.Input((3,), name="p"), "q": keras.Input((4,), name="q")}
+    inner = keras.Model(ends, {"u": L.Dense(2)(ends["p"]), "v": L.Concatenate()(list(ends.values()))}, name="inner")
+    a, b = keras.Input((3,), name="a"), keras.Input((4,), name="b")
+    made = inner({"p": a, "q": b})
+    trip(keras.Model([a, b], L.Concatenate()([made["u"], made["v"]])), tmp_path, {"a": X[:, :3], "b": X})
+
+
+@pytest.mark.parametrize("ending", ["keras", "h5"])
+def test_attention_of_groups_of_queries(ending: str, tmp_path: Path) -> None:
+    """A class that Keras calls otherwise in its code, with places that MultiHeadAttention had in TensorFlow 2.12."""
+    a = keras.Input((5, 8), name="a")
+    model = keras.Model(a, L.GroupQueryAttention(4, 4, 2)(a, a))
+    trip(model, tmp_path, {"a": np.random.default_rng(0).normal(size=(3, 5, 8)).astype("float32")}, ending)
 
 
 def test_frozen_layers_and_wrappers(tmp_path: Path) -> None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import keras
 import pytest
 
+from tests.keras_files.importing_by import imported
+from tests.keras_files.old_layouts import GENERATIONS, write
 from trainer.keras_files.reading import Reading
 from trainer.keras_files.training import training_today
+from trainer.recipe.document import Document
 
 CHAIN = {"class_name": "Sequential", "config": {"layers": []}}
 TWO = {"class_name": "Functional", "config": {"output_layers": [["a", 0, 0], ["b", 0, 0]]}}
@@ -125,3 +130,17 @@ def test_todays_form_stays() -> None:
         "optimizer_config": optimizer,
     }
     assert today(training, old=False)[0] == training
+
+
+def test_a_schedule_without_a_name(tmp_path: Path) -> None:
+    """tf.keras writes `name: null`."""
+    config = {"initial_learning_rate": 0.1, "decay_steps": 10, "decay_rate": 0.5, "staircase": False, "name": None}
+    rate = {"class_name": "ExponentialDecay", "config": config}
+    optimizer = {"class_name": "SGD", "config": {"learning_rate": rate, "momentum": 0.9, "name": "SGD"}}
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+    training = {"optimizer_config": optimizer, "loss": "mse", "metrics": []}
+    write(tmp_path / "old.h5", model, GENERATIONS["tf.keras 2.9"], training=training)
+    made, _ = imported(tmp_path / "old.h5", tmp_path)
+    assert made.notes == []
+    said = Document.read(made.directory / "recipe.yaml").value["compile"]["optimizer"]["SGD"]["learning_rate"]
+    assert said == {"ExponentialDecay": {"initial_learning_rate": 0.1, "decay_steps": 10, "decay_rate": 0.5}}

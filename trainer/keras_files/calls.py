@@ -116,7 +116,9 @@ def _call(layer: str, number: int, node: Any, place: str) -> Made:
 
 
 def _nothing(value: Any) -> bool:
-    """Whether an argument says nothing: none, or a list of nothing but that."""
+    """Whether an argument says nothing: none, or a list or mapping of nothing but that."""
+    if isinstance(value, dict):
+        value = list(value.values())
     return value is None or (isinstance(value, list) and all(map(_nothing, value)))
 
 

@@ -17,8 +17,12 @@ MOST_LAYERS = 20_000
 class LayerReader(Reader):
     """Layers of one description, those of models inside it too; counts them and keeps the table."""
 
-    def __init__(self, dtype: str | None = None, assets: Mapping[str, bytes] | None = None) -> None:
+    def __init__(
+        self, dtype: str | None = None, assets: Mapping[str, bytes] | None = None, *, old: bool = False
+    ) -> None:
         super().__init__()
+        self.old = old
+        "Whether a release before Keras 3 wrote the description."
         self.rows: list[Mapped] = []
         self.count, self.dtype, self.assets = 0, dtype, assets or {}
         self.stateful = False

@@ -35,6 +35,7 @@ from trainer.keras_files.lines import (
 from trainer.keras_files.values import brief, tidied
 from trainer.layers.base import Layer
 from trainer.layers.host import HostLayer
+from trainer.layers.image_base import ImageLayer
 from trainer.layers.recurrent_wrappers import Bidirectional
 from trainer.layers.wiring import ONE_INPUT, PART
 from trainer.wording import clean
@@ -211,9 +212,14 @@ class Level:
             if word in known:
                 if value != known[word].default:
                     options[word] = value
-            elif value is False and word in ("training", "use_causal_mask", "return_attention_scores"):
-                if word == "training":
-                    self.reader.rows[-1].notes.append("called with training=False in the file; here it trains")
+            elif word == "training" and (value is False or (value is True and not self.reader.old)):
+                # Keras 3 hands each layer the mode of fit or predict, whatever its call says; and it writes
+                # training=True for every augmentation, which has that as its default.
+                if value is False or not isinstance(layer, ImageLayer):
+                    ours = "here it trains" if value is False else "here, as in Keras 3, predict does not"
+                    self.reader.rows[-1].notes.append(f"called with training={value} in the file; {ours}")
+            elif value is False and word in ("use_causal_mask", "return_attention_scores"):
+                continue
             elif word == "use_causal_mask" and layer is not None and word in type(layer).model_fields:
                 options[word] = value
             else:

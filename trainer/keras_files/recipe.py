@@ -27,6 +27,8 @@ class Describes(Protocol):
     def architecture(self) -> dict[str, Any]: ...
     @property
     def training(self) -> dict[str, Any] | None: ...
+    @property
+    def old(self) -> bool: ...
 
 
 @dataclass
@@ -74,7 +76,7 @@ def translated(
         found = clean(str(top.get("class_name"))[:60])
         raise FileError(f"expected a Sequential or a functional model, found {found}", hint=hint, code="unknown-class")
     dtype = common_dtype(top)
-    reader = Layers(dtype, assets)
+    reader = Layers(dtype, assets, old=description.old)
     try:
         level = Level(reader, top, shape=shape)
     except FileError:

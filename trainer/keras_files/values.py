@@ -137,6 +137,9 @@ class Reader:
         """The options of a class that Keras's config says."""
         made: dict[str, Any] = {}
         for name, value in config.items():
+            if name == "name" and value is None:
+                # So the schedules of tf.keras say that they have none.
+                continue
             if name not in cls.model_fields or (issubclass(cls, Declared) and name in cls.not_keras):
                 self._left_out(cls, name, value, place)
                 continue
@@ -278,7 +281,8 @@ def said(value: Block) -> dict[str, Any]:
         default = field.get_default(call_default_factory=True)
         now, one = getattr(value, name), _one_for_all(value, name)
         is_default = (now == default and type(now) is type(default)) or (one is not None and one == default)
-        if default is REQUIRED or not is_default:
+        # Behind a Rescaling a recipe must say the range, also the usual one.
+        if default is REQUIRED or not is_default or (name == "value_range" and name in value.model_fields_set):
             found[value.written(name)] = one or brief(now)
     # What a pool steps by is its own size, unless something else is said.
     if "pool_size" in found and found.get("strides") == found["pool_size"]:
