@@ -206,8 +206,12 @@ def converted(leaf: Leaf, arrays: list[numpy.ndarray], layout: Layout) -> list[n
 
 
 def _is_old(weights: ByPlace) -> bool:
-    """Whether a file with places is of TensorFlow 2.12 to 2.15: `_layer_checkpoint_dependencies`, `_query_dense`."""
-    return any(place.startswith(OLD_LAYERS) or place.endswith("/_query_dense") for place in weights.places)
+    """Whether a file with places is of TensorFlow 2.12 to 2.15: `_layer_checkpoint_dependencies`, `_query_dense`.
+
+    The latter only in a MultiHeadAttention: that of groups of queries, which Keras 3 brought, has it to this day.
+    """
+    heads = (p for p in weights.places if p.endswith("/_query_dense") and "grouped_query_attention" not in p)
+    return any(place.startswith(OLD_LAYERS) for place in weights.places) or any(True for _ in heads)
 
 
 def _by_place(held: Sequence[Tree], weights: ByPlace) -> Iterator[Saved]:

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from trainer.errors import FileError, Problem, RecipeError
 from trainer.keras_files.calls import Entry, name_of
-from trainer.keras_files.levels import COMPOSITES, Level
+from trainer.keras_files.levels import Level
 from trainer.layers.base import Layer
 from trainer.layers.models import Composite
 from trainer.lazy import np
 from trainer.naming import snake_case
-from trainer.runs.places import numbered
+from trainer.runs.places import KERAS_CLASSES, numbered
 from trainer.runs.transfer import Transfer, load_weights_of
 from trainer.runs.weights_file import LAYERS, OLD_LAYERS, ByLayer, ByPlace, Saved
 from trainer.wording import clean
@@ -78,7 +78,7 @@ def _places_of(entries: Sequence[Entry]) -> Iterator[tuple[str, str]]:
     counts: dict[str, int] = {}
     for entry in entries:
         kind = str(entry.get("class_name"))
-        base = snake_case("Functional" if kind in COMPOSITES[1:] else kind)
+        base = snake_case(KERAS_CLASSES.get(kind, kind))
         number = counts.get(base, 0)
         counts[base] = number + 1
         yield name_of(entry), f"{base}_{number}" if number else base

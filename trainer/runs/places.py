@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from trainer.model.cell import Cell
     from trainer.model.network import Network
 
-_KERAS_CLASSES = {"GroupQueryAttention": "GroupedQueryAttention", "Model": "Functional"}
+KERAS_CLASSES = {"GroupQueryAttention": "GroupedQueryAttention", "Model": "Functional"}
 "Classes that Keras calls otherwise in its own code."
 _LISTS = {"Pipeline": "layers", "Sequential": "layers", "Model": "layers", "StackedRNNCells": "cells"}
 "Layers that hold a list of others, and Keras's name for it."
@@ -51,7 +51,7 @@ def numbered(layers: Iterable[Layer]) -> Iterator[str]:
     counts: dict[str, int] = {}
     for layer in layers:
         name = type(layer).__name__
-        base = snake_case(_KERAS_CLASSES.get(name, name))
+        base = snake_case(KERAS_CLASSES.get(name, name))
         number = counts.get(base, 0)
         counts[base] = number + 1
         yield f"{base}_{number}" if number else base
