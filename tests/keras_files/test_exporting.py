@@ -242,3 +242,14 @@ def test_lamb_goes_into_archives_alone(trainer: Any, tmp_path: Path) -> None:
     assert trainer("export", "--to", "h5", "--optimizer", "--force").code == 5
     assert trainer("export", "--to", "keras").code == 0
     assert type(held(tmp_path, tmp_path / "lamb.keras").optimizer).__name__ == "Lamb"
+
+
+def test_a_model_with_nothing_to_train_goes_into_archives(trainer: Any, tmp_path: Path) -> None:
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Rescaling(2.0), keras.layers.Softmax()])
+    model.save(tmp_path / "fixed.keras")
+    assert trainer("import", "fixed.keras", "-q").code == 0
+    said = trainer("export", "--to", "keras", "-o", "back.keras")
+    assert said.code == 0, said.err
+    rows = np.eye(4, dtype="float32")
+    back = keras.saving.load_model(tmp_path / "back.keras")
+    np.testing.assert_allclose(back.predict(rows, verbose=0), model.predict(rows, verbose=0), rtol=1e-6)

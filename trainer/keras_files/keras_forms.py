@@ -36,6 +36,9 @@ def _whole(run: OpenRun, compiled: Compiled | None) -> Compiled | None:
     """With a fresh state where there is none, since Keras opens no archive of a compiled model without one."""
     if compiled is None or compiled.state is not None:
         return compiled
+    if not any(trains for *_, trains in run.built.network.rows()):
+        # There is nothing to have a state for, and Keras opens the file without these settings.
+        return None
     fresh = run.built.updater().state()
     if compiled.learning_rate is not None:
         fresh["learning_rate"] = np.array(compiled.learning_rate)
