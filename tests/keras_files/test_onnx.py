@@ -6,12 +6,13 @@ import importlib.util
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import onnx
 import pytest
 import torch
 
-from tests.keras_files.importing_by import call
+from tests.keras_files.importing_by import call, imported
 from tests.keras_files.plain_models import ANIMALS, Case
 from tests.keras_files.test_pt2 import animal, graph
 from tests.parity.test_graphs import GRAPHS
@@ -77,6 +78,18 @@ def test_graphs(name: str) -> None:
 @pytest.mark.parametrize("name", GRAPHS)
 def test_every_graph(name: str) -> None:
     hold(graph(name), name)
+
+
+def test_an_output_called_as_torch_calls_an_operation(tmp_path: Path) -> None:
+    """torch names what adds `add`, whatever adds first."""
+    a = keras.Input((3,), name="a")
+    first = keras.layers.Add(name="first")([a, a])
+    model = keras.Model(a, [first, keras.layers.Add(name="add")([first, keras.layers.Dense(3)(a)])])
+    model.save(tmp_path / "sums.keras")
+    _, run = imported(tmp_path / "sums.keras", tmp_path)
+    answer = call("export", str(run.directory.path), "--to", "onnx", "-o", str(tmp_path / "sums.onnx"))
+    assert answer.code == 0, answer.err
+    assert [made.name for made in onnx.load(tmp_path / "sums.onnx").graph.output] == ["first", "add"]
 
 
 def test_a_run_by_the_command(tmp_path: Path) -> None:

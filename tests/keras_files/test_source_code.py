@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import keras
 import pytest
 import torch
 
@@ -99,6 +100,16 @@ def test_drawn_models_of_keras(tmp_path: Path) -> None:
     cases = drawn(range(10), tmp_path)
     assert len(cases) > 6
     hold(cases)
+
+
+def test_tensors_named_as_the_functions_of_the_source(tmp_path: Path) -> None:
+    a = keras.Input((3,), name="a")
+    made = keras.layers.Dot(1, name="dot")([keras.layers.Dense(3, name="masked_product")(a), a])
+    keras.Model(a, keras.layers.Dot(1, name="second")([made, made])).save(tmp_path / "dots.keras")
+    network, _ = loaded_file(tmp_path / "dots.keras")
+    case = Case(network, [torch.randn(5, 3)], tmp_path / "dots")
+    case.write()
+    hold([case])
 
 
 @pytest.mark.long

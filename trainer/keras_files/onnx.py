@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -70,6 +70,7 @@ def written(made: ExportedProgram, inputs: Sequence[str], outputs: Sequence[str]
     except Exception as error:
         raise RunError(f"--to onnx: {reason(error)}", hint="--to pt2 or --to code") from error
     assert found is not None
+    _apart(found.model.graph, {*inputs, *outputs})
     model = found.model_proto
     for value in (*model.graph.input, *model.graph.output):
         named = value.type.tensor_type.shape.dim
@@ -78,6 +79,15 @@ def written(made: ExportedProgram, inputs: Sequence[str], outputs: Sequence[str]
     if model.ByteSize() > LARGEST:
         raise RunError("--to onnx: the model is larger than 2 GB, which one file can't hold", hint="--to pt2")
     return model.SerializeToString()
+
+
+def _apart(graph: Any, names: Container[str]) -> None:
+    """Rename inner values that are called as an input or output: torch calls what adds `add`, as people an output."""
+    ends = {*map(id, graph.inputs), *map(id, graph.outputs)}
+    for number, node in enumerate(graph.all_nodes()):
+        for value in node.outputs:
+            if value.name in names and id(value) not in ends:
+                value.name = f"{value.name}/{number}"
 
 
 def reason(error: Exception) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from trainer.keras_files.source_code.parts import names_of_parts
 from trainer.keras_files.source_code.piece import Given, NoSource, Piece, Spot, piece_of
 from trainer.keras_files.source_code.text import WIDTH, identifier, laid_out
 from trainer.layers.order import Call
@@ -200,7 +201,7 @@ class _Forward:
         body.returns = [self.values[n][0] for n in outputs] + [m for m in found if m is not None]
 
     def _new(self, name: str) -> str:
-        made = identifier(name, self.taken, "tensor")
+        made = identifier(name, {*self.taken, *names_of_parts()}, "tensor")
         self.taken.add(made)
         return made
 
