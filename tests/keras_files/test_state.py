@@ -10,7 +10,7 @@ import pytest
 from tests.keras_files import trips
 from tests.keras_files.test_optimizer_trips import DECAY, RATE, recipe
 from trainer.errors import FileError
-from trainer.keras_files.state import COUNTERS, Named, slots_of, variables
+from trainer.keras_files.state import COUNTERS, Named, generation, slots_of, variables
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
@@ -198,3 +198,9 @@ def test_the_newest_names_are_those_of_keras() -> None:
     # Keras numbers its optimizers through the process.
     theirs = [v.path.partition("/") for v in model.optimizer.variables]
     assert names == [f"adam/{name}" for _, _, name in theirs]
+
+
+def test_numbered_slots_of_a_file_that_names_no_release() -> None:
+    """`.weights.h5` says no version; Keras 2.12 brought it, and lists slots weight by weight."""
+    assert generation(["vars/0", "vars/1", "vars/2"], None) == "now"
+    assert generation(["Variable:0", "Variable_1:0"], None) == "old"

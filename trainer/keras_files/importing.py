@@ -239,7 +239,8 @@ class _Import:
             fresh = built.updater().state()
             return carried(self.opened, description, built.optimizer, fresh, level.called)
         except (FileError, RecipeError) as error:
-            notes.append(f"the optimizer's state was left out: {error.problems[0].message}")
+            why = error.problems[0].message if self.opened.training else "the description names no optimizer"
+            notes.append(f"the optimizer's state was left out: {why}")
             return None
 
     def _written(self, built: Built, made: Translation, notes: list[str], slots: dict[str, Any] | None) -> Imported:

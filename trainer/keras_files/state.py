@@ -155,7 +155,7 @@ def generation(names: Sequence[str], version: str | None) -> str:
     if "iteration" in last:
         return "now"
     if version is None:
-        return "now" if all(name.isdigit() for name in names) else "old"
+        return "now" if all(name.isdigit() for name in last) else "old"
     major, _, rest = version.partition(".")
     minor = rest.partition(".")[0]
     return "now" if (int(major or 0), int(minor or 0)) >= (2, 11) else "old"
