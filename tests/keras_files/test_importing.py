@@ -338,6 +338,59 @@ def test_custom_classes_are_named_all_at_once_and_come_from_plugins(tmp_path: Pa
         )
 
 
+@pytest.mark.parametrize("ending", ["keras", "weights.h5"])
+def test_what_lora_learned_is_in_the_weights(ending: str, tmp_path: Path) -> None:
+    words, dense = L.Embedding(9, 6), L.Dense(4)
+    model = keras.Sequential([L.Input((5,), name="x"), words, dense])
+    for layer in (words, dense):
+        layer.enable_lora(2)
+    for number, weight in enumerate(model.weights):
+        weight.assign(np.random.default_rng(number).normal(size=weight.shape))
+    (model.save if ending == "keras" else model.save_weights)(tmp_path / f"model.{ending}")
+    (tmp_path / "model.json").write_text(model.to_json())
+    made, run = imported(tmp_path / f"model.{ending}", tmp_path)
+    assert [row.notes for row in made.rows] == [
+        ("what LoRA learned is part of the weights here, as Keras saves them",)
+    ] * 2
+    hold(run, model, {"x": np.random.default_rng(0).integers(0, 9, (4, 5))})
+
+
+@pytest.mark.parametrize("ending", ["keras", "h5"])
+def test_the_layer_that_only_convnext_has(ending: str, tmp_path: Path) -> None:
+    from keras.src.applications.convnext import LayerScale
+
+    a = keras.Input((4, 4, 6), name="a")
+    scaled = [LayerScale(0.1, 6, name=f"scale_{n}") for n in range(2)]
+    made = L.EinsumDense("...x,xy->...y", 6, name="between")(scaled[0](L.Conv2D(6, 1)(a)))
+    model = keras.Model(a, L.Add()([a, scaled[1](made)]))
+    for number, weight in enumerate(model.weights):
+        weight.assign(np.random.default_rng(number).normal(size=weight.shape))
+    model.save(tmp_path / f"model.{ending}")
+    _, run = imported(tmp_path / f"model.{ending}", tmp_path)
+    hold(run, model, {"a": np.random.default_rng(0).normal(size=(3, 4, 4, 6)).astype("float32")})
+
+
+@pytest.mark.filterwarnings("ignore:Layer InputLayer does not have a `quantize`")
+def test_quantized_weights_are_refused(tmp_path: Path) -> None:
+    model = keras.Sequential([L.Input((6,)), L.Dense(8, name="wide"), L.Dense(2, name="last")])
+    model.quantize("int8")
+    model.save(tmp_path / "small.keras")
+    with pytest.raises(FileError, match="wide: its weights are quantized") as caught:
+        import_file(Asked(tmp_path / "small.keras"), Options(runs=tmp_path / "runs"))
+    assert [p.message for p in caught.value.problems] == [f"{n}: its weights are quantized" for n in ("wide", "last")]
+
+
+def test_weights_of_another_model_are_told_by_layer(tmp_path: Path) -> None:
+    import h5py
+
+    model = keras.Sequential([L.Input((6,)), L.Dense(8, name="wide"), L.Dense(2, name="last")])
+    model.save(tmp_path / "model.h5")
+    with h5py.File(tmp_path / "model.h5", "r+") as file:
+        file.attrs["model_config"] = file.attrs["model_config"].replace('"units": 8', '"units": 9')
+    with pytest.raises(FileError, match=r"wide asks for 63, and has arrays of \(6, 8\), \(8,\)"):
+        import_file(Asked(tmp_path / "model.h5"), Options(runs=tmp_path / "runs"))
+
+
 def test_explicit_masks_are_refused(tmp_path: Path) -> None:
     a = keras.Input((5,))
     vectors = L.Embedding(4, 3, name="vectors")(a)

@@ -191,6 +191,15 @@ def test_augmentation_in_a_graph(tmp_path: Path) -> None:
     assert all(not row.notes for row in found.rows)
 
 
+def test_a_graph_in_a_wrapper_is_one_mistake(tmp_path: Path) -> None:
+    a = keras.Input((4,))
+    inner = keras.Model(a, L.Add()([a, L.Dense(4)(a)]))
+    keras.Sequential([L.Input((5, 4)), L.TimeDistributed(inner, name="each")]).save(tmp_path / "each.keras")
+    with pytest.raises(FileError) as caught:
+        import_file(Asked(tmp_path / "each.keras"), Options(runs=tmp_path / "runs"))
+    assert [p.message for p in caught.value.problems] == ["each holds a model that is no chain of layers"]
+
+
 def test_mappings_of_tensors_without_masks(tmp_path: Path) -> None:
     ends = {"p": keras.Input((3,), name="p"), "q": keras.Input((4,), name="q")}
     inner = keras.Model(ends, {"u": L.Dense(2)(ends["p"]), "v": L.Concatenate()(list(ends.values()))}, name="inner")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from trainer.errors import FileError, Problem, RecipeError
 from trainer.keras_files.calls import Entry, name_of
 from trainer.keras_files.levels import Level
+from trainer.keras_files.lines import PLACED
 from trainer.layers.base import Layer
 from trainer.layers.models import Composite
 from trainer.lazy import np
@@ -77,7 +78,7 @@ def _places_of(entries: Sequence[Entry]) -> Iterator[tuple[str, str]]:
     """(a layer's name in the file, its place there)."""
     counts: dict[str, int] = {}
     for entry in entries:
-        kind = str(entry.get("class_name"))
+        kind = str(entry.get(PLACED) or entry.get("class_name"))
         base = snake_case(KERAS_CLASSES.get(kind, kind))
         number = counts.get(base, 0)
         counts[base] = number + 1

@@ -12,7 +12,7 @@ from trainer.layers.base import Plan
 from trainer.layers.graph import Graph
 from trainer.runs.hdf5 import first_line
 from trainer.runs.weights_file import ByLayer, ByPlace
-from trainer.shapes import size
+from trainer.shapes import size, text
 from trainer.wording import clean
 
 MOST_ROW = 2**28
@@ -59,8 +59,19 @@ def check_sizes(graph: Graph, weights: ByLayer | ByPlace | None, batch_size: int
     if weights is None and asked > MOST_FRESH:
         raise FileError(f"the model has {asked:,} parameters, and the file holds none of them", code="size")
     if weights is not None and asked > (held := sum(array.size for array in _arrays(weights))):
-        message = f"the description asks for {asked:,} parameters, and the file holds {held:,}"
+        message = f"the description asks for {asked:,} parameters, and the file holds {held:,}{_where(graph, weights)}"
         raise FileError(message, hint="the weights of the file are those of another model", code="weights")
+
+
+def _where(graph: Graph, weights: ByLayer | ByPlace) -> str:
+    """The first layer that asks for other weights than the file holds for it, where the file tells them by layer."""
+    held = {s.layer: [a.shape for a in s.arrays] for s in weights.layers} if isinstance(weights, ByLayer) else {}
+    for name, _, _, moving, still in graph.sizes():
+        there = held.get(name)
+        if there and sum(size(shape) or 1 for shape in there) != moving + still:
+            found = ", ".join(text(tuple(shape)) for shape in there[:6])
+            return f": {clean(name)} asks for {moving + still:,}, and has arrays of {found}"
+    return ""
 
 
 def _states(plan: Plan) -> Iterator[Any]:

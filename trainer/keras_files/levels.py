@@ -177,6 +177,7 @@ class Level:
             self.reader.refuse(f"{PART.join(path)}: {kind} works on raw rows, before the model", hint)
         self.layers[name], self.arguments[name_of(entry)] = layer, layer.arguments()
         notes = [f"called {name} here"] if name != name_of(entry) else []
+        notes += dict.fromkeys(self.reader.notes.pop(PART.join(path), ()))
         self.reader.rows.append(Mapped(path, name, str(entry["class_name"]), kind, notes))
         options = brief(layer)[layer.recipe_name()]
         return {kind: {"name": options.pop("name"), **options}}

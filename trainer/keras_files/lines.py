@@ -15,6 +15,9 @@ from trainer.wording import clean
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
+PLACED = "placed"
+"""Key of an entry whose class was replaced: the one by which the file keeps its weights."""
+
 Path = tuple[str, ...]
 "Names of layers as the file has them, from the outermost model on."
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from trainer.keras_files.lines import PLACED
 from trainer.keras_files.operations import as_layer, is_operation, without_mask
 from trainer.keras_files.reading import CODE, Reading, called
 from trainer.keras_files.values import CLASSES
@@ -17,6 +18,7 @@ MERGING = (*OPERATIONS, "Average", "Concatenate", "Dot")
 
 def completed(thing: Entry, reading: Reading) -> Entry:
     """The entry of a model or layer; unchanged where it says its modules. What is not known goes to `reading`."""
+    thing = _of_applications(thing)
     kind, config = str(thing.get("class_name")), thing.get("config")
     if kind in ("Sequential", "Functional", "Model") and isinstance(config, dict) and "layers" in config:
         made = {**config, "layers": [x for thing in config["layers"] for x in _in_model(thing, reading)]}
@@ -29,6 +31,8 @@ def completed(thing: Entry, reading: Reading) -> Entry:
         reading.unknown(kind if kind in CODE or not operation else f"{kind} (an operation)", called(thing))
         return thing
     made = {k: completed(v, reading) if _is_layer(k, v) else v for k, v in config.items()}
+    if config.get("quantization_config"):
+        reading.wrong(called(thing), "its weights are quantized", "save the model before `quantize`, and import that")
     if kind == "RandomShear":
         made |= {k: _share(made[k]) for k in ("x_factor", "y_factor") if k in made}
     if "cells" in made and isinstance(made["cells"], list):
@@ -39,6 +43,21 @@ def completed(thing: Entry, reading: Reading) -> Entry:
         named = {"module": found.keras or None, "registered_name": None if found.keras else f"trainer>{kind}"}
         return {**_ordered(thing, named), "config": made}
     return {**thing, "config": made}
+
+
+def _of_applications(thing: Entry) -> Entry:
+    """The entry of a layer that Keras has for its ConvNeXt alone, x * gamma, as one of its layers for everybody."""
+    config = thing.get("config")
+    module = str(thing.get("module") or "keras.src.applications")
+    if thing.get("class_name") != "LayerScale" or not isinstance(config, dict) or "projection_dim" not in config:
+        return thing
+    if not module.startswith("keras.src.applications"):
+        return thing
+    initial = {"class_name": "Constant", "config": {"value": config.get("init_values", 1.0)}}
+    options = {"equation": "...x,x->...x", "output_shape": config["projection_dim"], "kernel_initializer": initial}
+    made = {k: v for k, v in config.items() if k in ("name", "trainable", "dtype")} | options
+    named = {"module": "keras.layers", "registered_name": None, "class_name": "EinsumDense"}
+    return {**thing, **named, "config": made, PLACED: "LayerScale"}
 
 
 def _share(factor: Any) -> Any:

@@ -48,6 +48,8 @@ EQUAL_SIDES = ("kernel_size", "strides", "pool_size", "dilation_rate", "size")
 "Options that take one number for all axes."
 NOTHING = ("quantization_config", "seed", "data_format", "rms_scaling", "shared_object_id", "input_spec")
 "Words in Keras's configs that say nothing where a class of ours lacks them, as long as they are null or false."
+LORA = ("lora_rank", "lora_alpha")
+"""Of a layer that trains two small matrices beside its kernel (Hu et al., 2021, https://arxiv.org/abs/2106.09685)."""
 
 
 class Unknown(Exception):
@@ -112,6 +114,7 @@ class Reader:
 
     def object(self, kind: type[Declared], value: Any, place: str) -> Any:
         """The declared object of a serialized one, of a name or of a number; None when something is wrong with it."""
+        before = self._wrong()
         try:
             if not is_object(value):
                 return kind.parse(short(value))
@@ -122,8 +125,13 @@ class Reader:
         except Unknown as error:
             self.missing(error, place)
         except ValidationError as error:
-            self.wrong(error, place)
+            # What holds something that is wrong lacks it, which is no second mistake.
+            if self._wrong() == before:
+                self.wrong(error, place)
         return None
+
+    def _wrong(self) -> int:
+        return len(self.problems) + sum(map(len, self.unknown.values()))
 
     def made(self, cls: type[Any], config: Any, place: str, **more: Any) -> Any:
         """An object of a class from Keras's config of it.
@@ -191,6 +199,9 @@ class Reader:
 
     def _left_out(self, cls: type[Block], name: str, value: Any, place: str) -> None:
         if value in (None, False, "", []) or name in ("name", "trainable", "dtype") or name in NOTHING[1:3]:
+            return
+        if name in LORA:
+            self.note(place, "what LoRA learned is part of the weights here, as Keras saves them")
             return
         message = f"{clean(place)}: {cls.__name__} has no option {clean(name)}, found {clean(short_text(value))}"
         self.problems.append(Problem(message, code="config"))
