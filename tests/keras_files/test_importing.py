@@ -200,6 +200,8 @@ def test_the_recipe_trains_on_from_the_weights(tmp_path: Path, monkeypatch: pyte
         ("arrays.keras", "arrays of numpy"),
         ("text.txt", "something else"),
         ("folder", "a folder"),
+        ("unzipped", "a .keras archive that is not zipped"),
+        ("parts.weights.json", "the list of weights that stand in several files"),
         ("absent.h5", "there is no file"),
     ],
 )
@@ -217,6 +219,10 @@ def test_what_is_no_model_file(file: str, says: str, tmp_path: Path) -> None:
     (tmp_path / "arrays.npz").rename(tmp_path / "arrays.keras")
     (tmp_path / "text.txt").write_text("hello")
     (tmp_path / "folder").mkdir()
+    (tmp_path / "unzipped").mkdir()
+    for name in ("config.json", "metadata.json", "model.weights.h5"):
+        (tmp_path / "unzipped" / name).write_bytes(b"")
+    (tmp_path / "parts.weights.json").write_text('{"metadata": {}, "weight_map": {}}')
     with pytest.raises(FileError, match=says):
         import_file(Asked(tmp_path / file), Options(runs=tmp_path / "runs"))
     assert not (tmp_path / "runs").exists()

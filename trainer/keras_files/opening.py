@@ -136,7 +136,8 @@ class Opening:
 def _head(path: Path) -> bytes:
     try:
         if path.is_dir():
-            raise FileError(f"{path}: expected a model file, found {_folder(path)}", hint=_SAVED_MODEL)
+            found, hint = _folder(path)
+            raise FileError(f"{path}: expected a model file, found {found}", hint=hint)
         with path.open("rb") as file:
             return file.read(4096)
     except FileNotFoundError:
@@ -148,10 +149,15 @@ def _head(path: Path) -> bytes:
 _SAVED_MODEL = "in TensorFlow with Keras 2: tf.keras.models.load_model(FOLDER).save('model.h5'); then import that"
 
 
-def _folder(path: Path) -> str:
+def _folder(path: Path) -> tuple[str, str]:
+    """(what a folder is, what to do)."""
     if (path / "saved_model.pb").is_file():
-        return "a SavedModel of TensorFlow (a folder)"
-    return "a run of this program" if (path / "run.json").is_file() else "a folder"
+        return "a SavedModel of TensorFlow (a folder)", _SAVED_MODEL
+    if (path / "config.json").is_file() and (path / "model.weights.h5").is_file():
+        return "a .keras archive that is not zipped (a folder)", "zip what is in it: zip -0 -r model.keras ."
+    if (path / "run.json").is_file():
+        return "a run of this program", "a run is used as it is: trainer predict NAME rows.npz"
+    return "a folder", _SAVED_MODEL
 
 
 def _hdf5(file: h5py.File) -> Opened:
@@ -304,4 +310,7 @@ def _architecture(found: dict[str, Any], what: str) -> dict[str, Any]:
         return {k: v for k, v in found.items() if k != "compile_config"}
     if "layers" in found:
         return {"class_name": "Functional" if "input_layers" in found else "Sequential", "config": found}
+    if "weight_map" in found:
+        message = f"{what}: expected a model, found the list of weights that stand in several files"
+        raise FileError(message, hint="in Keras, `save_weights` without max_shard_size")
     raise FileError(f"{what}: expected a model (class_name and config), found {', '.join(map(clean, list(found)[:6]))}")
