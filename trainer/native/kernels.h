@@ -124,10 +124,72 @@ INLINE void row_by_columns(float *o, long n, long k, const float *bias, const fl
     }
 }
 
+/* Within 2e-7 of the exact value, relatively, from -87.3 to 88.3, and what it is there beyond: the exponent's bits, times
+   a polynomial in what is left. */
+INLINE float quick_exp(float x) {
+    x = x < -87.3f ? -87.3f : x;
+    x = x > 88.3f ? 88.3f : x;
+    float shifted = x * 1.44269504f + 12582912.f, n = shifted - 12582912.f;
+    float r = (x - n * 0.693145752f) - n * 1.42860677e-6f;
+    float p = 1.98756915e-4f;
+    p = PLUS_PRODUCT(1.39819995e-3f, p, r);
+    p = PLUS_PRODUCT(8.33345197e-3f, p, r);
+    p = PLUS_PRODUCT(4.16657962e-2f, p, r);
+    p = PLUS_PRODUCT(1.66666657e-1f, p, r);
+    p = PLUS_PRODUCT(5.00000012e-1f, p, r);
+    p = PLUS_PRODUCT(r, p, r * r) + 1.f;
+    int bits, power;
+    memcpy(&power, &shifted, 4);
+    memcpy(&bits, &p, 4);
+    bits += power << 23;
+    memcpy(&p, &bits, 4);
+    return x == x ? p : x;
+}
+
+INLINE float quick_sigmoid(float x) { return 1.f / (1.f + quick_exp(-x)); }
+
+INLINE float quick_tanh(float x) {
+    float size = fabsf(x), square = x * x;
+    float far = 1.f - 2.f / (quick_exp(2.f * size) + 1.f);
+    float p = -5.70498872745e-3f;
+    p = PLUS_PRODUCT(2.06390887954e-2f, p, square);
+    p = PLUS_PRODUCT(-5.37397155531e-2f, p, square);
+    p = PLUS_PRODUCT(1.33314422036e-1f, p, square);
+    p = PLUS_PRODUCT(-3.33332819422e-1f, p, square);
+    float near = PLUS_PRODUCT(size, p * square, size);
+    return copysignf(size < 0.625f ? near : far, x);
+}
+
+/* Sixteen sums side by side, then these. */
+INLINE float sum_of_row(const float *x, long n) {
+    float sums[16] = {0}, sum = 0;
+    long i = 0;
+    for (; i + 16 <= n; i += 16)
+        for (int c = 0; c < 16; c++) sums[c] += x[i + c];
+    if (n >= 16)
+        for (int c = 0; c < 16; c++) sum += sums[c];
+    for (; i < n; i++) sum += x[i];
+    return sum;
+}
+
+INLINE float most_of_row(const float *x, long n) {
+    float found[16], most = x[0];
+    long i = 0;
+    if (n >= 16) {
+        for (int c = 0; c < 16; c++) found[c] = x[c];
+        for (i = 16; i + 16 <= n; i += 16)
+            for (int c = 0; c < 16; c++) found[c] = x[i + c] > found[c] ? x[i + c] : found[c];
+        for (int c = 0; c < 16; c++) most = found[c] > most ? found[c] : most;
+    }
+    for (; i < n; i++) most = x[i] > most ? x[i] : most;
+    return most;
+}
+
+/* What is no number makes the sum none, and so all. */
 INLINE void softmax_row(float *o, const float *x, long n) {
-    float most = x[0], sum = 0;
-    for (long i = 1; i < n; i++) most = x[i] > most || x[i] != x[i] ? x[i] : most;
-    for (long i = 0; i < n; i++) sum += o[i] = expf(x[i] - most);
+    float most = most_of_row(x, n);
+    for (long i = 0; i < n; i++) o[i] = quick_exp(x[i] - most);
+    float sum = sum_of_row(o, n);
     for (long i = 0; i < n; i++) o[i] /= sum;
 }
 

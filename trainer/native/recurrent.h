@@ -18,41 +18,6 @@
         FUNCTION(first, u - first, u, __VA_ARGS__);                                                                   \
     } while (0)
 
-/* Within 2e-7 of the exact value, relatively: the exponent's bits, times a polynomial in what is left. */
-INLINE float quick_exp(float x) {
-    x = x < -87.3f ? -87.3f : x;
-    x = x > 88.3f ? 88.3f : x;
-    float shifted = x * 1.44269504f + 12582912.f, n = shifted - 12582912.f;
-    float r = (x - n * 0.693145752f) - n * 1.42860677e-6f;
-    float p = 1.98756915e-4f;
-    p = PLUS_PRODUCT(1.39819995e-3f, p, r);
-    p = PLUS_PRODUCT(8.33345197e-3f, p, r);
-    p = PLUS_PRODUCT(4.16657962e-2f, p, r);
-    p = PLUS_PRODUCT(1.66666657e-1f, p, r);
-    p = PLUS_PRODUCT(5.00000012e-1f, p, r);
-    p = PLUS_PRODUCT(r, p, r * r) + 1.f;
-    int bits, power;
-    memcpy(&power, &shifted, 4);
-    memcpy(&bits, &p, 4);
-    bits += power << 23;
-    memcpy(&p, &bits, 4);
-    return p;
-}
-
-INLINE float quick_sigmoid(float x) { return 1.f / (1.f + quick_exp(-x)); }
-
-INLINE float quick_tanh(float x) {
-    float size = fabsf(x), square = x * x;
-    float far = 1.f - 2.f / (quick_exp(2.f * size) + 1.f);
-    float p = -5.70498872745e-3f;
-    p = PLUS_PRODUCT(2.06390887954e-2f, p, square);
-    p = PLUS_PRODUCT(-5.37397155531e-2f, p, square);
-    p = PLUS_PRODUCT(1.33314422036e-1f, p, square);
-    p = PLUS_PRODUCT(-3.33332819422e-1f, p, square);
-    float near = PLUS_PRODUCT(size, p * square, size);
-    return copysignf(size < 0.625f ? near : far, x);
-}
-
 /* Sizes and tensors of a call. x (batch, time, features), outputs (batch, time, units) or (batch, units), the kernel
    and below it the recurrent kernel (features + units, gates * units), both of them turned round as well; what is kept
    for the way back: the gates, and the states (time + 1, batch, units), the first of them zeros. */
