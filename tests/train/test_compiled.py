@@ -121,6 +121,7 @@ def run_by(threads: int, folder: Path, parts: dict[str, str]) -> Outcome:
     texts: list[str] = []
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(devices, "SMALL_STEP", 0)
+        patched.setattr(compiled, "SHARED_STEP", 0)
         patched.setattr(devices, "cores", lambda: threads)
         patched.setattr(compiled, "library", lambda text: texts.append(text) or compiler.library(text))
         compiled._library.cache_clear()

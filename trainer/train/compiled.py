@@ -32,6 +32,8 @@ from trainer.train.scores import MOST_NUMBERS, MOST_STEPS
 if TYPE_CHECKING:
     from trainer.train.loop import Training
 
+SHARED_STEP = 8_000_000
+"Multiply-adds of a step that threads share; in smaller ones they would wait for each other at every turn."
 LARGE_STEP = 1 << 30
 "Multiply-adds of a step that has nothing to gain: its products are all that counts."
 MOST_WORK = 1 << 29
@@ -66,9 +68,9 @@ class Compiled:
         self.most = max(1, min(MOST_STEPS, MOST_NUMBERS // numbers, MOST_WORK // work))
         "Steps of one call."
         whole, short = divmod(len(self.feed), self.size)
-        parts = [_Steps(made, self.feed, self.updater, self.size, self.most)]
+        parts = [_Steps(made, self.feed, self.updater, self.size, self.most, work)]
         if short:
-            parts.append(_Steps(self._pass(direct, whole), self.feed, self.updater, short, 1))
+            parts.append(_Steps(self._pass(direct, whole), self.feed, self.updater, short, 1, work))
         shared = ["#define SHARED"] * (torch.get_num_threads() > 1)
         library = _library("\n".join([*shared, '#include "kernels.h"', *(part.text for part in parts)]) + "\n")
         for part in parts:
@@ -154,15 +156,15 @@ class _Steps:
         Uncompiled: they have no form in C; the message says why.
     """
 
-    def __init__(self, made: Pass, feed: Feed, updater: Updater, size: int, most: int):
+    def __init__(self, made: Pass, feed: Feed, updater: Updater, size: int, most: int, work: int):
         self.made, self.feed, self.size, self.most = made, feed, size, most
         self.name = f"steps_of_{size}"
         self.outputs = [torch.empty(most, *output.shape) for output in made.outputs]
         "What the steps of a call made."
         self._draws: list[tuple[Draw, Tensor]] = []
-        self.threads = torch.get_num_threads()
-        self._team = team() if self.threads > 1 else None
-        self.c = Statements(shared=self.threads > 1)
+        self._threads = torch.get_num_threads() if work >= SHARED_STEP else 1
+        self._team = team() if self._threads > 1 else None
+        self.c = Statements(shared=torch.get_num_threads() > 1)
         try:
             self.text = self._text(updater)
         except NotInC as error:
@@ -185,7 +187,7 @@ class _Steps:
     def run(self, rows: np.ndarray, numbers: np.ndarray, count: int) -> bool:
         """`count` steps; whether a label is out of range."""
         given = [ctypes.c_void_p(array.ctypes.data) for array in (rows, numbers)]
-        counts = [ctypes.c_long(number) for number in (count, self.threads)]
+        counts = [ctypes.c_long(number) for number in (count, self._threads)]
         return bool(self._function(self._pointers, *given, *counts, self._team))
 
     def _text(self, updater: Updater) -> str:
