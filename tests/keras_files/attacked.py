@@ -69,6 +69,7 @@ def main(folder: Path) -> None:
     attacks.archive(folder / "sound", attacks.chain(attacks.dense()))
     assert import_file(Asked(folder / "sound"), Options(runs=folder / "runs")).parameters == 8
     importlib.import_module("trainer.layers.base").Layer.spellings()
+    importlib.import_module("trainer.activations.legacy")
     sys.addaudithook(watch)
     gc.collect()
     # From here on the largest size counts anew.

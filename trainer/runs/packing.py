@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import numpy as np
@@ -28,12 +29,19 @@ def pack(state: Any) -> tuple[str, dict[str, np.ndarray]]:
                 raise TypeError(f"a mapping whose only key is {next(iter(value))} can't be kept in a checkpoint")
             return {str(k): plain(v) for k, v in value.items()}
         if isinstance(value, (list, tuple)):
-            return [plain(v) for v in value]
+            # A history is thousands of numbers, and written often.
+            return value if _all_finite(value) else [plain(v) for v in value]
         if value is None or isinstance(value, (bool, int, float, str)):
             return value
         raise TypeError(f"{type(value).__name__} can't be kept in a checkpoint")
 
     return json.dumps(plain(state), allow_nan=False), arrays
+
+
+def _all_finite(values: list[Any] | tuple[Any, ...]) -> bool:
+    """Whether these are whole numbers alone, or fractions alone whose sum is finite, as all of them then are."""
+    kinds = set(map(type, values))
+    return kinds <= {int} or (kinds == {float} and math.isfinite(sum(values)))
 
 
 def unpack(text: str, arrays: dict[str, np.ndarray]) -> Any:
