@@ -28,7 +28,10 @@ from trainer.train.progress import Stopped
 pytestmark = pytest.mark.skipif(compiler.compiler() is None, reason="there is no C compiler")
 
 KINDS = {"lstm": (recurrent_kernels.LSTM, (4,), 4), "gru": (recurrent_gru_kernels.GRU_AFTER, (2, 3), 3)}
-SIZES = [(128, 9, 32, 32), (5, 3, 7, 9), (1, 1, 1, 1), (131, 4, 16, 64), (50, 4, 3, 20), (2, 30, 40, 17)]
+SIZES = [
+    *[(128, 9, 32, 32), (5, 3, 7, 9), (1, 1, 1, 1), (131, 4, 16, 64), (50, 4, 3, 20), (2, 30, 40, 17)],
+    *[(66, 2, 1000, 24), (70, 2, 5, 160)],
+]
 "(batch, time, features, units)"
 
 
@@ -139,6 +142,12 @@ def test_large_kernels_are_left_to_the_libraries(tmp_path: Path, monkeypatch: py
     assert "compiled" not in record(run(tmp_path, LAYERS["lstm"], "auto"))["steps_by"]
     monkeypatch.setattr(recurrent_native, "MOST_WEIGHTS", 12 * 48 + 8 * 48)
     assert record(run(tmp_path, LAYERS["lstm"], "auto"))["steps_by"] == SOME
+
+
+def test_many_features_are_left_to_the_libraries() -> None:
+    few, many = ((torch.zeros(n, 8), torch.zeros(2, 8), None) for n in (1022, 1023))
+    assert recurrent_native.can_be_native(few)
+    assert not recurrent_native.can_be_native(many)
 
 
 def test_it_is_left_out_when_asked_or_in_short_runs(tmp_path: Path) -> None:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 MOST_WEIGHTS = 1 << 17
 "Numbers of both kernels up to which they stay near the processor's cores."
+MOST_SEEN = 1024
+"Features and units together, up to which some rows of them fit a thread's stack."
 _SIZES = ("batch", "time", "features", "units", "every", "backwards")
 _TENSORS = (
     *("x", "kernels", "bias", "recurrent_bias", "gates", "states", "carries", "outputs"),
@@ -69,8 +71,10 @@ def get_ready() -> None:
 def can_be_native(weights: Sequence[Tensor | None]) -> bool:
     """Whether a layer with a kernel, a recurrent kernel and a bias is for compiled code."""
     held = [t for t in weights if t is not None]
+    kernels = weights[:2]
     plain = all(t.dtype == torch.float32 and t.device.type == "cpu" and t.is_contiguous() for t in held)
-    return plain and sum(t.numel() for t in held if t.dim() == 2) <= MOST_WEIGHTS
+    near = sum(len(t) for t in kernels if t is not None) <= MOST_SEEN
+    return plain and near and sum(t.numel() for t in kernels if t is not None) <= MOST_WEIGHTS
 
 
 def native_by_hand(

@@ -214,8 +214,9 @@ class Compile(Block):
     """What layers compute in that say no number type of their own, on weights kept in float32: `bfloat16` is short for
     `model: {dtype: mixed_bfloat16}`."""
     jit_compile: AutoOrBool = "auto"
-    """Whether steps are compiled to machine code by the system's C compiler: `auto` compiles small steps when there are
-    enough of them; `true` refuses a model whose steps can't be compiled."""
+    """Whether steps are compiled to machine code by the system's C compiler, whole or, where that can't be, in their
+    recurrent layers: `auto` compiles when there are enough steps; `true` refuses a model of which nothing can be
+    compiled."""
 
     @model_validator(mode="after")
     def _differ_too(self) -> Compile:
