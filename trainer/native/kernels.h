@@ -9,8 +9,10 @@ typedef long long whole;
    from whole vectors another way, and where that is depends on the shares. */
 #if defined(__GNUC__) && !defined(__clang__)
 #define FUSED __attribute__((optimize("fp-contract=fast")))
+#define COMPILED_ONCE __attribute__((noinline, noclone))
 #else
 #define FUSED
+#define COMPILED_ONCE __attribute__((noinline))
 #endif
 #define VECTOR(W) typedef float v##W __attribute__((vector_size(4 * W), aligned(4), may_alias));
 VECTOR(16)
@@ -124,8 +126,8 @@ INLINE void row_by_columns(float *o, long n, long k, const float *bias, const fl
     }
 }
 
-/* Within 2e-7 of the exact value, relatively, from -87.3 to 88.3, and what it is there beyond: the exponent's bits, times
-   a polynomial in what is left. */
+/* Within 2e-7 of the exact value, relatively, from -87.3 to 88.3, and what it is there beyond: the exponent's bits,
+   times a polynomial in what is left. */
 INLINE float quick_exp(float x) {
     x = x < -87.3f ? -87.3f : x;
     x = x > 88.3f ? 88.3f : x;
@@ -261,9 +263,8 @@ static void together(void (*share)(struct work *, long, long), struct work *work
 }
 
 /* m rows and n columns of a product; see BLOCK. */
-FUSED static __attribute__((noinline)) void rows_of_product(float *o, long on, long m, long n, const float *bias,
-                                                            const float *a, long am, long ak, const float *b, long bk,
-                                                            long k, int onto) {
+FUSED COMPILED_ONCE static void rows_of_product(float *o, long on, long m, long n, const float *bias, const float *a,
+                                                long am, long ak, const float *b, long bk, long k, int onto) {
     for (long j = 0; j < n; j += PANEL) {
         long width = n - j < PANEL ? n - j : PANEL, r = 0;
         const float *added = bias ? bias + j : 0;
@@ -283,8 +284,8 @@ FUSED static __attribute__((noinline)) void rows_of_product(float *o, long on, l
 
 /* A thread's share of a product: its columns, panel by panel, and where there are more threads than panels its rows.
    b's rows lie in order, or its columns do (bk is 1) and are laid out anew. */
-static void product_share(float *o, long m, long n, long k, const float *bias, const float *a, long am, long ak,
-                          const float *b, long bk, long bn, long me, long all) {
+COMPILED_ONCE static void product_share(float *o, long m, long n, long k, const float *bias, const float *a, long am,
+                                        long ak, const float *b, long bk, long bn, long me, long all) {
     float turned[DEPTH * PANEL];
     long panels = (n + PANEL - 1) / PANEL, across = all;
     while (all % across || across > panels) across--;
