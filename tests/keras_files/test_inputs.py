@@ -21,6 +21,7 @@ class Described:
 
     architecture: dict[str, Any]
     training: dict[str, Any] | None = None
+    old: bool = False
 
 
 def recipe_of(model: keras.Model, shape: tuple[int | None, ...] | None = None) -> Translation:
