@@ -70,7 +70,7 @@ class Call:
             NotInC: it is no call of one of torch's functions.
         """
         if not isinstance(operation, partial):
-            raise NotInC(getattr(operation, "__qualname__", str(operation)))
+            raise NotInC("an operation of its own")
         function, args, options = operation.func, operation.args, dict(operation.keywords)
         schema, owner = getattr(function, "_schema", None), getattr(function, "__self__", None)
         name = schema.name.split("::")[1] if schema is not None else getattr(function, "__name__", str(function))
@@ -79,7 +79,7 @@ class Call:
         if isinstance(owner, torch.Tensor):
             args = (owner, *args)
         elif schema is None and not hasattr(function, "same_as") and getattr(torch, name, None) is not function:
-            raise NotInC(name)
+            raise NotInC(name if name.isidentifier() else "an operation of its own")
         outs = [options.pop(key) for key in ("out", "grad_input") if key in options]
         if not outs and name.endswith("_"):
             outs = [args[0]]

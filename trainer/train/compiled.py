@@ -194,11 +194,15 @@ class _Steps:
         """The function."""
         slots = (*self.feed.xs, *self.feed.ys)
         row = [self._gather(slot, own) for slot, own in zip(slots, self.made.buffers(), strict=True)]
-        for operation in self.made.program.operations:
+        for place, operation in enumerate(self.made.program.operations):
             if isinstance(operation, Draw):
                 self._draw_before(operation)
-            else:
+                continue
+            try:
                 self.c.add(operation)
+            except NotInC as error:
+                layer = [mark.layer for mark in self.made.marks if mark.at <= place][-1]
+                raise NotInC(f"{layer} ({error})" if layer else str(error)) from None
         update, self.numbers_of = _update(updater, self.c)
         kept = [self._keep(kept, output) for kept, output in zip(self.outputs, self.made.outputs, strict=True)]
         gathered = f"for (long r = FROM({self.size}); r < TO({self.size}); r++) {{ {' '.join(row)} }}"
