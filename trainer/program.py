@@ -43,7 +43,7 @@ class Program:
 
     def __init__(self, gradients: Mapping[int, Tensor], copies: int = 1, *, compiles: bool = False):
         """`compiles`: a layer may be compiled code of its own."""
-        self._into, self.copies, self.compiles = gradients, copies, compiles
+        self.gradients, self.copies, self.compiles = gradients, copies, compiles
         self._written: set[int] = set()
         self.operations: list[Callable[[], Any]] = []
 
@@ -77,7 +77,7 @@ class Program:
 
     def gradient(self, weight: Tensor, function: Callable[..., Tensor], *args: Any, **options: Any) -> None:
         """`function(*args, **options)` is a part of the weight's gradient; nothing happens for a frozen weight."""
-        into = self._into.get(id(weight))
+        into = self.gradients.get(id(weight))
         if into is None:
             return
         if id(weight) in self._written:
@@ -88,7 +88,7 @@ class Program:
 
     def receiver(self, weight: Tensor) -> Callable[[Tensor], Any] | None:
         """What takes a part of the weight's gradient, once in each run; None for a frozen weight."""
-        into = self._into.get(id(weight))
+        into = self.gradients.get(id(weight))
         if into is None:
             return None
         if id(weight) in self._written:
@@ -98,7 +98,7 @@ class Program:
 
     def complete(self) -> bool:
         """Whether every weight has been given a gradient."""
-        return self._written == set(self._into)
+        return self._written == set(self.gradients)
 
     def run(self) -> None:
         """All operations once."""

@@ -14,6 +14,7 @@ from trainer.model.cell import Cell
 from trainer.model.network import Network
 from trainer.optimizers.updater import Updater
 from trainer.optimizers.updaters import Updaters
+from trainer.program import Program
 from trainer.train.feed import Batch
 from trainer.train.islands import Unable
 from trainer.train.objective import Objective
@@ -85,7 +86,7 @@ class Direct:
         still = [tensor for _, _, tensor, _ in self.network.rows() if id(tensor) not in self._views]
         kept = [(t, t.clone()) for t in (*still, *self.network.states().values())]
         try:
-            made = Pass(self.network, self.objective, self._views, batch, compiles=self.compiles)
+            made = Pass(self.network, self.objective, Program(self._views, compiles=self.compiles), batch)
             self.watch(made)
             return made
         except Unable:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -47,20 +47,9 @@ class Pass:
         Unable: a weight or an output has no gradient.
     """
 
-    copies = 1
-    "Models that stand side by side."
-
-    def __init__(
-        self,
-        network: Network,
-        objective: Objective,
-        views: Mapping[int, Tensor],
-        batch: Batch,
-        *,
-        compiles: bool = False,
-    ):
-        """`compiles`: layers may be compiled code of their own."""
-        self.network, self.program, self._views = network, Program(views, self.copies, compiles=compiles), views
+    def __init__(self, network: Network, objective: Objective, program: Program, batch: Batch):
+        """`program` has no operations yet."""
+        self.network, self.program = network, program
         self._xs = [x.clone() for x in batch.xs]
         self._ys: list[Tensor] = []
         self._weights = [None if w is None else w.clone() for w in batch.weights]
@@ -147,7 +136,7 @@ class Pass:
 
     def _moves(self, cell: Cell) -> list[Tensor]:
         """The weights of a layer that training moves."""
-        return [t for *_, t, _ in cell.rows() if id(t) in self._views]
+        return [t for *_, t, _ in cell.rows() if id(t) in self.program.gradients]
 
     def _island(
         self, function: Callable[[Any], Tensor], x: Any, weights: list[Tensor], wanted: list[bool]
@@ -186,7 +175,7 @@ class Pass:
         y_true, y_pred = paired(own, rows, cast=not goal.loss.counts)
         before, slope, value = len(p.operations), None, None
         if weight is None and goal.loss.is_mean(y_true) and y_pred.dtype == out.dtype:
-            share = self.copies * y_pred.shape[-1] / y_pred.numel()
+            share = p.copies * y_pred.shape[-1] / y_pred.numel()
             slope = goal.loss.by_hand(p, y_true, y_pred, share, joins)
         if slope is None:
             del p.operations[before:]

@@ -15,15 +15,14 @@ import torch
 from torch import Tensor
 
 from trainer.model.cell import Cell
-from trainer.model.network import Network, Step
+from trainer.model.network import Step
 from trainer.optimizers.updater import Updater
-from trainer.program import Pull
+from trainer.program import Program, Pull
 from trainer.switches import on
 from trainer.train.devices import SMALL_STEP, step_work
 from trainer.train.feed import Batch
 from trainer.train.islands import Unable
 from trainer.train.loop import Training
-from trainer.train.objective import Objective
 from trainer.train.passes import Pass
 from trainer.train.progress import Progress, Stopped
 from trainer.train.scores import Seen
@@ -162,7 +161,8 @@ class Together:
     def _built(self, batch: Batch) -> SideBySide | None:
         first = self.trainings[0]
         try:
-            return SideBySide(first.network, first.objective, self._views, batch, self._weights)
+            program = Program(self._views, len(batch.xs[0]))
+            return SideBySide(self._weights, first.network, first.objective, program, batch)
         except Unable:
             return None
         finally:
@@ -200,16 +200,10 @@ def _stacked(parts: list[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
 class SideBySide(Pass):
     """A step of several copies of a model, for batches (copies, batch, …)."""
 
-    def __init__(
-        self,
-        network: Network,
-        objective: Objective,
-        views: Mapping[int, Tensor],
-        batch: Batch,
-        weights: Mapping[int, Tensor],
-    ):
-        self._stacked, self.copies = weights, len(batch.xs[0])
-        super().__init__(network, objective, views, batch)
+    def __init__(self, weights: Mapping[int, Tensor], *step: Any):
+        """`weights` are those of all copies, by number of the first one's (`id`); the rest is a Pass's."""
+        self._stacked = weights
+        super().__init__(*step)
 
     def seen_of(self, batch: Batch, outputs: tuple[Tensor, ...]) -> Seen:
         """What one of the copies made of its batch."""
