@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from tests.train.recipes import loaded
-from tests.train.test_direct import record, weights
+from tests.train.test_direct import hold_alike, record, weights
 from trainer.layers import recurrent_gru_kernels, recurrent_kernels, recurrent_native
 from trainer.layers.recurrent_kernels import Recurrence, whole_sequence
 from trainer.layers.recurrent_native import native_by_hand
@@ -118,10 +118,7 @@ def test_training_is_that_of_autograd(tmp_path: Path, case: str) -> None:
     plain, ours = (run(tmp_path, LAYERS[case], engine=engine) for engine in ("plain", "auto"))
     assert record(ours)["steps_by"] == SOME
     assert record(plain)["steps_by"].startswith("autograd")
-    for name, values in plain.history.items():
-        np.testing.assert_allclose(ours.history[name], values, rtol=1e-5, err_msg=name)
-    for mine, theirs in zip(weights(ours), weights(plain), strict=True):
-        np.testing.assert_allclose(mine, theirs, rtol=1e-4, atol=1e-5)
+    hold_alike(plain, ours)
 
 
 LEFT = {

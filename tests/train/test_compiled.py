@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from tests.train.recipes import directory_of, loaded
-from tests.train.test_direct import record, weights
+from tests.train.test_direct import hold_alike, record, weights
 from trainer.errors import RecipeError
 from trainer.native import compiler, kept
 from trainer.native.operations import NotInC, Statements
@@ -109,11 +109,7 @@ def test_training_is_that_of_autograd(tmp_path: Path, case: str) -> None:
     plain, ours = (run(tmp_path, CASES[case], engine=engine) for engine in ("plain", "auto"))
     assert record(ours)["steps_by"] == "compiled code"
     assert record(plain)["steps_by"].startswith("autograd")
-    assert list(plain.history) == list(ours.history)
-    for name, values in plain.history.items():
-        np.testing.assert_allclose(ours.history[name], values, rtol=1e-5, err_msg=name)
-    for mine, theirs in zip(weights(ours), weights(plain), strict=True):
-        np.testing.assert_allclose(mine, theirs, rtol=1e-4, atol=1e-6)
+    hold_alike(plain, ours)
 
 
 def run_by(threads: int, folder: Path, parts: dict[str, str]) -> Outcome:
@@ -135,12 +131,10 @@ def run_by(threads: int, folder: Path, parts: dict[str, str]) -> Outcome:
 @pytest.mark.parametrize("case", CASES)
 def test_threads_that_share_the_steps_give_the_same(tmp_path: Path, case: str) -> None:
     alone, two, three = run(tmp_path, CASES[case]), *(run_by(n, tmp_path, CASES[case]) for n in (2, 3))
-    for name, values in alone.history.items():
-        np.testing.assert_allclose(two.history[name], values, rtol=1e-5, err_msg=name)
-    for a, b, c in zip(*(weights(outcome) for outcome in (alone, two, three)), strict=True):
-        np.testing.assert_allclose(b, a, rtol=1e-4, atol=1e-6)
+    hold_alike(alone, two)
+    for a, b in zip(weights(two), weights(three), strict=True):
         # Threads take whole sums.
-        np.testing.assert_array_equal(b, c)
+        np.testing.assert_array_equal(a, b)
 
 
 SHAPES = [(128, 70, 33), (7, 200, 600), (1, 5, 1100), (45, 1, 40), (64, 64, 64), (13, 129, 513), (3, 17, 1)]
