@@ -1,1 +1,1 @@
-"""Steps of small models as one function of machine code: a Program's operations as C, compiled when training begins."""
+"""Steps as one function of machine code: a Program's operations as C, compiled when training begins."""

@@ -1,7 +1,8 @@
-"""Steps of a small model as one function of machine code, which takes many of them at a time.
+"""Steps as one function of machine code, which takes many of them at a time.
 
-A step of a small model is mostly the calling of its operations. Those of its program (`direct.py`) and of the
-optimizer are written as C and compiled when training begins; an epoch is then a few calls.
+A step of a small model is mostly the calling of its operations, and one of a larger model goes through memory for
+each of them. Those of its program (`direct.py`) and of the optimizer are written as C and compiled when training
+begins; an epoch is then a few calls. In larger steps torch's threads do a share each of every operation.
 """
 
 from __future__ import annotations
@@ -42,8 +43,6 @@ WORTHWHILE = 0.05
 "Seconds that compiled steps must be expected to save. Compiling takes about 0.3, but only the first time."
 OPERATION, LAYER, AROUND = 1.7e-6, 6, 10
 "Seconds that calling an operation takes; how many there are for a layer, both ways, and around the layers' own."
-
-
 FEW_STEPS = 20
 "Steps that compiled layers bring nothing in."
 
@@ -134,12 +133,28 @@ class Compiled:
             raise DataError("a label is no class of the model's output", hint="labels count from 0", code="label")
 
 
-def layers_compile(training: Training, *, asked: bool) -> bool:
-    """Whether layers are to be compiled code, in steps that as a whole are not: it can be, and seems worthwhile."""
-    network = training.network
-    those = [step.cell.layer for step in network.steps if step.cell.layer.compiles(step.cell)]
-    steps = training.steps * (training.fit.epochs - training.fit.initial_epoch)
-    if not those or (steps < FEW_STEPS and not asked):
+def compiled(training: Training) -> Compiled | None:
+    """Compile the steps of a training, or else layers in them, where it seems worthwhile or is asked for.
+
+    None when steps as a whole can't be or are not; `uncompiled_since` then says why.
+    """
+    asked = bool(training.jit_compile)
+    try:
+        with torch.no_grad():
+            made = Compiled(training, asked=asked)
+    except Uncompiled as error:
+        training.uncompiled_since = str(error)
+        if training.direct is not None:
+            training.direct.compiles = _layers_compile(training, asked)
+        return None
+    training.uncompiled_since = ""
+    return made
+
+
+def _layers_compile(training: Training, asked: bool) -> bool:
+    """Whether layers are to be compiled code, in steps that as a whole are not."""
+    few = training.steps * (training.fit.epochs - training.fit.initial_epoch) < FEW_STEPS
+    if (few and not asked) or not any(s.cell.layer.compiles(s.cell) for s in training.network.steps):
         return False
     try:
         get_ready()

@@ -21,14 +21,13 @@ import torch
 from trainer.callbacks.base import Callback
 from trainer.layers.arrays import as_numpy
 from trainer.model.network import Network
-from trainer.native.compiler import Uncompiled
 from trainer.optimizers.updater import Updater
 from trainer.optimizers.updaters import Updaters
 from trainer.recipe.fit import Fit
 from trainer.runs.keras_config import model_config
 from trainer.streams import stream
 from trainer.switches import on
-from trainer.train.compiled import Compiled, layers_compile
+from trainer.train.compiled import Compiled, compiled
 from trainer.train.direct import Direct, hindrance
 from trainer.train.divergence import diverged
 from trainer.train.feed import Batch, Feed
@@ -84,36 +83,8 @@ class Training:
             assert isinstance(self.updater, Updater)
             self.direct = Direct(self.network, self.objective, self.updater)
         self.uncompiled_since = "it was not asked for"
-        "Why steps are not compiled; empty when they are."
-        self.compiled = self._compiled()
-
-    def _compiled(self) -> Compiled | None:
-        if self.jit_compile is False or not on("compiled"):
-            return None
-        try:
-            with torch.no_grad():
-                made = Compiled(self, asked=bool(self.jit_compile))
-        except Uncompiled as error:
-            self.uncompiled_since = str(error)
-            if self.direct is not None:
-                self.direct.compiles = layers_compile(self, asked=bool(self.jit_compile))
-            return None
-        self.uncompiled_since = ""
-        return made
-
-    @property
-    def stepping(self) -> str:
-        """How gradients come about, in words."""
-        if self.compiled is not None:
-            return "compiled code"
-        if self.is_compiled:
-            return "operations in a row, some layers compiled"
-        return f"autograd, since {self.autograd_since}" if self.autograd_since else "operations in a row"
-
-    @property
-    def is_compiled(self) -> bool:
-        """Whether steps, or some layers in them, are compiled code."""
-        return self.compiled is not None or (self.direct is not None and self.direct.compiles)
+        "Why steps as a whole are not compiled; empty when they are."
+        self.compiled = None if self.jit_compile is False or not on("compiled") else compiled(self)
 
     @property
     def epochs(self) -> int:

@@ -23,13 +23,28 @@ def steps_noted(record: Mapping[str, Any], recipe: Recipe, stage: int, training:
     Raises:
         RecipeError: they were to be compiled and can't be.
     """
-    begun, compiled = record.get("jit_compile", {}), training.is_compiled
+    begun, compiled = record.get("jit_compile", {}), _is_compiled(training)
     if jit_compile(record, recipe, stage) and not compiled and training.engine != "plain" and on("compiled"):
         if str(stage) not in begun:
             message = f"the steps of this model can't be compiled: {training.uncompiled_since}"
             hint = "jit_compile: auto compiles where it can"
             raise RecipeError(message, hint=hint, path=("compile", "jit_compile"), code="jit-compile")
         training.say(f"Steps were compiled so far and no longer are, since {training.uncompiled_since}")
-    if training.stepping == record.get("steps_by") and begun.get(str(stage)) == compiled:
+    by = _words(training)
+    if by == record.get("steps_by") and begun.get(str(stage)) == compiled:
         return {}
-    return {"steps_by": training.stepping, "jit_compile": {**begun, str(stage): compiled}}
+    return {"steps_by": by, "jit_compile": {**begun, str(stage): compiled}}
+
+
+def _is_compiled(training: Training) -> bool:
+    """Whether steps, or some layers in them, are compiled code."""
+    return training.compiled is not None or (training.direct is not None and training.direct.compiles)
+
+
+def _words(training: Training) -> str:
+    """How gradients come about."""
+    if training.compiled is not None:
+        return "compiled code"
+    if _is_compiled(training):
+        return "operations in a row, some layers compiled"
+    return f"autograd, since {training.autograd_since}" if training.autograd_since else "operations in a row"
