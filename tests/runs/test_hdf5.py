@@ -10,7 +10,7 @@ import random
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import h5py
@@ -24,8 +24,9 @@ from trainer.layers.graph import chain
 from trainer.model.network import Network
 from trainer.runs import hdf5
 from trainer.runs.hdf5 import opened
+from trainer.runs.image import HEADER_LIMIT, Listing
 from trainer.runs.look import looked_at
-from trainer.runs.model_file import HEADER_LIMIT, model_bytes, read_model, weights_bytes, write_texts
+from trainer.runs.model_file import model_bytes, read_model, weights_bytes
 
 
 def network(units: int = 3) -> Network:
@@ -344,13 +345,56 @@ def test_damaged_state_of_ours(good: bytes, words: bytes) -> None:
 
 def test_long_lists_of_names_are_cut_and_read_back() -> None:
     names = [f"{'layer' * 20}_{i}" for i in range(2000)]
-    image = io.BytesIO()
-    with h5py.File(image, "w") as file:
-        write_texts(file, "layer_names", names)
+    listing = Listing()
+    listing.names("", "layer_names", names)
+    with opened(listing.image()) as file:
         assert "layer_names" not in file.attrs
         assert all(file.attrs[k].nbytes <= HEADER_LIMIT for k in file.attrs)
-    with opened(image.getvalue()) as file:
         assert hdf5.texts(file, "layer_names") == names
+
+
+VALUES = [
+    np.arange(6, dtype="float32").reshape(2, 3),
+    np.array(7, "int64"),
+    np.zeros((0, 3), "float32"),
+    np.array([True, False]),
+    np.arange(4, dtype="float32").reshape(2, 2).T,
+    np.array([1.5, np.nan], ">f8"),
+]
+
+
+def listed(values: Sequence[np.ndarray], mark: bytes, *, flipped: bool = False) -> Listing:
+    listing = Listing()
+    listing.words("", "which", "this")
+    listing.group("a")
+    listing.mark("a", "digest", mark)
+    listing.names("a", "names", ["x", "longer"])
+    for number, value in enumerate(values):
+        listing.array(f"a/deep/{number}", value[::-1] if flipped and value.ndim else value)
+    return listing
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_a_layout_is_kept_and_its_numbers_are_not(monkeypatch: pytest.MonkeyPatch, large: bool) -> None:
+    """The second file of a shape holds its own numbers, and the first is as it was."""
+    if large:
+        monkeypatch.setattr("trainer.runs.image.SMALL", 0)
+    first = listed(VALUES, b"1" * 64).image()
+    second = listed(VALUES, b"2" * 64, flipped=True).image()
+    assert first == listed(VALUES, b"1" * 64).image()
+    assert len(first) == len(second) != 0
+    for image, mark, flipped in ((first, b"1" * 64, False), (second, b"2" * 64, True)):
+        with h5py.File(io.BytesIO(image)) as file:
+            group = file["a"]
+            assert isinstance(group, h5py.Group)
+            assert file.attrs["which"] == "this"
+            assert group.attrs["digest"] == mark
+            assert hdf5.texts(group, "names") == ["x", "longer"]
+            for number, value in enumerate(VALUES):
+                held = group[f"deep/{number}"]
+                assert isinstance(held, h5py.Dataset)
+                assert held.dtype == value.dtype
+                np.testing.assert_array_equal(held[()], value[::-1] if flipped and value.ndim else value)
 
 
 def test_equal_content_gives_equal_bytes(good: bytes) -> None:

@@ -27,7 +27,8 @@ from trainer.optimizers.base import Optimizer
 from trainer.optimizers.updater import Updater
 from trainer.optimizers.updaters import Updaters, updater_of
 from trainer.runs.directory import RunDirectory
-from trainer.runs.model_file import HEADER_LIMIT, model_bytes, read_model, weights_bytes
+from trainer.runs.image import HEADER_LIMIT
+from trainer.runs.model_file import model_bytes, read_model, weights_bytes
 from trainer.runs.packing import pack, unpack
 from trainer.train.job import Options
 from trainer.train.state import load_weights

@@ -19,8 +19,9 @@ from trainer.layers.models import Composite
 from trainer.layers.pipeline import Pipeline
 from trainer.optimizers.base import Optimizer
 from trainer.optimizers.loss_scale import LossScaleOptimizer
+from trainer.runs.image import cut
 from trainer.runs.keras_config import KERAS_VERSION, Asked, model_config, training_config
-from trainer.runs.model_file import model_bytes, write_texts
+from trainer.runs.model_file import model_bytes
 from trainer.runs.weights_image import Kept, weights_bytes
 from trainer.schedules.base import ConstantRate
 
@@ -154,6 +155,6 @@ def _write_state(group: h5py.Group, rows: Sequence[tuple[str, Any]]) -> None:
         # Several optimizers of one kind, of which Keras numbers the names.
         number = sum(known == name or known.startswith(f"{name}~") for known in names)
         names[f"{name}~{number}" if number else name] = values
-    write_texts(group, "weight_names", list(names))
+    group.attrs.update({key: list(part) for key, part in cut("weight_names", list(names)).items()})
     for name, values in names.items():
         group.create_dataset(name, data=values)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ import numpy as np
 from trainer.errors import FileError
 from trainer.layers.arrays import as_numpy
 from trainer.runs.hdf5 import array, opened, read_json, text, texts
+from trainer.runs.image import Listing
 from trainer.runs.keras_config import KERAS_VERSION, model_config
 from trainer.runs.look import looked_at
 from trainer.runs.packing import pack, unpack
@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 
     from trainer.model.network import Network
 
-HEADER_LIMIT = 64_512
-"Bytes that an attribute may take; longer lists of names are cut into numbered ones."
+TOP = "top_level_model_weights"
+ROOM = 1 << 10
+"Bytes of which the text of a state takes whole ones, so that files of about the same length have one layout."
 
 
 @dataclass
@@ -52,69 +53,51 @@ def model_bytes(network: Network, training_config: dict[str, Any] | None, extra:
     `extra` is a nested dict of plain values and numpy arrays; None leaves the group `trainer` out. There is no
     `optimizer_weights` group: Keras 3.15 loads a file that has one and then fails in `fit`.
     """
-    import h5py
-
-    image = io.BytesIO()
-    with h5py.File(image, "w") as file:
-        file.attrs["keras_version"] = KERAS_VERSION
-        file.attrs["backend"] = "torch"
-        file.attrs["model_config"] = json.dumps(model_config(network.graph)).encode()
-        if training_config is not None:
-            file.attrs["training_config"] = json.dumps(training_config).encode()
-        _write_layers(file.create_group("model_weights"), network)
-        if extra is not None:
-            _write_extra(file.create_group("trainer"), extra)
-    return image.getvalue()
+    listing = Listing()
+    listing.words("", "keras_version", KERAS_VERSION)
+    listing.words("", "backend", "torch")
+    listing.words("", "model_config", json.dumps(model_config(network.graph)).encode())
+    if training_config is not None:
+        listing.words("", "training_config", json.dumps(training_config).encode())
+    _list_layers(listing, "model_weights", network)
+    if extra is not None:
+        _list_extra(listing, "trainer", extra)
+    return listing.image()
 
 
-def _write_layers(group: h5py.Group, network: Network) -> None:
+def _list_layers(listing: Listing, place: str, network: Network) -> None:
     names = list(network.graph.layers)
-    write_texts(group, "layer_names", names)
-    group.attrs["backend"] = b"torch"
-    group.attrs["keras_version"] = KERAS_VERSION.encode()
+    listing.group(place)
+    listing.names(place, "layer_names", names)
+    listing.words(place, "backend", b"torch")
+    listing.words(place, "keras_version", KERAS_VERSION.encode())
     for name in sorted(names):
         rows = [(f"{network.graph.name}/{path}", tensor) for _, path, tensor, _ in network.cell(name).rows()]
-        _write_arrays(group.create_group(name), rows)
-    if "top_level_model_weights" not in group:
-        _write_arrays(group.create_group("top_level_model_weights"), [])
+        _list_arrays(listing, f"{place}/{name}", rows)
+    if TOP not in names:
+        _list_arrays(listing, f"{place}/{TOP}", [])
 
 
-def _write_arrays(group: h5py.Group, rows: Sequence[tuple[str, torch.Tensor]]) -> None:
-    write_texts(group, "weight_names", [name for name, _ in rows])
+def _list_arrays(listing: Listing, place: str, rows: Sequence[tuple[str, torch.Tensor]]) -> None:
+    listing.group(place)
+    listing.names(place, "weight_names", [name for name, _ in rows])
     for name, tensor in rows:
-        group.create_dataset(name, data=_values(tensor))
+        listing.array(f"{place}/{name}", as_numpy(tensor))
 
 
-def _values(tensor: torch.Tensor) -> np.ndarray:
-    return as_numpy(tensor)
-
-
-def write_texts(group: h5py.Group, name: str, values: Sequence[str]) -> None:
-    """A list of names as an attribute, or as `name0`, `name1`, … when one object header can't hold it."""
-    encoded = [v.encode() for v in values]
-    longest = max(map(len, encoded), default=0)
-    if len(encoded) * longest <= HEADER_LIMIT:
-        group.attrs[name] = encoded
-        return
-    count = 1
-    chunks = [np.asarray(encoded)]
-    while any(chunk.nbytes > HEADER_LIMIT for chunk in chunks):
-        count += 1
-        chunks = np.array_split(np.asarray(encoded), count)
-    for number, chunk in enumerate(chunks):
-        group.attrs[f"{name}{number}"] = chunk
-
-
-def _write_extra(group: h5py.Group, extra: dict[str, Any]) -> None:
-    words, arrays = pack(extra)
-    group.attrs["sha256"] = _digest(words.encode(), arrays)
+def _list_extra(listing: Listing, place: str, extra: dict[str, Any]) -> None:
+    text, arrays = pack(extra)
+    words = text.encode()
+    words += b" " * (-len(words) % ROOM)
+    listing.group(place)
+    listing.mark(place, "sha256", _digest(words, arrays).encode())
     # A dataset, since an attribute has a limit that a history of many epochs would reach.
-    group.create_dataset("json", data=np.frombuffer(words.encode(), np.uint8))
-    numbered = group.create_group("arrays")
+    listing.array(f"{place}/json", np.frombuffer(words, np.uint8))
+    listing.group(f"{place}/arrays")
     for number, values in arrays.items():
         if values.dtype.kind not in "biuf":
             raise TypeError(f"an array of {values.dtype} can't be kept in a model file")
-        numbered.create_dataset(number, data=values)
+        listing.array(f"{place}/arrays/{number}", values)
 
 
 def _digest(words: bytes, arrays: Mapping[str, np.ndarray]) -> str:

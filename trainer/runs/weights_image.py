@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from trainer.layers.arrays import as_numpy
+from trainer.runs.image import Listing
 from trainer.runs.places import Part, parts
 
 if TYPE_CHECKING:
-    import h5py
     import numpy
 
     from trainer.model.network import Network
@@ -31,22 +30,20 @@ def weights_bytes(network: Network, more: Sequence[Kept] = ()) -> bytes:
 
     `more` is what stands beside the layers: the optimizer's state, in a `.keras` archive.
     """
-    import h5py
-
-    image = io.BytesIO()
-    with h5py.File(image, "w") as file:
-        for part in parts(network):
-            _write(file, part.place, _name(part), [as_numpy(tensor) for _, tensor in part.weights])
-        for kept in more:
-            _write(file, kept.place, kept.name, kept.arrays)
-    return image.getvalue()
+    listing = Listing()
+    for part in parts(network):
+        _list(listing, part.place, _name(part), [as_numpy(tensor) for _, tensor in part.weights])
+    for kept in more:
+        _list(listing, kept.place, kept.name, kept.arrays)
+    return listing.image()
 
 
-def _write(file: h5py.File, place: str, name: str, arrays: Sequence[numpy.ndarray]) -> None:
-    group = file.create_group(f"{place}/vars" if place else "vars")
-    group.attrs["name"] = name
+def _list(listing: Listing, place: str, name: str, arrays: Sequence[numpy.ndarray]) -> None:
+    place = f"{place}/vars" if place else "vars"
+    listing.group(place)
+    listing.words(place, "name", name)
     for number, values in enumerate(arrays):
-        group.create_dataset(str(number), data=values)
+        listing.array(f"{place}/{number}", values)
 
 
 def _name(part: Part) -> str:
