@@ -18,6 +18,7 @@ SWITCHES = {
     "threads": "one thread for small steps",
     "hand": "steps without autograd",
     "compiled": "steps, or recurrent layers in them, as compiled code",
+    "recorded": "steps on a GPU recorded as a graph of kernels",
     "sums": "loss and metrics added up many batches at a time",
     "together": "folds of small models trained side by side",
     "seeds": "seeds of small models trained by several processes",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import model_validator
 
 from trainer.errors import DataError
+from trainer.layers.arrays import constants
 from trainer.layers.base import Plan, Weights
 from trainer.layers.categories import encode, encoded_shape
 from trainer.layers.host import Dense, Learner
@@ -85,7 +86,7 @@ class Discretization(Learner):
         """
         if self.bin_boundaries is None:
             raise DataError("Discretization has no boundaries", hint="put it under a feature's preprocess")
-        boundaries = torch.tensor(self.bin_boundaries, device=x.device)
+        boundaries = constants(self.bin_boundaries, x.device)
         bins = torch.bucketize(x.float(), boundaries, right=True)
         return encode(bins, self.output_mode, len(self.bin_boundaries) + 1)
 

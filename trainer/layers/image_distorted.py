@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
+from trainer.layers.arrays import constants
 from trainer.layers.image_base import (
     SEED_BEFORE_FORMAT,
     AnyFormat,
@@ -53,8 +54,8 @@ class RandomPerspective(AnyFormat, RandomImageLayer):
         chosen = by_chance(generator, batch, self.factor)
         moves = uniform(generator, (batch, 4, 2), (-0.5 * self.scale, 0.5 * self.scale))
         right, bottom = width - 1.0, height - 1.0
-        corners = [[0.0, 0.0], [right, 0.0], [0.0, bottom], [right, bottom]]
-        start = torch.tensor(corners, device=generator.device).expand(batch, 4, 2)
+        corners = ((0.0, 0.0), (right, 0.0), (0.0, bottom), (right, bottom))
+        start = constants(corners, generator.device).expand(batch, 4, 2)
         return {"apply_perspective": chosen, "start_points": start, "end_points": start + start * moves}
 
     def apply(self, x: Tensor, drawn: Drawn) -> Tensor:

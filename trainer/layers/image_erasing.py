@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any
 
+from trainer.layers.arrays import constants
 from trainer.layers.base import Plan
 from trainer.layers.image_base import (
     SEED_BEFORE_FORMAT,
@@ -79,7 +80,7 @@ class RandomErasing(Ranged, AnyFormat, RandomImageLayer):
         if self.fill_value is None:
             values = torch.randn(shape, generator=generator, device=generator.device) * self.value_range[1]
         else:
-            values = torch.tensor(self.fill_value, device=generator.device).view(1, 1, 1, -1)
+            values = constants(self.fill_value, generator.device).view(1, 1, 1, -1)
         return values.clamp(*self.value_range)
 
     def apply(self, x: Tensor, drawn: Drawn) -> Tensor:

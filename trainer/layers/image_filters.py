@@ -59,7 +59,7 @@ class RandomSharpness(Clipped, AnyFormat, RandomImageLayer):
     def apply(self, x: Tensor, drawn: Drawn) -> Tensor:
         channels = x.shape[-1]
         kernel = torch.full((3, 3), 1 / 13, dtype=x.dtype, device=x.device)
-        kernel[1, 1] = 5 / 13
+        kernel[1, 1].fill_(5 / 13)
         planes = x.permute(0, 3, 1, 2)
         smooth = F.conv2d(planes, kernel.expand(channels, 1, 3, 3), padding=1, groups=channels).permute(0, 2, 3, 1)
         return (x + (1 - 2 * each(drawn["factor"])) * (smooth - x)).clamp(*self.value_range)

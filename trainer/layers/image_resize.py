@@ -144,7 +144,7 @@ class RandomCrop(Sized, RandomImageLayer):
             top, left = (uniform(generator, (), (0.0, n + 1.0)).long() for n in (more, wider))
             return {"top": top, "left": left}
         top, left, _, _ = window(shape[1], shape[2], self.height, self.width)
-        return {name: torch.tensor(n, device=generator.device) for name, n in (("top", top), ("left", left))}
+        return {name: torch.full((), n, device=generator.device) for name, n in (("top", top), ("left", left))}
 
     def apply(self, x: Tensor, drawn: Drawn) -> Tensor:
         tall, wide = x.shape[1:3]

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from trainer.errors import DataError
 from trainer.initializers.constant import Ones, Zeros
+from trainer.layers.arrays import constants
 from trainer.layers.base import Layer, Plan, Weights
-from trainer.lazy import np, torch
+from trainer.lazy import np
 from trainer.options import Bool, Rule, integer, number
 from trainer.shapes import Shape, text
 
@@ -79,7 +80,7 @@ class Rescaling(Layer):
 
 
 def _factor(value: Any, x: Tensor) -> Any:
-    return torch.tensor(value, device=x.device) if isinstance(value, tuple) else value
+    return constants(value, x.device) if isinstance(value, tuple) else value
 
 
 class Normalization(Layer):
@@ -146,7 +147,7 @@ class Normalization(Layer):
         if self.mean is None:
             mean, variance = w.mean, w.variance
         else:
-            mean, variance = (torch.tensor(v, device=x.device) for v in (self.mean, self.variance))
+            mean, variance = (constants(v, x.device) for v in (self.mean, self.variance))
         mean, variance = self._along(mean, x.dim()), self._along(variance, x.dim())
         deviation = variance.sqrt().clamp(min=EPSILON)
         values = x.float()

@@ -38,13 +38,15 @@ def has_onednn() -> bool:
 
 def gate_rows(kernel: Tensor, order: Sequence[int]) -> Tensor:
     """A Keras kernel (inputs, gates * units) as rows (gates * units, inputs), its gates in another order."""
-    return kernel.reshape(len(kernel), len(order), -1)[:, order].permute(1, 2, 0).reshape(-1, len(kernel))
+    gates = kernel.reshape(len(kernel), len(order), -1).unbind(1)
+    return torch.stack([gates[gate] for gate in order]).transpose(1, 2).reshape(-1, len(kernel))
 
 
 def gate_columns(rows: Tensor, order: Sequence[int]) -> Tensor:
     """The way back from `gate_rows`."""
-    back = [order.index(gate) for gate in range(len(order))]
-    return rows.view(len(order), -1, rows.shape[1])[back].permute(2, 0, 1).reshape(rows.shape[1], -1)
+    parts = rows.view(len(order), -1, rows.shape[1]).unbind()
+    own = torch.stack([parts[order.index(gate)] for gate in range(len(order))])
+    return own.permute(2, 0, 1).reshape(rows.shape[1], -1)
 
 
 def lstm(

@@ -148,7 +148,7 @@ def flat_over_time(sequence: Tensor) -> Tensor:
 
 def empty_states(x: Tensor, units: int) -> Tensor:
     states = x.new_empty(len(x) + 1, units, x.shape[2])
-    states[0] = 0
+    states[0].zero_()
     return states
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -27,6 +27,8 @@ class Clock:
         "Where random numbers are drawn: where the network computes."
         self.penalties: list[torch.Tensor] | None = None
         "Penalties on what inner layers make in the pass that is under way."
+        self.deals: Callable[[Cell, int | None], torch.Generator] | None = None
+        "Who hands layers their random generators, in the pass that is under way; None lets each make its own."
         self.mixings: list[Blend] | None = None
         "How targets follow the rows that layers mixed in the pass that is under way."
 
@@ -65,6 +67,8 @@ class Cell(nn.Module):
         return self
 
     def generator(self, seed: int | None = None) -> torch.Generator:
+        if self.clock.deals is not None:
+            return self.clock.deals(self, seed)
         return torch.Generator(self.clock.device).manual_seed(self.draw_seed(seed))
 
     def draw_seed(self, seed: int | None = None) -> int:

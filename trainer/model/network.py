@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -215,6 +216,20 @@ class Network(nn.Module):
         for cell in self.modules():
             if isinstance(cell, Cell):
                 cell.forget_draws()
+
+    @contextmanager
+    def unmoved(self, moving: Sequence[torch.Tensor] = ()) -> Iterator[None]:
+        """Put back what passes move, weights, statistics and states, but not `moving`; later passes draw the same."""
+        those = {id(tensor) for tensor in moving}
+        still = [tensor for _, _, tensor, _ in self.rows() if id(tensor) not in those]
+        kept = [(t, t.clone()) for t in (*still, *self.states().values())]
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for tensor, before in kept:
+                    tensor.copy_(before)
+            self.forget_draws()
 
     @property
     def batch_size(self) -> int | None:

@@ -83,15 +83,10 @@ class Direct:
 
         None when autograd must see to it.
         """
-        still = [tensor for _, _, tensor, _ in self.network.rows() if id(tensor) not in self._views]
-        kept = [(t, t.clone()) for t in (*still, *self.network.states().values())]
-        try:
-            made = Pass(self.network, self.objective, Program(self._views, compiles=self.compiles), batch)
+        with self.network.unmoved(self.updater.parameters):
+            try:
+                made = Pass(self.network, self.objective, Program(self._views, compiles=self.compiles), batch)
+            except Unable:
+                return None
             self.watch(made)
             return made
-        except Unable:
-            return None
-        finally:
-            for tensor, before in kept:
-                tensor.copy_(before)
-            self.network.forget_draws()

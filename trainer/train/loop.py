@@ -33,6 +33,7 @@ from trainer.train.divergence import diverged
 from trainer.train.feed import Batch, Feed
 from trainer.train.objective import Objective
 from trainer.train.progress import Progress, Quiet, Stopped
+from trainer.train.recorded import TAPES, Recorded, recorded
 from trainer.train.scores import BatchLogs, Scores, Seen
 from trainer.train.scoring import evaluate, judge
 
@@ -84,7 +85,12 @@ class Training:
             self.direct = Direct(self.network, self.objective, self.updater)
         self.uncompiled_since = "it was not asked for"
         "Why steps as a whole are not compiled; empty when they are."
-        self.compiled = None if self.jit_compile is False or not on("compiled") else compiled(self)
+        self.compiled: Compiled | None = None
+        self.recorded: Recorded | None = None
+        if self.jit_compile is not False and self.train.device.type in TAPES:
+            self.recorded = recorded(self) if on("recorded") else None
+        elif self.jit_compile is not False and on("compiled"):
+            self.compiled = compiled(self)
 
     @property
     def epochs(self) -> int:
@@ -274,7 +280,8 @@ class Training:
     def step(self, batch: Batch) -> None:
         """Train on a batch, the next of the epoch."""
         self.network.clock.step = self.epoch * self.steps + self.batch
-        seen = None if self.direct is None else self.direct.step(batch)
+        quick = self.recorded or self.direct
+        seen = None if quick is None else quick.step(batch)
         self.scores.add(self._by_autograd(batch) if seen is None else seen)
         self.batch += 1
 

@@ -53,6 +53,8 @@ class Profiled(Training):
         if self.compiled is not None:
             yield self.compiled, "call", partial(self._call, self.compiled.call)
             yield self.scores, "add_all", timed("metrics", self.scores.add_all)
+        if self.recorded is not None:
+            yield self.recorded, "play", timed("compiled", self.recorded.play)
         for name in ("apply", "apply_written"):
             if hasattr(self.updater, name):
                 yield self.updater, name, partial(self._update, getattr(self.updater, name))
@@ -181,7 +183,7 @@ def facts(training: Training) -> Facts:
     return Facts(
         batch_size=fit.batch_size,
         autograd_since=training.autograd_since,
-        compiled=training.compiled is not None,
+        compiled=bool(training.compiled or training.recorded),
         dtype=network.graph.dtype,
         device=training.train.device.type,
         drawn=tuple(names[place] for place, _ in network.fronts),

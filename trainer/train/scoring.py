@@ -40,9 +40,11 @@ class Judged(NamedTuple):
         total = self.value.detach()
         return Seen(self.batch, outputs, made.masks, self.values if several else (total,), None, total)
 
-    def gradients(self, parameters: Sequence[torch.Tensor], scale: float = 1.0) -> tuple[torch.Tensor | None, ...]:
+    def gradients(
+        self, parameters: Sequence[torch.Tensor], scale: float | torch.Tensor = 1.0
+    ) -> tuple[torch.Tensor | None, ...]:
         """Of `scale` times the loss, for each parameter; None where it does not depend on one."""
-        seeds = self.seeds if scale == 1.0 else [seed * scale for seed in self.seeds]
+        seeds = self.seeds if isinstance(scale, float) and scale == 1.0 else [seed * scale for seed in self.seeds]
         return gradients(self.roots, seeds, parameters)
 
 

@@ -9,6 +9,7 @@ from trainer.errors import RecipeError
 from trainer.recipe.schema import Recipe
 from trainer.switches import on
 from trainer.train.loop import Training
+from trainer.train.recorded import TAPES
 
 
 def jit_compile(record: Mapping[str, Any], recipe: Recipe, stage: int) -> bool | None:
@@ -37,14 +38,20 @@ def steps_noted(record: Mapping[str, Any], recipe: Recipe, stage: int, training:
 
 
 def _is_compiled(training: Training) -> bool:
-    """Whether steps, or some layers in them, are compiled code."""
-    return training.compiled is not None or (training.direct is not None and training.direct.compiles)
+    """Whether steps are compiled code or recorded, or some layers in them compiled."""
+    return bool(training.compiled or training.recorded) or (training.direct is not None and training.direct.compiles)
 
 
 def _words(training: Training) -> str:
     """How gradients come about."""
     if training.compiled is not None:
         return "compiled code"
+    if training.recorded is not None:
+        return "a recorded graph of kernels"
     if _is_compiled(training):
         return "operations in a row, some layers compiled"
-    return f"autograd, since {training.autograd_since}" if training.autograd_since else "operations in a row"
+    if not training.autograd_since:
+        return "operations in a row"
+    unrecorded = training.train.device.type in TAPES and training.engine != "plain"
+    more = f"; not recorded, since {training.uncompiled_since}" if unrecorded else ""
+    return f"autograd, since {training.autograd_since}{more}"
