@@ -7,9 +7,10 @@ the arithmetic of a small step.
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Callable, Mapping
 from functools import cache, partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from trainer.lazy import torch
 
@@ -46,6 +47,19 @@ class Program:
         self.gradients, self.copies, self.compiles = gradients, copies, compiles
         self._written: set[int] = set()
         self.operations: list[Callable[[], Any]] = []
+
+    def within(self, gradients: Mapping[int, Tensor]) -> Program:
+        """The same program for a part of it that works on weights of its own, whose gradients go to `gradients`.
+
+        `gradients` may still grow; those of other weights go where they went.
+        """
+        made = Program(ChainMap(cast("Any", gradients), cast("Any", self.gradients)), self.copies)
+        made.operations, made._written = self.operations, self._written
+        return made
+
+    def wrote(self, weight: Tensor) -> bool:
+        """Whether the weight has been given a gradient."""
+        return id(weight) in self._written
 
     def make(self, function: Callable[..., Tensor], *args: Any, **options: Any) -> Tensor:
         """What `function(*args, **options)` gives, written anew into the same tensor by every run."""
@@ -98,7 +112,7 @@ class Program:
 
     def complete(self) -> bool:
         """Whether every weight has been given a gradient."""
-        return self._written == set(self.gradients)
+        return self._written >= set(self.gradients)
 
     def run(self) -> None:
         """All operations once."""

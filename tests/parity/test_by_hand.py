@@ -18,7 +18,18 @@ from tests.parity import (
     test_regularization_layers,
     test_upsampling,
 )
-from tests.parity.by_hand import BATCH, STEPS, Islands, by_hand_alone, hold, hold_steps, normal, overriding, squared
+from tests.parity.by_hand import (
+    BATCH,
+    STEPS,
+    Islands,
+    by_hand_alone,
+    hold,
+    hold_steps,
+    hold_typed,
+    normal,
+    overriding,
+    squared,
+)
 from tests.parity.test_losses import CASES as LOSSES
 from tests.parity.test_losses import batch as targets_of
 from trainer.activations.base import Activation
@@ -115,8 +126,6 @@ LAYERS: dict[str, Draw] = {
 }
 "Layers that read one tensor of numbers."
 MERGES = ["Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum", "Concatenate"]
-SINGLE = {name for name in LAYERS if name == "Dropout" or name.startswith("Spatial") or name.endswith("Transpose")}
-"Held in float32 alone: what draws in it whatever the number type, and kernels that torch wants copied in float64."
 
 
 def head(name: str, reads: str, seed: int = 0) -> list[dict[str, Any]]:
@@ -141,7 +150,7 @@ def model(spec: dict[str, Any], shape: tuple[int, ...]) -> list[dict[str, Any]]:
 def hold_layer(spec: dict[str, Any], shape: tuple[int, ...], seed: int) -> None:
     goals = {"first": squared(), "second": squared()}
     ys = [normal(seed + 1, 2), normal(seed + 2, 2)]
-    hold(model(spec, shape), {"x": normal(seed, *shape)}, goals, ys, double=next(iter(spec)) not in SINGLE)
+    hold(model(spec, shape), {"x": normal(seed, *shape)}, goals, ys)
 
 
 @pytest.mark.parametrize("frozen", [False, True])
@@ -181,7 +190,7 @@ def test_layers_on_turned_axes(name: str, monkeypatch: pytest.MonkeyPatch) -> No
         options, shape = LAYERS[name](name, seed)
         if len(shape) > 1 and not any(isinstance(n, dict) and "batch" in n for n in options.values()):
             lines, x = turned({name: options}, shape), {"x": normal(seed, *reversed(shape))}
-            hold_steps(lines, x, {"first": squared()}, [normal(seed + 1, 2)], None, None, name not in SINGLE)
+            hold_steps(lines, x, {"first": squared()}, [normal(seed + 1, 2)], None, None, True)
 
 
 @pytest.mark.parametrize("name", MERGES)
@@ -319,3 +328,14 @@ def test_every_class_that_knows_its_gradient_is_held(monkeypatch: pytest.MonkeyP
         test_losses(name, options, target, False)
         known |= {name} - set(islands.found)
     assert known == overriding(Loss)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "mixed_bfloat16", "bfloat16"])
+@pytest.mark.parametrize("name", sorted(LAYERS))
+def test_layers_between_casts(name: str, dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a number type of their own layers go the same way, and round where autograd's do."""
+    monkeypatch.setattr(recurrent_fused, "has_onednn", lambda: False)
+    for seed in SEEDS:
+        options, shape = LAYERS[name](name, seed)
+        goals, ys = {"first": squared(), "second": squared()}, [normal(seed + 1, 2), normal(seed + 2, 2)]
+        hold_typed(model({name: options}, shape), {"x": normal(seed, *shape)}, goals, ys, dtype)

@@ -168,7 +168,8 @@ REASONS = {
         optimizer="{MultiOptimizer: {optimizer_map: {default_optimizer: adam, optimizer_map: {dense_1/.*: sgd}}}}"
     ),
     "there are penalties on outputs": recipe(DENSE.replace("activation: relu", "activity_regularizer: l2")),
-    "layers have number types of their own": recipe(DENSE.replace("activation: relu", "dtype: mixed_bfloat16")),
+    "the loss is scaled": recipe(DENSE).replace("model:\n", "model:\n  dtype: mixed_float16\n"),
+    "weights are of several number types": recipe(DENSE.replace("activation: relu", "dtype: float64")),
     "rows are mixed": recipe("- Reshape: {target_shape: [8, 8, 1]}\n    - MixUp\n    - Flatten\n    " + DENSE)
     .replace(
         "inputs:",

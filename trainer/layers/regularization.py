@@ -75,12 +75,16 @@ def dropped_by_hand(
     generator = torch.Generator(x.device)
     # Copies of a model draw what each of them would draw alone.
     factors = kept(x[0] if p.copies > 1 else x, layer.rate, generator, noise)
-    rate, scale = p.constant(layer.rate, x), p.constant(0.0 if layer.rate == 1 else 1 / (1 - layer.rate), x)
+    # Drawn in float32 whatever the number type.
+    draws = factors if factors.dtype == torch.float32 else factors.float()
+    rate, scale = p.constant(layer.rate, draws), p.constant(0.0 if layer.rate == 1 else 1 / (1 - layer.rate), draws)
     sizes = factors.shape
 
     def draw() -> None:
         generator.manual_seed(w.draw_seed(layer.seed))
-        torch.rand(sizes, generator=generator, out=factors).ge_(rate).mul_(scale)
+        torch.rand(sizes, generator=generator, out=draws).ge_(rate).mul_(scale)
+        if draws is not factors:
+            factors.copy_(draws)
 
     p.draw(factors, draw)
     return p.make(torch.mul, x, factors), times(p, factors)

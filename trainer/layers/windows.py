@@ -168,7 +168,9 @@ def convolved(
         found = torch.empty_like(x) if wanted else None
 
         def back() -> None:
-            slopes = native("convolution_backward")(slope, x, kernel, sizes, *how, asked)
+            # In double precision torch can't go back through a turned kernel of a transposed convolution.
+            straight = kernel.contiguous() if kernel.dtype == torch.float64 else kernel
+            slopes = native("convolution_backward")(slope, x, straight, sizes, *how, asked)
             if found is not None:
                 found.copy_(slopes[0])
             if take is not None:

@@ -21,7 +21,6 @@ SMALL_STEP, SMALL_JUDGING = 1e-3, 5e-4
 CHANGES = {
     "it was asked for": "leave out --engine plain",
     "the loss is scaled": "leave out LossScaleOptimizer and loss_scale_factor, which float32 has no need of",
-    "layers have number types of their own": "say dtype once, in model.dtype, or not at all",
     "there are penalties on outputs": "put kernel_regularizer in place of activity_regularizer, if it serves as well",
 }
 "What lets a model do without autograd, by why it needs it."

@@ -42,8 +42,6 @@ def hindrance(network: Network, updater: Updater | Updaters) -> str:
     if any(step.parts for step in network.steps):
         return "a layer makes several tensors"
     for cell in network.modules():
-        if isinstance(cell, Cell) and cell.layer.dtype is not None:
-            return "layers have number types of their own"
         if isinstance(cell, Cell) and getattr(cell.layer, "activity_regularizer", None) is not None:
             return "there are penalties on outputs"
         if isinstance(cell, Cell) and cell.layer.mixes_targets:

@@ -16,6 +16,7 @@ from trainer.losses.shaping import floating, paired
 from trainer.model.network import Cell, Network, Step
 from trainer.program import Program, Pull
 from trainer.regularizers.base import Regularizer
+from trainer.train.casts import between_casts, cast
 from trainer.train.feed import Batch
 from trainer.train.islands import Unable, island, through_autograd
 from trainer.train.objective import Goal, Objective
@@ -55,6 +56,7 @@ class Pass:
         self._weights = [None if w is None else w.clone() for w in batch.weights]
         self._values: dict[int, Any] = dict(zip(network.starts, self._xs, strict=True))
         self._slopes: dict[int, Tensor] = {}
+        self._read: dict[int, Tensor] = {}
         self._depends: set[int] = set()
         "Tensors that depend on weights that move."
         self._ways: list[Way] = []
@@ -72,7 +74,7 @@ class Pass:
         self._penalty = self._penalize()
         if not self.program.complete():
             raise Unable
-        self.outputs = [self._values[n] for n in network.ends]
+        self.outputs = [self._precise(n) for n in network.ends]
         "What the last run made."
         self._no_masks = (None,) * len(self.outputs)
         self._form: Any = None
@@ -118,8 +120,7 @@ class Pass:
         """Add a layer's operations, and those of the last activation as if it were a layer of its own."""
         xs = [self._values[n] for n in step.reads]
         x, before = xs[0] if len(xs) == 1 else xs, len(self.program.operations)
-        plain = not step.options and isinstance(step.layer, Layer)
-        found = step.layer.by_hand(self.program, self._cell(step), x) if plain else None
+        found = None if step.options else self._by_hand(step, x)
         weights = self._moves(step.cell)
         if found is None:
             del self.program.operations[before:]
@@ -129,6 +130,12 @@ class Pass:
         self._made_by(step.reads, makes, *found, moves=bool(weights))
         if step.last is not None:
             self._activate(step.last, makes, step.makes)
+
+    def _by_hand(self, step: Step, x: Any) -> tuple[Any, Any] | None:
+        """What a layer says of itself; None where it says nothing."""
+        if isinstance(step.layer, Layer):
+            return step.layer.by_hand(self.program, self._cell(step), x)
+        return between_casts(self.program, step.layer, self._cell(step), x)
 
     def _cell(self, step: Step) -> Any:
         """The weights of a layer, as it is handed them."""
@@ -164,27 +171,34 @@ class Pass:
     def _judge(self, place: int, goal: Goal, target: Tensor) -> Tensor | None:
         """Add the gradient of an output's loss; the loss itself, unless it follows from the output."""
         p, number, weight = self.program, self.network.ends[place], self._weights[place]
-        out = self._values[number]
-        own = target.clone() if goal.loss.counts else target.to(floating(out).dtype, copy=True)
+        out, read = self._values[number], self._precise(number)
+        own = target.clone() if goal.loss.counts else target.to(read.dtype, copy=True)
         self._ys.append(own)
-        own, rows = self._rows(own), self._rows(out)
+        own, rows = self._rows(own), self._rows(read)
         joins = goal.loss.joins(self.network.ends_in[place]) and scores_of(number) in self._values
         at = scores_of(number) if joins else number
         if at not in self._depends:
             raise Unable
         y_true, y_pred = paired(own, rows, cast=not goal.loss.counts)
         before, slope, value = len(p.operations), None, None
-        if weight is None and goal.loss.is_mean(y_true) and y_pred.dtype == out.dtype:
+        if weight is None and goal.loss.is_mean(y_true) and y_pred.dtype == read.dtype:
             share = p.copies * y_pred.shape[-1] / y_pred.numel()
             slope = goal.loss.by_hand(p, y_true, y_pred, share, joins)
         if slope is None:
             del p.operations[before:]
             slope, value = self._by_autograd(goal.loss, own, out, self._values[at] if joins else None, weight)
-        slope = slope.view(out.shape)
+        slope = cast(p, slope, out.dtype).view(out.shape)
         if goal.weight != 1.0:
             p.do(slope.mul_, p.constant(goal.weight, slope))
         self._add(at, slope)
         return value
+
+    def _precise(self, number: int) -> Tensor:
+        """An output in float32 at least, as losses and metrics read it."""
+        if number not in self._read:
+            out = self._values[number]
+            self._read[number] = cast(self.program, out, floating(out).dtype)
+        return self._read[number]
 
     def _rows(self, x: Tensor) -> Tensor:
         """A target or an output as the loss is to see it."""

@@ -41,7 +41,10 @@ def goes_beside(training: Training, count: int) -> bool:
         return False
     if not isinstance(updater, Updater) or not updater.works_by_number():
         return False
-    known = all(step.cell.layer.side_by_side and len(step.reads) == 1 for step in network.steps)
+    known = all(
+        step.cell.layer.side_by_side and step.cell.layer.dtype is None and len(step.reads) == 1
+        for step in network.steps
+    )
     moving = {id(parameter) for parameter in updater.parameters}
     whole = all(id(tensor) in moving for _, _, tensor, _ in network.rows())
     bare = not network.penalized and not any(callback.needs_batches for callback in training.callbacks)

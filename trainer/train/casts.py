@@ -1,0 +1,86 @@
+"""Layers that say a number type, as operations of a program: between casts, and on weights in that type.
+
+The casts are those of `trainer.model.number_types`, and so are the roundings: on the way there and on the way back.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from trainer.model.number_types import Typed
+from trainer.program import Program, Pull
+
+
+class _Nested(Exception):
+    """A layer hands its weights to layers of its own."""
+
+
+def between_casts(p: Program, typed: Typed, cell: Any, x: Any) -> tuple[Tensor, Pull] | None:
+    """The layer's own operations; None where it has none or must be left to autograd."""
+    layer = typed.layer
+    if layer.reads_integers or layer.types_its_output:
+        return None
+    xs = x if isinstance(x, list) else [x]
+    weights: Any = _InType(p, cell, typed.inner)
+    try:
+        given = [cast(p, cast(p, t, typed.dtype), typed.inner) for t in xs]
+        inner = p.within(weights.gradients)
+        found = layer.by_hand(inner, weights, given if isinstance(x, list) else given[0])
+    except _Nested:
+        return None
+    if found is None:
+        return None
+    out, pull = found
+
+    def back(slope: Tensor, wanted: Any) -> Any:
+        slopes = pull(cast(p, slope, out.dtype), wanted)
+        weights.hand_over()
+        made = [
+            None if s is None else cast(p, cast(p, s, typed.dtype), t.dtype)
+            for s, t in zip(slopes if isinstance(x, list) else [slopes], xs, strict=True)
+        ]
+        return made if isinstance(x, list) else made[0]
+
+    return cast(p, out, typed.dtype), back
+
+
+def cast(p: Program, x: Tensor, dtype: torch.dtype) -> Tensor:
+    """A tensor in a number type: itself where it has it, or is none of floating point."""
+    if x.dtype == dtype or not x.is_floating_point():
+        return x
+    made = torch.empty_like(x, dtype=dtype)
+    p.do(made.copy_, x)
+    return made
+
+
+class _InType:
+    """The weights of a cell in a number type, each brought up to date in every run, and their gradients."""
+
+    def __init__(self, p: Program, cell: Any, dtype: torch.dtype):
+        self._program, self._cell, self._dtype = p, cell, dtype
+        self.gradients: dict[int, Tensor] = {}
+        self._pairs: list[tuple[Tensor, Tensor]] = []
+        "(a weight that training moves, the same in the number type)"
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self._cell, name)
+        if isinstance(value, nn.Module):
+            raise _Nested
+        if isinstance(value, nn.Parameter) and value.dtype != self._dtype:
+            own = cast(self._program, value.detach(), self._dtype)
+            if id(value) in self._program.gradients:
+                self.gradients[id(own)] = torch.empty_like(own)
+                self._pairs.append((value, own))
+            value = self.__dict__[name] = own
+        return value
+
+    def hand_over(self) -> None:
+        """Add what was written to the gradients of the weights as they are kept."""
+        for weight, own in self._pairs:
+            if self._program.wrote(own):
+                take = self._program.receiver(weight)
+                assert take is not None
+                self._program.do(take, self.gradients[id(own)])
