@@ -16,7 +16,7 @@ from tests.train.test_direct import hold_alike, record, weights
 from trainer.layers import recurrent_gru_kernels, recurrent_kernels, recurrent_native
 from trainer.layers.recurrent_kernels import Recurrence, whole_sequence
 from trainer.layers.recurrent_native import native_by_hand
-from trainer.native import compiler
+from trainer.native import calls, compiler
 from trainer.program import Program
 from trainer.runs.directory import RunDirectory
 from trainer.train.devices import settings_kept
@@ -181,9 +181,9 @@ def test_a_stopped_run_goes_on_to_the_bit(tmp_path: Path) -> None:
 def test_a_run_goes_on_without_a_compiler_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     began = run(tmp_path, LAYERS["lstm"], "auto")
     monkeypatch.setattr(compiler, "compiler", lambda: None)
-    recurrent_native._library.cache_clear()
+    calls._library.cache_clear()
     directory = RunDirectory.find(tmp_path, "last")
     outcome = resume(directory, Options(runs=tmp_path, device="cpu", epochs=3))
-    recurrent_native._library.cache_clear()
+    calls._library.cache_clear()
     assert "no longer are, since there is no C compiler" in (outcome.directory / "log.txt").read_text()
     assert len(outcome.history["loss"]) == len(began.history["loss"]) + 1

@@ -105,7 +105,7 @@ def hold_steps(
     shapes = {name: (None, *x.shape[1:]) for name, x in xs.items()}
     plain, direct, compiled = (Side(lines, shapes, list(goals), optimizer, double) for _ in range(3))
     hold_sides(plain, direct, f"{lines}", xs, goals, ys, weights, double)
-    if compiler() is not None and any(step.cell.layer.compiles(step.cell) for step in compiled.network.steps):
+    if compiler() is not None and any(step.cell.layer.compiles(step.cell, None) for step in compiled.network.steps):
         plain = Side(lines, shapes, list(goals), optimizer, double)
         hold_sides(plain, compiled, f"{lines} compiled", xs, goals, ys, weights, double, compiles=True)
 

@@ -298,9 +298,16 @@ class Layer(Declared, kind="layer", room="trainer.layers", keras="keras.layers")
         """
         return None
 
-    def compiles(self, w: Weights) -> bool:
-        """Whether `by_hand` has the layer as compiled code of its own, for a Program that says `compiles`."""
-        return False
+    def by_hand_with(self, p: Program, w: Weights, x: Any, after: Layer) -> tuple[Any, Pull] | None:
+        """`by_hand` of this layer and of the one that alone reads what it makes, as one; None where each goes alone."""
+        return None
+
+    def compiles(self, w: Weights, after: Layer | None) -> str:
+        """The header under `native/` that has the layer as compiled code, for a Program that says `compiles`; or none.
+
+        `after` is the layer that alone reads what this one makes.
+        """
+        return ""
 
     def adapt(self, batches: Iterable[ndarray], shape: Shape) -> dict[str, ndarray]:
         """The weights, by name, that these training rows give; for layers that say `fitted`."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from trainer.layers.base import Plan, Weights, need_rank
+from trainer.layers.base import Layer, Plan, Weights, need_rank
 from trainer.layers.recurrent_gates import GruStep, LstmStep, SimpleStep
 from trainer.layers.recurrent_kernels import is_fused, sequence_by_hand
-from trainer.layers.recurrent_native import can_be_native, native_by_hand
+from trainer.layers.recurrent_native import HEADER, can_be_native, native_by_hand
 from trainer.layers.recurrent_sequences import Sequenced, several_given
 from trainer.layers.recurrent_steps import Stepping
 from trainer.lazy import torch
@@ -44,13 +44,14 @@ class Recurrent(Stepping, Sequenced, abstract=True):
         if kind is None or not self._goes_through() or several_given(x):
             return None
         how = (self.return_sequences, self.go_backwards, _weights(w))
-        if p.compiles and kind.native is not None and self.compiles(w) and x.dtype == torch.float32 and x.numel():
+        if p.compiles and kind.native is not None and self.compiles(w, None) and x.dtype == torch.float32 and x.numel():
             return native_by_hand(p, kind.native, x, *how)
         return None if is_fused(kind, x, None) else sequence_by_hand(p, kind, x, *how)
 
-    def compiles(self, w: Weights) -> bool:
+    def compiles(self, w: Weights, after: Layer | None) -> str:
         kind = self.recurrence()
-        return kind is not None and kind.native is not None and self._goes_through() and can_be_native(_weights(w))
+        fits = kind is not None and kind.native is not None and self._goes_through() and can_be_native(_weights(w))
+        return HEADER if fits else ""
 
     def _goes_through(self) -> bool:
         """Whether a step needs nothing but its input and the state before it."""

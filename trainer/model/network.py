@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -68,6 +69,16 @@ class Step(NamedTuple):
     "Whether the layer is handed the masks of what it reads."
 
 
+def _pairs(steps: Sequence[Step], ends: Sequence[int]) -> Iterator[tuple[int, Step]]:
+    """(a tensor that one step alone reads, that step), where the step reads nothing else."""
+    read = Counter(number for step in steps for number in step.reads)
+    split = {step.makes for step in steps if step.parts or step.penalty is not None or step.last is not None}
+    for step in steps:
+        number = step.reads[0]
+        if len(step.reads) == 1 == read[number] and number not in ends and number not in split and not step.options:
+            yield number, step
+
+
 def _key(name: str) -> str:
     """A layer's name among torch's modules, which take no dots and no name of their own (`type`, `forward`)."""
     plain = name.replace(".", "·")
@@ -93,6 +104,7 @@ class Network(nn.Module):
         self.starts = tuple(graph.inputs.values())
         self.steps = list(self._planned())
         self.ends = [n for end in self._ends for n in self._known[end]]
+        self._after = dict(_pairs(self.steps, self.ends))
         lasts = {s.makes: s.last for s in self.steps}
         self.ends_in = tuple("linear" if (a := lasts.get(n)) is None else a.recipe_name() for n in self.ends)
         "Name of the activation that makes each output."
@@ -158,6 +170,10 @@ class Network(nn.Module):
             layer = layer.model_copy(update={"activation": Activation.parse(None)})
         hears = hears_masks(layer, len(reads))
         return Step(cell, typed(layer), reads, makes, parts, penalty, last, options, hears)
+
+    def after(self, step: Step) -> Step | None:
+        """The step that alone reads what a step makes, where it reads nothing else and nobody is given that."""
+        return self._after.get(step.makes)
 
     def run(self, *inputs: torch.Tensor, want: Sequence[int] | None = None) -> Made:
         """What the network makes of its input tensors; `want` asks for other tensors of the graph than the outputs."""

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from trainer.errors import DataError
-from trainer.layers.recurrent_native import get_ready
+from trainer.layers.base import Layer
+from trainer.native.calls import get_ready
 from trainer.native.compiler import Uncompiled, library
 from trainer.native.operations import NotInC, Statements
 from trainer.native.threads import team
@@ -154,14 +155,17 @@ def compiled(training: Training) -> Compiled | None:
 def _layers_compile(training: Training, asked: bool) -> bool:
     """Whether layers are to be compiled code, in steps that as a whole are not."""
     few = training.steps * (training.fit.epochs - training.fit.initial_epoch) < FEW_STEPS
-    if (few and not asked) or not any(s.cell.layer.compiles(s.cell) for s in training.network.steps):
-        return False
+    steps = [] if few and not asked else [s for s in training.network.steps if isinstance(s.layer, Layer)]
+    afters = [training.network.after(step) for step in steps]
+    layers = [None if after is None else after.cell.layer for after in afters]
+    headers = {s.layer.compiles(s.cell, layer) for s, layer in zip(steps, layers, strict=True)} - {""}
     try:
-        get_ready()
+        for header in sorted(headers):
+            get_ready(header)
     except Uncompiled as error:
         training.uncompiled_since = str(error)
         return False
-    return True
+    return bool(headers)
 
 
 class _Steps:

@@ -1,0 +1,61 @@
+"""Calls of the C that stands under this folder: sizes and tensors go there as one structure."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trainer.lazy import torch
+from trainer.native.compiler import library
+from trainer.native.threads import team
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@cache
+def _library(header: str) -> ctypes.CDLL:
+    return library(Path(__file__).with_name(header).read_text(encoding="ascii"))
+
+
+def get_ready(header: str) -> None:
+    """Compile a header.
+
+    Raises:
+        Uncompiled: there is no compiler, or no way to torch's threads.
+    """
+    _library(header)
+    if torch.get_num_threads() > 1:
+        team()
+
+
+class Call:
+    """A structure of numbers, then of addresses, and the functions of a header that are given it.
+
+    Raises:
+        Uncompiled: there is no compiler, or no way to torch's threads.
+    """
+
+    def __init__(self, header: str, sizes: Mapping[str, int], tensors: Sequence[str]):
+        """`tensors` are the names of the addresses, in the structure's order."""
+        self.threads = torch.get_num_threads()
+        self._team = team() if self.threads > 1 else None
+        self._library = _library(header)
+        fields = [*((name, ctypes.c_long) for name in sizes), *((name, ctypes.c_void_p) for name in tensors)]
+        structure = type("structure", (ctypes.Structure,), {"_fields_": fields})
+        self._given = structure(**{name: int(size) for name, size in sizes.items()})
+        self._held: dict[str, Tensor | None] = {}
+
+    def hold(self, **tensors: Tensor | None) -> None:
+        """Hand tensors over, which must lie in a row, and keep them."""
+        self._held.update(tensors)
+        for name, tensor in tensors.items():
+            assert tensor is None or tensor.is_contiguous(), name
+            setattr(self._given, name, None if tensor is None else tensor.data_ptr())
+
+    def run(self, name: str) -> None:
+        """Call a function, with all threads."""
+        getattr(self._library, name)(ctypes.byref(self._given), ctypes.c_long(self.threads), self._team)
