@@ -17,7 +17,7 @@ SWITCHES = {
     "heap": "freed memory stays with the process",
     "threads": "one thread for small steps",
     "hand": "steps without autograd",
-    "compiled": "steps, or recurrent layers in them, as compiled code",
+    "compiled": "steps, or layers in them, as compiled code",
     "recorded": "steps on a GPU recorded as a graph of kernels",
     "sums": "loss and metrics added up many batches at a time",
     "together": "folds of small models trained side by side",

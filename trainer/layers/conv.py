@@ -6,12 +6,16 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import field_validator
 
-from trainer.layers.base import Plan, Weights
+from trainer.activations.elementwise import Linear, Relu
+from trainer.layers.base import Layer, Plan, Weights
+from trainer.layers.conv_native import HEADER, PooledConvolution, can_be_native
+from trainer.layers.pooling import MaxPooling1D, MaxPooling2D
 from trainer.layers.spatial import split_axes
 from trainer.layers.sums import Kerneled, ask
 from trainer.layers.windows import Convolving
+from trainer.lazy import torch
 from trainer.options import PositiveInt, complaint
-from trainer.shapes import Shape
+from trainer.shapes import Shape, same_padding, window_length
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -65,6 +69,28 @@ class Conv(Convolving, Kerneled, abstract=True):
 
     def by_hand(self, p: Program, w: Weights, x: Tensor) -> tuple[Tensor, Pull] | None:
         return self.activated(p, *self.slide_by_hand(p, x, w.kernel, w.kernel, w.bias, self.groups))
+
+    def by_hand_with(self, p: Program, w: Weights, x: Tensor, after: Layer) -> tuple[Tensor, Pull] | None:
+        if not self.compiles(w, after) or x.dtype != torch.float32 or len(x) < torch.get_num_threads():
+            return None
+        assert isinstance(after, (MaxPooling1D, MaxPooling2D))
+        axes = list(zip(x.shape[1:-1], self.kernel_size, after.pool_size, strict=True))
+        out = [(window_length(n, k, 1, self.padding) or 0) // pool for n, k, pool in axes]
+        if not all(out):
+            return None
+        before = [same_padding(n, k, 1, 1)[0] if self.padding == "same" else 0 for n, k, _ in axes]
+        both = PooledConvolution(p.laid(x), w.kernel, w.bias, after.pool_size, before, out)
+        return self.activated(p, *both.operations(p))
+
+    def compiles(self, w: Weights, after: Layer | None) -> str:
+        """With the largest of windows that do not overlap, before an activation that keeps which is the largest."""
+        if not isinstance(after, (MaxPooling1D, MaxPooling2D)) or after.rank != self.rank:
+            return ""
+        whole = after.steps == after.pool_size and after.padding == "valid"
+        plain = {*self.strides, *self.dilation_rate, self.groups} == {1} and self.padding != "causal"
+        plain = plain and self.data_format == after.data_format == "channels_last"
+        monotone = isinstance(self.activation, (Relu, Linear))
+        return HEADER if whole and plain and monotone and can_be_native(w.kernel, w.bias, after.pool_size) else ""
 
 
 class Conv1D(Conv):

@@ -215,9 +215,9 @@ class Compile(Block):
     `model: {dtype: mixed_bfloat16}`. On a processor convolutional networks gain by it; dense ones, LSTM and GRU are
     compiled in float32 alone, and faster so."""
     jit_compile: AutoOrBool = "auto"
-    """Whether steps are compiled to machine code by the system's C compiler, whole or, where that can't be, in their
-    recurrent layers; on a GPU, whether they are recorded as a CUDA graph. `auto` does so when there are enough steps;
-    `true` refuses a model of which nothing can be compiled, or recorded."""
+    """Whether steps are compiled to machine code by the system's C compiler, whole or, where that can't be, in
+    recurrent layers and in convolutions before a MaxPooling; on a GPU, whether they are recorded as a CUDA graph.
+    `auto` does so when there are enough steps; `true` refuses a model of which nothing can be compiled, or recorded."""
 
     @model_validator(mode="after")
     def _differ_too(self) -> Compile:

@@ -62,8 +62,9 @@ class Pass:
         self._ways: list[Way] = []
         self.marks: list[Mark] = []
         for step in network.steps:
-            self._mark("forward", step.cell.path)
-            self._forward(step)
+            if step.makes not in self._values:
+                self._mark("forward", step.cell.path)
+                self._forward(step)
         self._mark("loss")
         goals = enumerate(objective.goals.values())
         self._losses = [self._judge(place, goal, batch.ys[place]) for place, goal in goals]
@@ -120,6 +121,8 @@ class Pass:
         """Add a layer's operations, and those of the last activation as if it were a layer of its own."""
         xs = [self._values[n] for n in step.reads]
         x, before = xs[0] if len(xs) == 1 else xs, len(self.program.operations)
+        if self._with_next(step, x):
+            return
         found = None if step.options else self._by_hand(step, x)
         weights = self._moves(step.cell)
         if found is None:
@@ -130,6 +133,17 @@ class Pass:
         self._made_by(step.reads, makes, *found, moves=bool(weights))
         if step.last is not None:
             self._activate(step.last, makes, step.makes)
+
+    def _with_next(self, step: Step, x: Any) -> bool:
+        """Add a layer's operations and those of the layer after it as one, where they say so."""
+        after = self.network.after(step) if self.program.compiles and not step.options else None
+        if after is None or not isinstance(step.layer, Layer):
+            return False
+        found = step.layer.by_hand_with(self.program, self._cell(step), x, after.cell.layer)
+        if found is None:
+            return False
+        self._made_by(step.reads, after.makes, *found, moves=bool(self._moves(step.cell)))
+        return True
 
     def _by_hand(self, step: Step, x: Any) -> tuple[Any, Any] | None:
         """What a layer says of itself; None where it says nothing."""

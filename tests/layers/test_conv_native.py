@@ -1,0 +1,181 @@
+"""Convolutions and the pooling after them as compiled code: outputs and slopes of autograd, and when they step in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from tests.train.recipes import loaded
+from tests.train.test_direct import hold_alike, record
+from trainer.layers.base import Layer
+from trainer.layers.conv_native import PooledConvolution
+from trainer.native.compiler import compiler
+from trainer.program import Program
+from trainer.train.job import Options, Outcome, fit
+
+pytestmark = pytest.mark.skipif(compiler() is None, reason="needs a C compiler")
+
+SIZES = {
+    "one channel": ((9, 1, 12, 12), (16, 3, 3), (2, 2), 0),
+    "three channels": ((5, 3, 14, 15), (48, 3, 3), (3, 4), 0),
+    "long rows": ((6, 40, 9, 11), (32, 3, 3), (2, 2), 0),
+    "rows of any length": ((4, 37, 8, 8), (16, 2, 5), (2, 1), 0),
+    "zeros around": ((4, 16, 9, 7), (80, 3, 3), (2, 2), 1),
+    "many places": ((3, 5, 13, 9), (16, 2, 2), (6, 4), 0),
+    "one window": ((3, 17, 6, 6), (16, 3, 3), (4, 4), 0),
+    "what windows leave": ((3, 4, 11, 11), (32, 1, 1), (4, 3), 0),
+    "many windows": ((2, 16, 84, 80), (16, 3, 3), (2, 2), 0),
+}
+
+
+@pytest.fixture(params=[1, 2, 3])
+def threads(request: pytest.FixtureRequest) -> Iterator[int]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("name", SIZES)
+@pytest.mark.parametrize("with_bias", [False, True])
+def test_outputs_and_slopes_are_those_of_autograd(name: str, with_bias: bool, threads: int) -> None:
+    (batch, channels, height, width), (filters, rows, columns), window, around = SIZES[name]
+    random = torch.Generator().manual_seed(3)
+    x, kernel, bias = (
+        torch.randn(shape, generator=random).requires_grad_()
+        for shape in ((batch, height, width, channels), (rows, columns, channels, filters), (filters,))
+    )
+    planes = F.pad(x.permute(0, 3, 1, 2), (around,) * 4)
+    made = F.conv2d(planes, kernel.permute(3, 2, 0, 1), bias if with_bias else None)
+    expected = F.max_pool2d(made, window).permute(0, 2, 3, 1)
+    # Half of the slopes are zero, as behind a relu.
+    slope = torch.randn(expected.shape, generator=random).relu()
+    weights = [kernel, *([bias] if with_bias else [])]
+    of_x, *slopes = torch.autograd.grad(expected, [x, *weights], slope)
+    views = {id(weight): torch.full_like(weight, 7.0).detach() for weight in weights}
+    with torch.no_grad():
+        program = Program(views)
+        both = PooledConvolution(
+            x.detach(), kernel, bias if with_bias else None, window, (around,) * 2, expected.shape[1:3]
+        )
+        out, pull = both.operations(program)
+        found = pull(slope.clone(), True)
+        # Nothing of the first run is left over in the second.
+        program.run()
+    assert program.complete()
+    close(out, expected)
+    assert found is not None
+    close(found, of_x)
+    for ours, theirs in zip(views.values(), slopes, strict=True):
+        close(ours, theirs)
+
+
+def close(ours: torch.Tensor, theirs: torch.Tensor) -> None:
+    scale = float(theirs.detach().abs().max())
+    np.testing.assert_allclose(ours.numpy() / scale, theirs.detach().numpy() / scale, atol=1e-5, rtol=0)
+
+
+def test_what_is_no_number_stays_none() -> None:
+    """In whichever place of its window it stands."""
+    x = torch.zeros(4, 4, 4, 1)
+    for n in range(4):
+        x[n, n // 2, n % 2] = torch.nan
+    with torch.no_grad():
+        out, _ = PooledConvolution(x, torch.ones(1, 1, 1, 16), None, (2, 2), (0, 0), (2, 2)).operations(Program({}))
+    assert torch.isnan(out[:, 0, 0]).all()
+    assert (out[:, 1] == 0).all()
+    assert (out[:, 0, 1] == 0).all()
+
+
+RECIPE = """
+name: pictures
+seed: 3
+dataset:
+  source: digits
+  inputs: {image: {preprocess: [{Reshape: {target_shape: SHAPE}}, {Rescaling: {scale: 1/16}}]}}
+  split: {test: {last: 300}}
+  limit: 500
+model:
+  layers:
+    LAYERS
+    - Flatten: {name: flat}
+    - Dense: {units: 10, activation: softmax}
+compile: {optimizer: {SGD: {learning_rate: 0.05, momentum: 0.9}}, loss: sparse_categorical_crossentropy}
+fit: {epochs: 4, batch_size: 33, validation_split: 0.2}
+"""
+COMPILED = "operations in a row, some layers compiled"
+CONV = "Conv2D: {filters: 16, kernel_size: 3, activation: relu}"
+POOL = "MaxPooling2D: {name: pool}"
+MODELS: dict[str, tuple[str, list[str]]] = {
+    "twice": ("[8, 8, 1]", [CONV.replace("3, ", "3, padding: same, "), POOL, CONV.replace("3,", "2,"), "MaxPooling2D"]),
+    "without activation and bias": ("[8, 8, 1]", ["Conv2D: {filters: 32, kernel_size: [2, 3], use_bias: false}", POOL]),
+    "penalties": ("[8, 8, 1]", [CONV.replace("relu", "relu, kernel_regularizer: l2"), POOL]),
+    "frozen": (
+        "[8, 8, 1]",
+        ["Conv2D: {filters: 3, kernel_size: 1}", f"{CONV[:-1]}, trainable: false}}", POOL],
+    ),
+    "in time": ("[16, 4]", ["Conv1D: {filters: 16, kernel_size: 3, activation: relu}", "MaxPooling1D: {pool_size: 3}"]),
+    "zeros in time": ("[16, 4]", ["Conv1D: {filters: 16, kernel_size: 4, padding: same}", "MaxPooling1D"]),
+}
+ALONE: dict[str, tuple[str, list[str]]] = {
+    "strides": ("[8, 8, 1]", [CONV.replace("3, ", "3, strides: 2, "), POOL]),
+    "dilation": ("[8, 8, 1]", [CONV.replace("3, ", "3, dilation_rate: 2, "), POOL]),
+    "windows that overlap": ("[8, 8, 1]", [CONV, "MaxPooling2D: {pool_size: 3, strides: 2}"]),
+    "windows over the ends": ("[8, 8, 1]", [CONV, "MaxPooling2D: {pool_size: 4, padding: same}"]),
+    "channels first": ("[8, 8, 1]", ["Permute: {dims: [3, 1, 2]}", f"{CONV[:-1]}, data_format: channels_first}}",
+                       "MaxPooling2D: {data_format: channels_first}"]),
+    "another activation": ("[8, 8, 1]", [CONV.replace("relu", "gelu"), POOL]),
+    "filters": ("[8, 8, 1]", [CONV.replace("16", "12"), POOL]),
+    "groups": ("[8, 8, 1]", ["Conv2D: {filters: 4, kernel_size: 1}", CONV.replace("3, ", "3, groups: 2, "), POOL]),
+    "means": ("[8, 8, 1]", [CONV, "AveragePooling2D: {pool_size: 2}"]),
+    "something between": ("[8, 8, 1]", [CONV, "BatchNormalization", POOL]),
+    "one place": ("[8, 8, 1]", [CONV, "MaxPooling2D: {pool_size: 1}"]),
+    "causal": ("[16, 4]", ["Conv1D: {filters: 16, kernel_size: 3, padding: causal}", "MaxPooling1D"]),
+    "a number type": ("[8, 8, 1]", [CONV.replace("3, ", "3, dtype: mixed_bfloat16, "), POOL]),
+    "two that read": ("[8, 8, 1]", [CONV.replace("filters", "name: c, filters"), POOL,
+                      "Flatten: {name: other, inputs: c}", "Flatten: {name: one, inputs: pool}",
+                      "Concatenate: {inputs: [one, other]}"]),
+}  # fmt: skip
+
+
+def run(folder: Path, model: tuple[str, list[str]], **options: Any) -> Outcome:
+    shape, layers = model
+    lines = "\n    ".join(f"- {line}" for line in layers)
+    text = RECIPE.replace("SHAPE", shape).replace("LAYERS", lines)
+    return fit(loaded(text), Options(runs=folder, device="cpu", **options), text.encode(), None)
+
+
+@pytest.mark.parametrize("case", MODELS)
+def test_training_is_that_of_autograd(case: str, tmp_path: Path) -> None:
+    plain, ours = (run(tmp_path, MODELS[case], engine=engine) for engine in ("plain", "auto"))
+    assert record(ours)["steps_by"] == COMPILED
+    hold_alike(plain, ours)
+
+
+@pytest.mark.parametrize("case", ALONE)
+def test_other_layers_go_one_by_one(case: str, tmp_path: Path) -> None:
+    plain, ours = (run(tmp_path, ALONE[case], engine=engine) for engine in ("plain", "auto"))
+    assert "compiled" not in record(ours)["steps_by"]
+    if case != "a number type":
+        hold_alike(plain, ours)
+
+
+@pytest.mark.parametrize(("rows", "goes"), [(5, True), (4, False)])
+def test_threads_without_a_picture_each_leave_it_to_torch(rows: int, goes: bool) -> None:
+    before = torch.get_num_threads()
+    conv, pool = Layer.parse({"Conv2D": {"filters": 16, "kernel_size": 3}}), Layer.parse({"MaxPooling2D": {}})
+    weights: Any = SimpleNamespace(kernel=torch.ones(3, 3, 2, 16), bias=None)
+    try:
+        torch.set_num_threads(5)
+        with torch.no_grad():
+            found = conv.by_hand_with(Program({}, compiles=True), weights, torch.zeros(rows, 6, 6, 2), pool)
+    finally:
+        torch.set_num_threads(before)
+    assert (found is not None) == goes

@@ -1,0 +1,296 @@
+/* A convolution of pictures and the maximum of its windows as one, both ways. What the convolution makes is never
+   written: of each window only the largest sum is kept, and where it stood. The way back has one slope for a window,
+   which goes to the place of that sum alone. Pictures are laid (row, column, channel), kernels (row, column, channel,
+   filter), as in Keras. A thread takes some pictures of the batch. */
+#define SHARED
+#include "kernels.h"
+
+typedef int i16 __attribute__((vector_size(64), aligned(4), may_alias));
+typedef unsigned char c16 __attribute__((vector_size(16), aligned(1), may_alias));
+
+/* Sizes and tensors of a call. Windows (high, wide) do not overlap; `top` and `left` are zeros before a picture, and
+   `tall` and `broad` what the windows see of it, zeros included. Filters are a multiple of 16. `places` says which sum of
+   its window was the largest; the kernel is turned round as well (filter, row, column, channel). */
+struct pooled {
+    long batch, height, width, channels, rows, columns, filters, high, wide, out_height, out_width, top, left, tall, broad;
+    const float *x, *kernel, *bias;
+    float *outputs;
+    unsigned char *places;
+    const float *slopes, *turned;
+    float *x_slopes, *room, *sums, *kernel_slopes, *bias_slopes;
+};
+
+/* Numbers of a row of the kernel that lie side by side in a picture too. */
+INLINE long run_of(const struct pooled *q) { return q->columns * q->channels; }
+
+INLINE long taps_of(const struct pooled *q) { return q->rows * run_of(q); }
+
+INLINE long picture_of(const struct pooled *q) { return q->tall * q->broad * q->channels; }
+
+/* A picture with zeros around it, and what its windows do not see cut off. */
+INLINE void take_picture(const struct pooled *q, float *to, long n) {
+    long down = q->broad * q->channels, rows = q->height < q->tall - q->top ? q->height : q->tall - q->top;
+    long columns = q->width < q->broad - q->left ? q->width : q->broad - q->left;
+    if (rows < q->tall || columns < q->broad) memset(to, 0, 4 * picture_of(q));
+    for (long y = 0; y < rows; y++)
+        memcpy(to + (q->top + y) * down + q->left * q->channels,
+               q->x + ((n * q->height + y) * q->width) * q->channels, 4 * columns * q->channels);
+}
+
+INLINE void put_picture(const struct pooled *q, const float *from, long n) {
+    long down = q->broad * q->channels, across = q->width * q->channels;
+    for (long y = 0; y < q->height; y++) {
+        float *to = q->x_slopes + (n * q->height + y) * across;
+        long columns = q->width < q->broad - q->left ? q->width : q->broad - q->left;
+        if (y >= q->tall - q->top) columns = 0;
+        memcpy(to, from + (q->top + y) * down + q->left * q->channels, 4 * columns * q->channels);
+        memset(to + columns * q->channels, 0, 4 * (across - columns * q->channels));
+    }
+}
+
+/* Where the window of an output begins in the picture, and a place of it. */
+INLINE long corner_of(const struct pooled *q, long cell) {
+    return (cell / q->out_width * q->high * q->broad + cell % q->out_width * q->wide) * q->channels;
+}
+
+INLINE long place_of(const struct pooled *q, long place) {
+    return (place / q->wide * q->broad + place % q->wide) * q->channels;
+}
+
+#define EITHER(MASK, A, B) ((v16)(((i16)(A) & (MASK)) | ((i16)(B) & ~(MASK))))
+
+/* Sums that registers hold: places of windows, and vectors of filters of each. */
+#ifdef __AVX512F__
+#define PLACES 8
+#define ABREAST 2
+#else
+#define PLACES 4
+#define ABREAST 1
+#endif
+
+/* V vectors of filters for PLACES places of a picture. */
+#define SUMS(V)                                                                                                       \
+    FUSED INLINE void sums_##V(const struct pooled *q, const float *const *at, const float *kernel, v16 (*sum)[V]) {  \
+        long run = run_of(q), down = q->broad * q->channels;                                                          \
+        v16 made[PLACES][V];                                                                                          \
+        for (int r = 0; r < PLACES; r++)                                                                              \
+            for (int c = 0; c < V; c++) made[r][c] = (v16){0};                                                        \
+        for (long y = 0; y < q->rows; y++)                                                                            \
+            for (long i = y * down; i < y * down + run; i++, kernel += q->filters)                                    \
+                for (int c = 0; c < V; c++) {                                                                         \
+                    v16 row = *(const v16 *)(kernel + 16 * c);                                                        \
+                    for (int r = 0; r < PLACES; r++) made[r][c] += at[r][i] * row;                                    \
+                }                                                                                                     \
+        for (int r = 0; r < PLACES; r++)                                                                              \
+            for (int c = 0; c < V; c++) sum[r][c] = made[r][c];                                                       \
+    }
+
+/* Some windows side by side, of `all` places each; more places than there is room for one after the other. A sum that
+   is no number is the largest. */
+#define WINDOWS(V)                                                                                                    \
+    INLINE void windows_##V(const struct pooled *q, const float *picture, long first, long count, long all, long j,   \
+                            float *out, unsigned char *places) {                                                      \
+        long room = all < PLACES ? all : PLACES;                                                                      \
+        v16 best[PLACES][V], sum[PLACES][V];                                                                          \
+        i16 where[PLACES][V];                                                                                         \
+        for (long from = 0; from < all; from += room) {                                                               \
+            const float *at[PLACES];                                                                                  \
+            for (long r = 0; r < PLACES; r++) {                                                                       \
+                long window = r / room < count ? r / room : count - 1, place = from + r % room;                       \
+                at[r] = picture + corner_of(q, first + window) + place_of(q, place < all ? place : all - 1);          \
+            }                                                                                                         \
+            sums_##V(q, at, q->kernel + j, sum);                                                                      \
+            for (long r = 0; r < PLACES / room * room && r / room < count; r++)                                       \
+                for (int c = 0; c < V; c++) {                                                                         \
+                    long window = r / room;                                                                           \
+                    i16 more = (sum[r][c] > best[window][c]) | (sum[r][c] != sum[r][c]);                              \
+                    if (from + r % room == 0) more = ~(i16){0};                                                       \
+                    best[window][c] = EITHER(more, sum[r][c], best[window][c]);                                       \
+                    where[window][c] = (where[window][c] & ~more) | (((i16){0} + (int)(from + r % room)) & more);     \
+                }                                                                                                     \
+        }                                                                                                             \
+        for (long window = 0; window < count; window++)                                                               \
+            for (int c = 0; c < V; c++) {                                                                             \
+                long to = (first + window) * q->filters + j + 16 * c;                                                 \
+                *(v16 *)(out + to) =                                                                                  \
+                    q->bias ? (v16)(best[window][c] + *(const v16 *)(q->bias + j + 16 * c)) : best[window][c];        \
+                *(c16 *)(places + to) = __builtin_convertvector(where[window][c], c16);                               \
+            }                                                                                                         \
+    }                                                                                                                 \
+    FUSED static void all_windows_##V(const struct pooled *q, const float *picture, long j, float *out,               \
+                                      unsigned char *places) {                                                        \
+        long cells = q->out_height * q->out_width, all = q->high * q->wide, side = all < PLACES ? PLACES / all : 1;   \
+        for (long first = 0; first < cells; first += side) {                                                          \
+            long count = cells - first < side ? cells - first : side;                                                 \
+            if (all == 4) windows_##V(q, picture, first, count, 4, j, out, places);                                   \
+            else windows_##V(q, picture, first, count, all, j, out, places);                                          \
+        }                                                                                                             \
+    }
+SUMS(1)
+WINDOWS(1)
+#if ABREAST > 1
+SUMS(2)
+WINDOWS(2)
+#else
+#define all_windows_2 all_windows_1
+#endif
+
+static void pooled_forward_share(struct work *work, long me, long all) {
+    const struct pooled *q = (struct pooled *)work->p;
+    long size = q->out_height * q->out_width * q->filters;
+    float *picture = q->room + 2 * me * picture_of(q);
+    for (long n = FROM(q->batch); n < TO(q->batch); n++) {
+        long j = 0;
+        take_picture(q, picture, n);
+        for (; j + 32 <= q->filters && ABREAST == 2; j += 32)
+            all_windows_2(q, picture, j, q->outputs + n * size, q->places + n * size);
+        for (; j < q->filters; j += 16) all_windows_1(q, picture, j, q->outputs + n * size, q->places + n * size);
+    }
+}
+
+/* Windows that are gone through at a time, as long as what is said of them stays near. */
+#define MANY 1024
+#define MANY_PLACES 256
+
+/* A window's slope that is not zero, and where in the picture it goes. */
+struct slope {
+    float slope;
+    int at;
+};
+
+/* W numbers of V vectors side by side, of one filter and one row of the kernel, for some slopes: sums and kernel stay
+   in registers. Either of them may be left out. */
+#define RUN(NAME, W, V)                                                                                               \
+    FUSED static void NAME(const float *picture, float *back, float *sums, const float *turned,                       \
+                           const struct slope *found, long count) {                                                   \
+        v##W sum[V], kernel[V];                                                                                       \
+        if (sums)                                                                                                     \
+            for (int c = 0; c < V; c++) sum[c] = *(v##W *)(sums + W * c);                                             \
+        if (back)                                                                                                     \
+            for (int c = 0; c < V; c++) kernel[c] = *(const v##W *)(turned + W * c);                                  \
+        if (sums)                                                                                                     \
+            for (long i = 0; i < count; i++)                                                                          \
+                for (int c = 0; c < V; c++)                                                                           \
+                    sum[c] += found[i].slope * *(const v##W *)(picture + found[i].at + W * c);                        \
+        if (back)                                                                                                     \
+            for (long i = 0; i < count; i++)                                                                          \
+                for (int c = 0; c < V; c++) *(v##W *)(back + found[i].at + W * c) += found[i].slope * kernel[c];      \
+        if (sums)                                                                                                     \
+            for (int c = 0; c < V; c++) *(v##W *)(sums + W * c) = sum[c];                                             \
+    }
+RUN(run_8, 16, 8)
+RUN(run_6, 16, 6)
+RUN(run_4, 16, 4)
+RUN(run_2, 16, 2)
+RUN(run_1, 16, 1)
+RUN(run_of_four, 4, 1)
+
+INLINE void run_over(const float *picture, float *back, float *sums, const float *turned, const struct slope *found,
+                     long count, long run) {
+    long i = 0;
+#define PIECE(NAME, SIZE)                                                                                             \
+    for (; i + SIZE <= run; i += SIZE)                                                                                \
+        NAME(picture + i, back ? back + i : 0, sums ? sums + i : 0, turned + i, found, count);
+    PIECE(run_8, 128)
+    PIECE(run_6, 96)
+    PIECE(run_4, 64)
+    PIECE(run_2, 32)
+    PIECE(run_1, 16)
+    PIECE(run_of_four, 4)
+#undef PIECE
+    for (; i < run; i++)
+        for (long n = 0; n < count; n++) {
+            if (sums) sums[i] += found[n].slope * picture[found[n].at + i];
+            if (back) back[found[n].at + i] += found[n].slope * turned[i];
+        }
+}
+
+/* A picture's part in the slopes of a kernel, and in those of the picture, filter by filter: (filter, row, column,
+   channel). */
+FUSED static void by_filters(const struct pooled *q, const float *picture, float *back, float *sums, long n) {
+    long cells = q->out_height * q->out_width, run = run_of(q), down = q->broad * q->channels, taps = taps_of(q);
+    int corners[MANY], places[MANY_PLACES];
+    struct slope found[MANY];
+    for (long p = 0; p < q->high * q->wide; p++) places[p] = place_of(q, p);
+    for (long first = 0; first < cells; first += MANY) {
+        long some = cells - first < MANY ? cells - first : MANY;
+        for (long cell = 0; cell < some; cell++) corners[cell] = corner_of(q, first + cell);
+        for (long k = 0; k < q->filters; k++) {
+            long from = (n * cells + first) * q->filters + k, count = 0;
+            for (long cell = 0; cell < some; cell++) {
+                float slope = q->slopes[from + cell * q->filters];
+                found[count] = (struct slope){slope, corners[cell] + places[q->places[from + cell * q->filters]]};
+                count += slope != 0;
+            }
+            for (long y = 0; y < q->rows; y++)
+                run_over(picture + y * down, back ? back + y * down : 0, sums ? sums + k * taps + y * run : 0,
+                         q->turned + k * taps + y * run, found, count, run);
+        }
+    }
+}
+
+/* Numbers of the kernel whose sums for 16 filters stay in registers. */
+#define TAPS 12
+
+/* The same of a kernel whose rows are short: place by place, (row, column, channel, filter). */
+FUSED static void by_places(const struct pooled *q, const float *picture, float *sums, long n) {
+    long cells = q->out_height * q->out_width, run = run_of(q), down = q->broad * q->channels, taps = taps_of(q);
+    for (long j = 0; j < q->filters; j += 16)
+        for (long first = 0; first < taps; first += TAPS) {
+            long away[TAPS];
+            for (long t = 0; t < TAPS; t++)
+                away[t] = first + t < taps ? (first + t) / run * down + (first + t) % run : 0;
+            v16 sum[TAPS];
+            for (int t = 0; t < TAPS; t++) sum[t] = (v16){0};
+            for (long cell = 0; cell < cells; cell++) {
+                long at = (n * cells + cell) * q->filters + j;
+                v16 slope = *(const v16 *)(q->slopes + at);
+                i16 where = __builtin_convertvector(*(const c16 *)(q->places + at), i16);
+                const float *corner = picture + corner_of(q, cell);
+                for (long p = 0; p < q->high * q->wide; p++) {
+                    v16 here = (v16)((i16)slope & (where == (int)p));
+                    const float *seen = corner + place_of(q, p);
+                    for (int t = 0; t < TAPS; t++) sum[t] += seen[away[t]] * here;
+                }
+            }
+            for (long t = 0; t < TAPS && first + t < taps; t++) *(v16 *)(sums + (first + t) * q->filters + j) += sum[t];
+        }
+}
+
+#define SHORT 16
+
+static void pooled_backward_share(struct work *work, long me, long all) {
+    const struct pooled *q = (struct pooled *)work->p;
+    long cells = q->out_height * q->out_width, taps = taps_of(q), size = taps * q->filters;
+    int is_short = run_of(q) < SHORT;
+    float *picture = q->room + 2 * me * picture_of(q), *back = picture + picture_of(q);
+    float *sums = q->sums + me * (size + q->filters), *of_bias = sums + size;
+    memset(sums, 0, 4 * (size + q->filters));
+    for (long n = FROM(q->batch); n < TO(q->batch); n++) {
+        take_picture(q, picture, n);
+        if (q->x_slopes) memset(back, 0, 4 * picture_of(q));
+        if (is_short) by_places(q, picture, sums, n);
+        if (!is_short || q->x_slopes) by_filters(q, picture, q->x_slopes ? back : 0, is_short ? 0 : sums, n);
+        if (q->x_slopes) put_picture(q, back, n);
+        for (long cell = 0; cell < cells; cell++)
+            for (long k = 0; k < q->filters; k++) of_bias[k] += q->slopes[(n * cells + cell) * q->filters + k];
+    }
+    MEET;
+    for (long i = FROM(size + q->filters); i < TO(size + q->filters); i++) {
+        float sum = 0;
+        long from = i >= size || is_short ? i : i % q->filters * taps + i / q->filters;
+        for (long other = 0; other < all; other++) sum += q->sums[other * (size + q->filters) + from];
+        if (i < size) q->kernel_slopes[i] = sum;
+        else q->bias_slopes[i - size] = sum;
+    }
+}
+
+void pooled_forward(struct pooled *q, long threads, struct team *team) {
+    struct work work = {(void **)q};
+    together(pooled_forward_share, &work, threads, team);
+}
+
+void pooled_backward(struct pooled *q, long threads, struct team *team) {
+    struct work work = {(void **)q};
+    together(pooled_backward_share, &work, threads, team);
+}
