@@ -77,7 +77,8 @@ SMALLEST = Point(rows=8, width=1, depth=1, batch=8, classes=2, features=1)
 
 
 def measure(point: Point, epochs: int, rounds: int, imports: int, fixed: float = 0.0) -> tuple[dict[str, float], str]:
-    """Milliseconds of an epoch, megabytes above the imports, the law's ratio, also without `fixed` MB; and where."""
+    """Milliseconds of an epoch, megabytes above the imports, the law's ratio, also without `fixed` MB, and whether
+    steps are compiled code; where."""
     with tempfile.TemporaryDirectory() as folder:
         sizes = [f"--{name}={getattr(point, name)}" for name in ("rows", "features", "classes")]
         data = script("drawn.py", "table", f"{folder}/table.npz", *sizes).last()["bytes"]
@@ -91,7 +92,8 @@ def measure(point: Point, epochs: int, rounds: int, imports: int, fixed: float =
     peak = statistics.median(done.peak for done, _ in runs) - imports
     allowed = data + 3 * 4 * point.weights() + point.batch_bytes()
     found = {"epoch_ms": 1e3 * seconds, "peak_mb": peak / 1e6, "allowed_mb": allowed / 1e6, "law": peak / allowed}
-    return found | {"beyond": (peak - 1e6 * fixed) / allowed}, machine(runs[0][1])
+    found["beyond"] = (peak - 1e6 * fixed) / allowed
+    return {**found, "compiled": float(runs[0][1]["steps_by"] == "compiled code")}, machine(runs[0][1])
 
 
 def slope(before: tuple[float, float], here: tuple[float, float]) -> float:
@@ -110,13 +112,17 @@ def exponents(points: Mapping[int, Mapping[str, float]], figure: str) -> list[fl
 def table(name: str, points: Mapping[int, Mapping[str, float]]) -> str:
     """A curve as Markdown."""
     head = [name, "ms an epoch", "exponent", "MB above imports", "exponent", "data + 3 × weights + batch, MB"]
+    head += ["law", "beyond", "compiled"]
     times, peaks = (["–", *(f"{e:.2f}" for e in exponents(points, key))] for key in ("epoch_ms", "peak_mb"))
     rows = [
-        [f"{x:,}", amount(p["epoch_ms"]), time, amount(p["peak_mb"]), peak, amount(p["allowed_mb"])]
-        + [f"{p[key]:.2f}" for key in ("law", "beyond")]
+        [
+            *(f"{x:,}", amount(p["epoch_ms"]), time, amount(p["peak_mb"]), peak, amount(p["allowed_mb"])),
+            *(f"{p[key]:.2f}" for key in ("law", "beyond")),
+            "yes" if p["compiled"] else "no",
+        ]
         for (x, p), time, peak in zip(points.items(), times, peaks, strict=True)
     ]
-    return markdown([*head, "law", "beyond"], rows)
+    return markdown(head, rows)
 
 
 def plot(curves: Mapping[str, Mapping[int, Mapping[str, float]]], path: Path) -> None:

@@ -63,7 +63,7 @@ def test_growth(tmp_path: Path) -> None:
     found = json.loads(written.read_text())
     assert list(found["curves"]["rows"]) == ["100", "300"]
     point = found["curves"]["rows"]["300"]
-    assert set(point) == {"epoch_ms", "peak_mb", "allowed_mb", "law", "beyond"}
+    assert set(point) == {"epoch_ms", "peak_mb", "allowed_mb", "law", "beyond", "compiled"}
     weights = 4 * 64 + 64 + 64 * 64 + 64 + 64 * 10 + 10
     assert point["allowed_mb"] == pytest.approx((300 * (4 * 4 + 8) + 12 * weights + 400 * (4 + 2 * 64 + 10)) / 1e6)
     assert point["law"] == pytest.approx(point["peak_mb"] / point["allowed_mb"])
