@@ -277,10 +277,13 @@ def test_ids_beyond_the_vocabulary_are_refused_as_by_autograd() -> None:
         by_hand_alone(lines, ids, normal(1, 2), "first")
 
 
-@pytest.mark.parametrize("kind", ["int32", "float32"])
-def test_embedding(kind: str) -> None:
+@pytest.mark.parametrize("width", [3, 16, 80])
+@pytest.mark.parametrize("kind", ["int32", "int64", "float32"])
+def test_embedding(kind: str, width: int) -> None:
+    """Vectors of whole sixteens have their way back as compiled code."""
     ids = np.random.default_rng(0).integers(0, 7, (BATCH * STEPS, 5)).astype(kind)
-    lines = [{"Embedding": {"name": "table", "inputs": "x", "input_dim": 7, "output_dim": 3}}, *head("first", "table")]
+    table = {"name": "table", "inputs": "x", "input_dim": 7, "output_dim": width}
+    lines = [{"Embedding": table}, *head("first", "table")]
     lines += [{"table": {"name": "again", "inputs": "x"}}, *head("second", "again")]
     hold(lines, {"x": ids}, {"first": squared(), "second": squared()}, [normal(1, 2), normal(2, 2)])
 

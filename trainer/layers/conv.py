@@ -86,7 +86,7 @@ class Conv(Convolving, Kerneled, abstract=True):
         """With the largest of windows that do not overlap, before an activation that keeps which is the largest."""
         if not isinstance(after, (MaxPooling1D, MaxPooling2D)) or after.rank != self.rank:
             return ""
-        whole = after.steps == after.pool_size and after.padding == "valid"
+        whole = after.steps == after.pool_size and after.padding == "valid" and after.dtype is None
         plain = {*self.strides, *self.dilation_rate, self.groups} == {1} and self.padding != "causal"
         plain = plain and self.data_format == after.data_format == "channels_last"
         monotone = isinstance(self.activation, (Relu, Linear))

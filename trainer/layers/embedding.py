@@ -12,6 +12,7 @@ from trainer.initializers.random import RandomUniform
 from trainer.layers.base import DType, Layer, Plan, Weights
 from trainer.layers.sums import ask
 from trainer.lazy import F, torch
+from trainer.native.calls import Call
 from trainer.options import Bool, PositiveFloat, PositiveInt
 from trainer.regularizers.base import Regularizer
 from trainer.shapes import Shape
@@ -20,6 +21,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from trainer.program import Program, Pull
+
+
+HEADER = "rows.h"
+LANES = 16
+"Numbers of a vector that a thread takes at a time."
 
 
 class Table(Layer, abstract=True):
@@ -100,13 +106,37 @@ class Embedding(Table):
                 raise self._out_of_range(ids) from None
 
         def pull(slope: Tensor, wanted: bool) -> None:
-            p.gradient(w.embeddings, _added_up, p.laid(slope).view(-1, self.output_dim), flat, self.input_dim)
+            vectors = p.laid(slope).view(-1, self.output_dim)
+            plain = vectors.dtype == torch.float32 and flat.dtype == torch.int64
+            by_threads = p.compiles and plain and self.compiles(w, None)
+            added = _AddedUp(vectors, flat, self.input_dim) if by_threads else _added_up
+            p.gradient(w.embeddings, added, vectors, flat, self.input_dim)
 
         p.do(look_up)
         return made.view(*x.shape, self.output_dim), pull
 
+    def compiles(self, w: Weights, after: Layer | None) -> str:
+        """For the way back alone."""
+        plain = w.embeddings.dtype == torch.float32 and w.embeddings.device.type == "cpu"
+        return HEADER if plain and w.embeddings.is_contiguous() and self.output_dim % LANES == 0 else ""
+
     def compute_mask(self, x: Tensor, mask: Tensor | None) -> Tensor | None:
         return x != 0 if self.mask_zero else None
+
+
+class _AddedUp:
+    """`_added_up` by all threads, as compiled code; the ids are known to be good."""
+
+    def __init__(self, vectors: Tensor, ids: Tensor, count: int):
+        sizes = {"vectors": len(vectors), "ids": count, "width": vectors.shape[1]}
+        self._call = Call(HEADER, sizes, ("x", "places", "sums"))
+        self._call.hold(x=vectors, places=ids)
+
+    def __call__(self, vectors: Tensor, ids: Tensor, count: int, out: Tensor | None = None) -> Tensor:
+        total = vectors.new_empty(count, vectors.shape[1]) if out is None else out
+        self._call.hold(sums=total)
+        self._call.run("rows_added_up")
+        return total
 
 
 def _added_up(vectors: Tensor, ids: Tensor, count: int, out: Tensor | None = None) -> Tensor:
