@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,6 @@ from torch.nn import functional as F
 
 from tests.train.recipes import loaded
 from tests.train.test_direct import hold_alike, record
-from trainer.layers.base import Layer
 from trainer.layers.conv_native import PooledConvolution
 from trainer.native.compiler import compiler
 from trainer.program import Program
@@ -82,16 +80,26 @@ def close(ours: torch.Tensor, theirs: torch.Tensor) -> None:
     np.testing.assert_allclose(ours.numpy() / scale, theirs.detach().numpy() / scale, atol=1e-5, rtol=0)
 
 
-def test_what_is_no_number_stays_none() -> None:
-    """In whichever place of its window it stands."""
-    x = torch.zeros(4, 4, 4, 1)
-    for n in range(4):
-        x[n, n // 2, n % 2] = torch.nan
+@pytest.mark.parametrize("window", [(2, 2), (3, 3), (5, 5), (2, 3)])
+def test_what_is_no_number_stays_none(window: tuple[int, int]) -> None:
+    """In whichever place of its window it stands; and the slopes go to places that there are."""
+    places, (high, wide) = window[0] * window[1], window
+    x = torch.zeros(places, 2 * high, 2 * wide, 16)
+    for n in range(places):
+        x[n, n // wide, n % wide] = torch.nan
+    kernel = torch.ones(1, 1, 16, 32)
     with torch.no_grad():
-        out, _ = PooledConvolution(x, torch.ones(1, 1, 1, 16), None, (2, 2), (0, 0), (2, 2)).operations(Program({}))
+        program = Program({id(kernel): torch.empty_like(kernel)})
+        out, pull = PooledConvolution(x, kernel, None, window, (0, 0), (2, 2)).operations(program)
+        slopes = pull(torch.ones_like(out), True)
     assert torch.isnan(out[:, 0, 0]).all()
     assert (out[:, 1] == 0).all()
     assert (out[:, 0, 1] == 0).all()
+    assert slopes is not None
+    # A window hands on as much as it is given, to the place of its largest sum.
+    for n in range(places):
+        assert (slopes[n, n // wide, n % wide] == 32).all()
+    np.testing.assert_array_equal(slopes.sum((1, 2)).numpy(), 4 * 32)
 
 
 RECIPE = """
@@ -168,15 +176,13 @@ def test_other_layers_go_one_by_one(case: str, tmp_path: Path) -> None:
         hold_alike(plain, ours)
 
 
-@pytest.mark.parametrize(("rows", "goes"), [(5, True), (4, False)])
-def test_threads_without_a_picture_each_leave_it_to_torch(rows: int, goes: bool) -> None:
-    before = torch.get_num_threads()
-    conv, pool = Layer.parse({"Conv2D": {"filters": 16, "kernel_size": 3}}), Layer.parse({"MaxPooling2D": {}})
-    weights: Any = SimpleNamespace(kernel=torch.ones(3, 3, 2, 16), bias=None)
+def test_fewer_pictures_than_threads() -> None:
+    before, random = torch.get_num_threads(), torch.Generator().manual_seed(1)
+    x, kernel = torch.randn(2, 9, 8, 3, generator=random), torch.randn(3, 3, 3, 16, generator=random)
     try:
         torch.set_num_threads(5)
         with torch.no_grad():
-            found = conv.by_hand_with(Program({}, compiles=True), weights, torch.zeros(rows, 6, 6, 2), pool)
+            out, _ = PooledConvolution(x, kernel, None, (2, 2), (0, 0), (3, 3)).operations(Program({}))
     finally:
         torch.set_num_threads(before)
-    assert (found is not None) == goes
+    close(out, F.max_pool2d(F.conv2d(x.permute(0, 3, 1, 2), kernel.permute(3, 2, 0, 1)), 2).permute(0, 2, 3, 1))

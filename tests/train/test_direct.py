@@ -163,6 +163,20 @@ def test_two_outputs(tmp_path: Path) -> None:
     hold_equal(tmp_path, TWO.replace("rows.csv", str(path)))
 
 
+@pytest.mark.parametrize(
+    "loss", ["sparse_categorical_crossentropy", "{SparseCategoricalCrossentropy: {ignore_class: 3}}"]
+)
+def test_weights_of_losses_come_before_the_cast(tmp_path: Path, loss: str) -> None:
+    """As in autograd; after it they would be rounded another time."""
+    text = recipe().replace("model:\n", "model:\n  dtype: mixed_bfloat16\n")
+    text = text.replace("loss: sparse_categorical_crossentropy", f"loss: {loss}, loss_weights: [0.3]")
+    plain, auto = (run(tmp_path, text.replace("epochs: 3", "epochs: 1"), engine) for engine in ("plain", "auto"))
+    assert record(auto)["steps_by"] == "operations in a row"
+    np.testing.assert_allclose(auto.history["loss"], plain.history["loss"], rtol=1e-4)
+    for ours, theirs in zip(weights(auto), weights(plain), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=2e-5)
+
+
 REASONS = {
     "there are several optimizers": recipe(
         optimizer="{MultiOptimizer: {optimizer_map: {default_optimizer: adam, optimizer_map: {dense_1/.*: sgd}}}}"

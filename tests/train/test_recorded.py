@@ -104,6 +104,7 @@ def steps(optimizer: str = "adam", dtype: str = "float32", **changes: str) -> st
 DECAY = "{CosineDecay: {initial_learning_rate: 0.1, decay_steps: 30}}"
 SCALED = "{LossScaleOptimizer: {inner_optimizer: adam, initial_scale: 2.0e+9, dynamic_growth_steps: 9}}"
 SEVERAL = "{MultiOptimizer: {optimizer_map: {default_optimizer: adam, optimizer_map: {dense_1/.*: sgd}}}}"
+BOTH = "{LossScaleOptimizer: {inner_optimizer: INNER, dynamic_growth_steps: 5}}".replace("INNER", SEVERAL)
 RUNS = {
     "dropout": steps(),
     "weighed": steps(fit="class_weight: {0: 2.0, 3: 0.5}"),
@@ -112,6 +113,7 @@ RUNS = {
     "averaged": steps("{AdamW: {use_ema: true, gradient_accumulation_steps: 2}}"),
     "mixed_bfloat16": steps(dtype="mixed_bfloat16"),
     "mixed_float16": steps(SCALED, "mixed_float16"),
+    "several optimizers, scaled": steps(BOTH, "mixed_float16"),
     "callbacks that look at batches": steps() + "callbacks: [TerminateOnNaN]\n",
 }
 "The scale of mixed_float16 begins so high that the first steps change nothing but the scale."

@@ -118,7 +118,8 @@ class Embedding(Table):
     def compiles(self, w: Weights, after: Layer | None) -> str:
         """For the way back alone."""
         plain = w.embeddings.dtype == torch.float32 and w.embeddings.device.type == "cpu"
-        return HEADER if plain and w.embeddings.is_contiguous() and self.output_dim % LANES == 0 else ""
+        plain = plain and w.embeddings.requires_grad and w.embeddings.is_contiguous()
+        return HEADER if plain and self.output_dim % LANES == 0 else ""
 
     def compute_mask(self, x: Tensor, mask: Tensor | None) -> Tensor | None:
         return x != 0 if self.mask_zero else None

@@ -1,7 +1,8 @@
 /* A convolution of pictures and the maximum of its windows as one, both ways. What the convolution makes is never
    written: of each window only the largest sum is kept, and where it stood. The way back has one slope for a window,
    which goes to the place of that sum alone. Pictures are laid (row, column, channel), kernels (row, column, channel,
-   filter), as in Keras. A thread takes some pictures of the batch. */
+   filter), as in Keras. A thread takes some pictures of the batch and adds up their slopes of the kernel, so that the last
+   digits of these depend on how many threads there are. */
 #define SHARED
 #include "kernels.h"
 
@@ -100,7 +101,7 @@ INLINE long place_of(const struct pooled *q, long place) {
                 at[r] = picture + corner_of(q, first + window) + place_of(q, place < all ? place : all - 1);          \
             }                                                                                                         \
             sums_##V(q, at, q->kernel + j, sum);                                                                      \
-            for (long r = 0; r < PLACES / room * room && r / room < count; r++)                                       \
+            for (long r = 0; r < PLACES / room * room && r / room < count && from + r % room < all; r++)              \
                 for (int c = 0; c < V; c++) {                                                                         \
                     long window = r / room;                                                                           \
                     i16 more = (sum[r][c] > best[window][c]) | (sum[r][c] != sum[r][c]);                              \

@@ -91,9 +91,7 @@ class Listing:
         file = io.BytesIO(file) if isinstance(file, bytes) else file
         with file.getbuffer() as room:
             for value, place in zip(self._values, places, strict=True):
-                given = (
-                    value if isinstance(value, bytes) else np.ascontiguousarray(value).reshape(-1).view(np.uint8).data
-                )
+                given = value if isinstance(value, bytes) else _raw(value)
                 room[place : place + len(given)] = given
         return file.getvalue()
 
@@ -147,7 +145,7 @@ def _stand_in(mark: _Mark) -> bytes:
     return (digest * (1 + mark.size // len(digest)))[: mark.size]
 
 
-@functools.lru_cache(16)
+@functools.lru_cache(2)
 def _kept_layout(entries: tuple[_Entry, ...]) -> tuple[bytes, list[int]]:
     file, places = _layout(entries)
     return file.getvalue(), places

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from trainer.losses.base import Loss
+from trainer.losses.shaping import floating
 from trainer.program import Program, Pull
 from trainer.train.backward import gradients
 
@@ -62,16 +63,16 @@ def island(
 
 
 def through_autograd(
-    p: Program, loss: Loss, y: Tensor, out: Tensor, scores: Tensor | None, weight: Tensor | None
+    p: Program, loss: Loss, y: Tensor, out: Tensor, scores: Tensor | None, weight: Tensor | None, share: float
 ) -> tuple[Tensor, Tensor]:
-    """(the gradient at the scores, or else at the output, the loss), as operations of a program."""
-    slope, kept = torch.empty_like(out), torch.zeros(())
+    """(the gradient of `share` times the loss at the scores, or else at the output, the loss), as operations."""
+    slope, kept = torch.empty_like(out), torch.zeros((), dtype=floating(out).dtype)
 
     def judge() -> None:
         with torch.enable_grad():
             leaf = (out if scores is None else scores).detach().requires_grad_()
             value = loss(y, leaf if scores is None else out, weight, None, None if scores is None else leaf)
-            (found,) = gradients([value], [torch.ones_like(value)], [leaf])
+            (found,) = gradients([value], [torch.full_like(value, share)], [leaf])
         if found is None:
             raise Unable
         slope.copy_(found)

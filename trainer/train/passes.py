@@ -200,11 +200,11 @@ class Pass:
             slope = goal.loss.by_hand(p, y_true, y_pred, share, joins)
         if slope is None:
             del p.operations[before:]
-            slope, value = self._by_autograd(goal.loss, own, out, self._values[at] if joins else None, weight)
-        slope = cast(p, slope, out.dtype).view(out.shape)
-        if goal.weight != 1.0:
+            scores = self._values[at] if joins else None
+            slope, value = self._by_autograd(goal.loss, own, out, scores, weight, goal.weight)
+        elif goal.weight != 1.0:
             p.do(slope.mul_, p.constant(goal.weight, slope))
-        self._add(at, slope)
+        self._add(at, cast(p, slope, out.dtype).view(out.shape))
         return value
 
     def _precise(self, number: int) -> Tensor:
@@ -218,8 +218,8 @@ class Pass:
         """A target or an output as the loss is to see it."""
         return x
 
-    def _by_autograd(self, loss: Loss, *tensors: Any) -> tuple[Tensor, Tensor]:
-        return through_autograd(self.program, loss, *tensors)
+    def _by_autograd(self, loss: Loss, *given: Any) -> tuple[Tensor, Tensor]:
+        return through_autograd(self.program, loss, *given)
 
     def _add(self, number: int, slope: Tensor) -> None:
         if number in self._slopes:
@@ -242,7 +242,7 @@ class Pass:
         penalized = self.network.penalized
         if not penalized:
             return None
-        p, total = self.program, torch.zeros(())
+        p, total = self.program, torch.zeros((), dtype=floating(penalized[0][1]).dtype)
         p.do(total.zero_)
         for regularizer, weight in penalized:
             take = p.receiver(weight)

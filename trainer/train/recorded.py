@@ -3,7 +3,8 @@
 A step is some hundred kernels, and Python takes longer to ask for a small one than the GPU to run it. A step that has
 been recorded is asked for by one call. It works on the memory that it was recorded with: a batch is copied there, and
 what came of it is copied away. What follows from the position in training is put in place before each playing: the
-seeds of all draws, and the scale of the loss; the optimizer, a few kernels on flat tensors, stays outside.
+seeds of all draws, and the scale of the loss; the optimizer, a few kernels on flat tensors, stays outside. What layers
+make in a step keeps its memory for the whole training.
 https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs
 """
 
@@ -63,15 +64,26 @@ class CudaTape:
         with torch.cuda.device(self._device):
             main, side = torch.cuda.current_stream(), torch.cuda.Stream()
             side.wait_stream(main)
-            with torch.cuda.stream(side):
-                function()
+            # A recording that fails leaves torch in a state of its own: what would end it is to show beforehand.
+            mode = torch.cuda.get_sync_debug_mode()
+            torch.cuda.set_sync_debug_mode("error")
+            try:
+                with torch.cuda.stream(side):
+                    function()
+            finally:
+                torch.cuda.set_sync_debug_mode(mode)
             main.wait_stream(side)
 
     def record(self, function: Callable[[], Any], generators: Sequence[Generator]) -> Any:
-        for generator in generators:
-            self._graph.register_generator_state(generator)
-        with torch.cuda.device(self._device), torch.cuda.graph(self._graph):
-            return function()
+        with torch.cuda.device(self._device):
+            for generator in generators:
+                self._graph.register_generator_state(generator)
+            main = torch.cuda.current_stream()
+            try:
+                with torch.cuda.graph(self._graph, stream=torch.cuda.Stream()):
+                    return function()
+            finally:
+                torch.cuda.set_stream(main)
 
     def play(self) -> None:
         with torch.cuda.device(self._device):
@@ -96,8 +108,7 @@ class Recorded:
         device = batch.xs[0].device
         weights = tuple([None if weight is None else weight.clone() for weight in batch.weights])
         self._own = Batch(tuple([x.clone() for x in batch.xs]), tuple([y.clone() for y in batch.ys]), weights)
-        dynamic = isinstance(updater, Updater) and updater.dynamic is not None
-        self._scale = torch.ones((), device=device) if dynamic else None
+        self._scale = None if updater.dynamic is None else torch.ones((), device=device)
         self._tape = TAPES[device.type](device)
         self._draws = _Draws(device)
         try:

@@ -25,7 +25,8 @@ def steps_noted(record: Mapping[str, Any], recipe: Recipe, stage: int, training:
         RecipeError: they were to be compiled and can't be.
     """
     begun, compiled = record.get("jit_compile", {}), _is_compiled(training)
-    if jit_compile(record, recipe, stage) and not compiled and training.engine != "plain" and on("compiled"):
+    wanted = on("recorded" if training.train.device.type in TAPES else "compiled") and training.engine != "plain"
+    if jit_compile(record, recipe, stage) and not compiled and wanted:
         if str(stage) not in begun:
             message = f"the steps of this model can't be compiled: {training.uncompiled_since}"
             hint = "jit_compile: auto compiles where it can"
