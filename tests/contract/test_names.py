@@ -119,7 +119,10 @@ def test_options_of_extended_classes_keep_their_place() -> None:
 @pytest.mark.parametrize("kind", KINDS, ids=lambda k: k.kind)
 def test_a_class_found_by_itself_is_the_one_of_the_catalogue(kind: type[Declared]) -> None:
     """The files of a package are read for names, so that one class is imported without the others: all of them."""
-    assert {name: kind.known(name) for name in kind.spellings()} == kind.spellings()
+    # Another test's plugin may have added some that stand in no file of the package.
+    ours = {name: found for name, found in kind.spellings().items() if found.__module__.startswith("trainer.")}
+    assert len(ours) > 3
+    assert {name: kind.known(name) for name in ours} == ours
     assert kind.known("Nothing") is None
     assert kind.known("Declared") is None
 
