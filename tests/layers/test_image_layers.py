@@ -10,9 +10,10 @@ import torch
 from pydantic import ValidationError
 
 from trainer.block import problems_of
-from trainer.layers.base import Layer, Plan
+from trainer.layers.base import Layer
 from trainer.layers.image_base import RandomImageLayer
 from trainer.layers.image_sampling import inside
+from trainer.layers.plan import Plan
 from trainer.recipe.features import through
 
 WRONG: list[tuple[dict[str, Any], str]] = [

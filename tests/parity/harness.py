@@ -10,7 +10,8 @@ import torch
 
 from tests.parity.census import held
 from trainer.layers import arrays
-from trainer.layers.base import Layer, Plan
+from trainer.layers.base import Layer
+from trainer.layers.plan import Plan
 from trainer.model.cell import Cell, Clock
 
 TOLERANCE = 1e-5

@@ -14,8 +14,9 @@ from keras.src import tree
 from tests.parity.census import held
 from tests.parity.drawing import MASKS, mask_of
 from tests.parity.harness import TOLERANCE, close, random_weights
-from trainer.layers.base import Layer, Plan
+from trainer.layers.base import Layer
 from trainer.layers.graph import parameters
+from trainer.layers.plan import Plan
 from trainer.model.cell import Cell, Clock
 
 Array = np.ndarray

@@ -13,7 +13,8 @@ from keras.src import backend
 
 from tests.parity.census import held
 from tests.parity.harness import TOLERANCE, close, random_weights
-from trainer.layers.base import Layer, Plan
+from trainer.layers.base import Layer
+from trainer.layers.plan import Plan
 from trainer.model.cell import Cell, Clock
 
 Array = np.ndarray

@@ -15,7 +15,8 @@ from tests.parity.harness import cell_of, close, hold_layer, twin_of
 from tests.train.recipes import loaded
 from trainer.block import problems_of
 from trainer.errors import RecipeError
-from trainer.layers.base import Layer, Plan
+from trainer.layers.base import Layer
+from trainer.layers.plan import Plan
 
 NAMES = ["ReLU", "LeakyReLU", "PReLU", "ELU", "Softmax"]
 

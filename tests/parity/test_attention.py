@@ -13,8 +13,9 @@ from tests.parity.configs import hold_config
 from tests.parity.several import hold_several, several_of
 from trainer.block import problems_of
 from trainer.errors import RecipeError
-from trainer.layers.base import Layer, Plan
+from trainer.layers.base import Layer
 from trainer.layers.graph import chain
+from trainer.layers.plan import Plan
 
 SCORING = ["Attention", "AdditiveAttention"]
 HEADS = ["MultiHeadAttention", "GroupQueryAttention"]

@@ -18,7 +18,8 @@ from tests.parity.harness import cell_of, close, random_weights
 from trainer.block import problems_of
 from trainer.initializers.base import Initializer
 from trainer.initializers.window_functions import WINDOWS, window_values
-from trainer.layers.base import Layer, Plan
+from trainer.layers.base import Layer
+from trainer.layers.plan import Plan
 
 pytestmark = pytest.mark.filterwarnings("ignore:`fft_length` is recommended:UserWarning")
 NAMES = sorted(WINDOWS)

@@ -13,7 +13,8 @@ from tests.parity.configs import hold_config
 from tests.parity.drawing import normal, placed
 from tests.parity.harness import cell_of, close, hold_layer
 from trainer.block import problems_of
-from trainer.layers.base import Layer, Plan
+from trainer.layers.base import Layer
+from trainer.layers.plan import Plan
 
 NAMES = [f"{kind}{rank}D" for kind in ("ZeroPadding", "Cropping") for rank in (1, 2, 3)]
 

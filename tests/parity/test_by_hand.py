@@ -35,7 +35,8 @@ from tests.parity.test_losses import batch as targets_of
 from trainer.activations.base import Activation
 from trainer.errors import DataError
 from trainer.layers import recurrent_fused
-from trainer.layers.base import Layer, Plan
+from trainer.layers.base import Layer
+from trainer.layers.plan import Plan
 from trainer.losses.base import Loss
 from trainer.train.objective import Goal
 

@@ -13,8 +13,9 @@ from tests.parity.drawing import normal, placed, sizes
 from tests.parity.harness import cell_of, close, twin_of
 from tests.parity.recurrent_twins import RecurrentTwins, drawn_mask, hold_nested_config, states_for
 from trainer.block import problems_of
-from trainer.layers.base import Layer, Plan
+from trainer.layers.base import Layer
 from trainer.layers.conv_lstm import ConvLSTM
+from trainer.layers.plan import Plan
 
 NAMES = ["ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D"]
 CASES = [(name, seed) for name in NAMES for seed in range(80)]

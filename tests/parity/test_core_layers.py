@@ -14,7 +14,8 @@ from tests.parity.configs import hold_config
 from tests.parity.harness import cell_of, hold_layer
 from trainer.activations.base import Activation
 from trainer.block import problems_of
-from trainer.layers.base import Layer, Plan
+from trainer.layers.base import Layer
+from trainer.layers.plan import Plan
 from trainer.naming import snake_case
 
 FUNCTIONS = sorted({snake_case(c.__name__) for c in Activation.spellings().values() if c.keras} - {"glu"})

@@ -15,7 +15,8 @@ from tests.parity.configs import hold_config
 from tests.parity.harness import cell_of, hold_layer, twin_of
 from trainer.block import problems_of
 from trainer.initializers.variance import Scaling
-from trainer.layers.base import Layer, Plan
+from trainer.layers.base import Layer
+from trainer.layers.plan import Plan
 
 ACTIVATIONS = ["linear", "relu", "tanh", "softmax"]
 

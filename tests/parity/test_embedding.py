@@ -14,8 +14,9 @@ from tests.parity.configs import hold_config
 from tests.parity.drawing import named
 from tests.parity.harness import cell_of, close, hold_layer
 from trainer.errors import DataError
-from trainer.layers.base import Layer, Plan
+from trainer.layers.base import Layer
 from trainer.layers.graph import chain
+from trainer.layers.plan import Plan
 from trainer.model.network import Network
 
 EMBEDDINGS = range(70)

@@ -16,8 +16,9 @@ import torch
 from tests.parity.census import held
 from tests.parity.configs import hold_config
 from tests.parity.harness import cell_of, close
-from trainer.layers.base import Layer, Plan
+from trainer.layers.base import Layer
 from trainer.layers.image_augment import Augmenting, AugMix, RandAugment
+from trainer.layers.plan import Plan
 
 pytestmark = pytest.mark.filterwarnings("ignore:Tensor.T is deprecated on 0-D tensors:UserWarning")
 

@@ -14,8 +14,9 @@ from scipy import stats
 from tests.parity.census import held
 from tests.parity.configs import hold_config
 from tests.parity.harness import cell_of, close
-from trainer.layers.base import Layer, Plan
+from trainer.layers.base import Layer
 from trainer.layers.image_mix import Mixing
+from trainer.layers.plan import Plan
 
 
 def mixing(spec: Any) -> Mixing:

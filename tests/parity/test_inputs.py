@@ -16,7 +16,8 @@ from tests.parity.harness import close
 from tests.train.recipes import directory_of, loaded, only, output, trained
 from trainer.block import problems_of
 from trainer.errors import DataError, RecipeError
-from trainer.layers.base import Layer, Plan
+from trainer.layers.base import Layer
+from trainer.layers.plan import Plan
 from trainer.runs.keras_config import model_config
 from trainer.train.job import Options
 from trainer.train.use import OpenRun

@@ -12,8 +12,9 @@ from pydantic import ValidationError
 from tests.parity.configs import hold_config
 from tests.parity.several import hold_several, several_of
 from trainer.errors import RecipeError
-from trainer.layers.base import Layer, Plan
+from trainer.layers.base import Layer
 from trainer.layers.graph import chain
+from trainer.layers.plan import Plan
 
 ELEMENTWISE = ["Add", "Subtract", "Average", "Multiply", "Maximum", "Minimum"]
 

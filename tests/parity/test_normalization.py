@@ -14,7 +14,8 @@ from tests.parity.configs import hold_config
 from tests.parity.drawing import MASKS, mask_of, named
 from tests.parity.harness import cell_of, close, hold_layer, random_weights, twin_of
 from trainer.errors import RecipeError
-from trainer.layers.base import Layer, Plan
+from trainer.layers.base import Layer
+from trainer.layers.plan import Plan
 from trainer.model.cell import Cell
 
 CASES = range(120)

@@ -15,7 +15,8 @@ from tests.parity.census import held
 from tests.parity.double import equal_weights, variables
 from tests.parity.harness import close
 from tests.parity.test_double import CASES
-from trainer.layers.base import DType, Layer, Plan
+from trainer.layers.base import DType, Layer
+from trainer.layers.plan import Plan
 from trainer.model.cell import Cell, Clock
 from trainer.model.number_types import COMPUTE, KEPT
 

@@ -18,7 +18,7 @@ from trainer.block import problems_of
 from trainer.constraints.base import Constraint
 from trainer.errors import FileError
 from trainer.initializers.constant import Zeros
-from trainer.layers.base import WeightSpec
+from trainer.layers.plan import WeightSpec
 from trainer.optimizers.base import Optimizer
 from trainer.optimizers.updater import Updater
 from trainer.optimizers.updaters import Updaters, updater_of

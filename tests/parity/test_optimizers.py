@@ -17,7 +17,7 @@ from tests.parity.optimizers import WRAPPERS, twin
 from trainer.constraints.base import Constraint
 from trainer.errors import FileError, RecipeError
 from trainer.initializers.constant import Zeros
-from trainer.layers.base import WeightSpec
+from trainer.layers.plan import WeightSpec
 from trainer.optimizers.base import Optimizer
 from trainer.optimizers.blocks import SMALL
 from trainer.optimizers.muon import Muon

@@ -15,7 +15,8 @@ from pydantic import ValidationError
 from tests.parity.census import held
 from tests.parity.drawing import normal
 from tests.parity.harness import cell_of, close, random_weights
-from trainer.layers.base import Layer, Plan
+from trainer.layers.base import Layer
+from trainer.layers.plan import Plan
 from trainer.runs.keras_config import layer_entry
 
 DENSE = {"Dense": {"units": 4, "activation": "tanh"}}

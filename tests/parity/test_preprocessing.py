@@ -14,7 +14,8 @@ from tests.parity.configs import hold_config
 from tests.parity.harness import cell_of, close, hold_layer, twin_of
 from trainer.block import problems_of
 from trainer.errors import DataError
-from trainer.layers.base import Layer, Plan
+from trainer.layers.base import Layer
+from trainer.layers.plan import Plan
 from trainer.layers.preprocessing import Normalization
 from trainer.sources.columns import Ragged
 

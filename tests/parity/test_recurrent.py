@@ -14,8 +14,9 @@ from tests.parity.configs import hold_config
 from tests.parity.drawing import MASKS, mask_of, named
 from tests.parity.harness import cell_of, close, hold_layer, twin_of
 from trainer.block import problems_of
-from trainer.layers.base import Layer, Plan
+from trainer.layers.base import Layer
 from trainer.layers.graph import chain, parameters
+from trainer.layers.plan import Plan
 from trainer.layers.recurrent import Recurrent
 from trainer.layers.recurrent_fused import has_onednn
 from trainer.layers.recurrent_kernels import is_fused, whole_sequence

@@ -18,7 +18,8 @@ from tests.parity.recurrent_twins import RecurrentTwins, drawn_mask, hold_nested
 from tests.parity.several import several_of
 from trainer.block import problems_of
 from trainer.layers import recurrent_steps
-from trainer.layers.base import Layer, Plan
+from trainer.layers.base import Layer
+from trainer.layers.plan import Plan
 from trainer.layers.recurrent_fused import has_onednn
 
 CELLS = ["SimpleRNNCell", "LSTMCell", "GRUCell"]

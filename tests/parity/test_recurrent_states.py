@@ -13,8 +13,9 @@ from tests.parity.drawing import normal
 from tests.parity.harness import cell_of, close
 from tests.parity.recurrent_twins import RecurrentTwins, drawn_mask, hold_nested_config, states_for
 from trainer.errors import RecipeError
-from trainer.layers.base import Layer, Plan
+from trainer.layers.base import Layer
 from trainer.layers.graph import chain
+from trainer.layers.plan import Plan
 from trainer.model.network import Network
 
 NAMES = ["SimpleRNN", "LSTM", "GRU"]

@@ -17,8 +17,9 @@ from tests.parity.recurrent_twins import RecurrentTwins, drawn_mask, hold_nested
 from trainer.block import problems_of
 from trainer.errors import RecipeError
 from trainer.layers import recurrent_steps
-from trainer.layers.base import Layer, Plan
+from trainer.layers.base import Layer
 from trainer.layers.graph import chain
+from trainer.layers.plan import Plan
 from trainer.model.network import Network
 
 MODES = ["sum", "mul", "ave", "concat", None]

@@ -17,10 +17,11 @@ from tests.parity.harness import cell_of, close, hold_layer, random_weights
 from tests.train.recipes import loaded
 from trainer.block import problems_of
 from trainer.errors import DataError, RecipeError
-from trainer.layers.base import Layer, Plan
+from trainer.layers.base import Layer
 from trainer.layers.embedding import ReversibleEmbedding
 from trainer.layers.graph import grown
 from trainer.layers.lines import Again
+from trainer.layers.plan import Plan
 from trainer.layers.wiring import wire
 from trainer.model.cell import Cell, Clock
 from trainer.model.network import Network

@@ -12,7 +12,8 @@ from pydantic import ValidationError
 from tests.parity.configs import hold_config
 from tests.parity.drawing import MASKS, mask_of, named
 from tests.parity.harness import cell_of, close, hold_layer, random_weights, twin_of
-from trainer.layers.base import Layer, Plan
+from trainer.layers.base import Layer
+from trainer.layers.plan import Plan
 
 
 def rows(*shape: int, seed: int = 1) -> np.ndarray:

@@ -14,7 +14,8 @@ from pydantic import ValidationError
 from tests.parity.configs import hold_config
 from tests.parity.drawing import named, normal
 from tests.parity.harness import cell_of, close, hold_layer
-from trainer.layers.base import Layer, Plan
+from trainer.layers.base import Layer
+from trainer.layers.plan import Plan
 
 INNER: list[tuple[dict[str, Any], tuple[int, ...]]] = [
     ({"Dense": {"units": 3, "activation": "tanh"}}, (5, 4)),

@@ -18,9 +18,10 @@ import torch
 
 from tests.parity.census import held
 from tests.parity.harness import close, twin_of
-from trainer.layers.base import Layer, Plan
+from trainer.layers.base import Layer
 from trainer.layers.hashes import buckets, fingerprints
 from trainer.layers.host import HostLayer, Learner
+from trainer.layers.plan import Plan
 from trainer.recipe.dataset import Feature
 from trainer.sources.columns import Ragged
 from trainer.train.pipeline import Pipeline, beside

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from trainer.errors import FileError
-from trainer.layers.base import Plan
 from trainer.layers.graph import Graph
+from trainer.layers.plan import Plan
 from trainer.runs.hdf5 import first_line
 from trainer.runs.weights_file import ByLayer, ByPlace
 from trainer.shapes import size, text

@@ -16,9 +16,9 @@ from torch import nn
 from trainer.errors import RunError
 from trainer.keras_files.parity import Parity, compared, drawn
 from trainer.layers.arrays import as_numpy
-from trainer.layers.base import Plan
 from trainer.layers.discretization import Discretization
 from trainer.layers.host import HostLayer
+from trainer.layers.plan import Plan
 from trainer.model.cell import Cell
 from trainer.model.network import Network
 from trainer.shapes import Shape, text

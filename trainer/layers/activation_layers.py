@@ -11,7 +11,8 @@ from trainer.errors import RecipeError
 from trainer.initializers.base import Initializer
 from trainer.initializers.constant import Zeros
 from trainer.layers.axes import Axes, places
-from trainer.layers.base import Layer, Plan, Weights
+from trainer.layers.base import Layer, Weights
+from trainer.layers.plan import Plan
 from trainer.layers.sums import ask
 from trainer.lazy import F, torch
 from trainer.options import Float, NonNegativeFloat, ints

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from trainer.errors import RecipeError
 from trainer.initializers.constant import Ones
 from trainer.initializers.variance import GlorotUniform
-from trainer.layers.base import Layer, Plan, Weights
+from trainer.layers.base import Layer, Weights
 from trainer.layers.merging import all_shapes, several
+from trainer.layers.plan import Plan
 from trainer.layers.regularization import dropped
 from trainer.lazy import F, torch
 from trainer.options import Bool, Fraction, Int

@@ -16,8 +16,9 @@ from trainer.initializers.base import Initializer
 from trainer.initializers.constant import Zeros
 from trainer.initializers.variance import GlorotUniform
 from trainer.layers.attention import Attending, Masks, causal
-from trainer.layers.base import Plan, Weights
+from trainer.layers.base import Weights
 from trainer.layers.einsum_dense import EinsumDense
+from trainer.layers.plan import Plan
 from trainer.lazy import F, torch
 from trainer.options import Bool, Fraction, Int, PositiveInt, complaint, raise_all
 from trainer.regularizers.base import Regularizer

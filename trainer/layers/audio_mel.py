@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import PrivateAttr, ValidationInfo, field_validator
 
-from trainer.layers.base import Layer, Plan, Weights, need_rank
+from trainer.layers.base import Layer, Weights, need_rank
+from trainer.layers.plan import Plan
 from trainer.lazy import torch
 from trainer.options import (
     Bool,

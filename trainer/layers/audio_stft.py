@@ -8,7 +8,8 @@ from pydantic import ValidationInfo, field_validator
 
 from trainer.initializers.stft import STFT
 from trainer.initializers.window_functions import Window
-from trainer.layers.base import Layer, Plan, Weights
+from trainer.layers.base import Layer, Weights
+from trainer.layers.plan import Plan
 from trainer.layers.spatial import DataFormat, split_axes
 from trainer.lazy import F, torch
 from trainer.options import Bool, PositiveInt, complaint

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field, field_validator
 
-from trainer.layers.base import Plan, Weights
+from trainer.layers.base import Weights
+from trainer.layers.plan import Plan
 from trainer.layers.spatial import AXES, EitherFormat, Margins, Spatial, for_each_axis, joined, split_axes
 from trainer.layers.windows import padded_by_hand
 from trainer.lazy import F, torch

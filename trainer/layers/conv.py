@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import field_validator
 
 from trainer.activations.elementwise import Linear, Relu
-from trainer.layers.base import Layer, Plan, Weights
+from trainer.layers.base import Layer, Weights
 from trainer.layers.conv_native import HEADER, PooledConvolution, can_be_native
+from trainer.layers.plan import Plan
 from trainer.layers.pooling import MaxPooling1D, MaxPooling2D
 from trainer.layers.spatial import split_axes
 from trainer.layers.sums import Kerneled, ask

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Literal
 from trainer.constraints.base import Constraint
 from trainer.initializers.base import Initializer
 from trainer.initializers.variance import GlorotUniform
-from trainer.layers.base import Plan, Weights
+from trainer.layers.base import Weights
+from trainer.layers.plan import Plan
 from trainer.layers.spatial import from_planes, split_axes, to_planes
 from trainer.layers.sums import ask
 from trainer.layers.windows import Convolving, convolved, torch_kernel

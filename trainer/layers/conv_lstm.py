@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Literal
 from trainer.activations.base import Activation
 from trainer.activations.elementwise import Sigmoid
 from trainer.initializers.base import Initializer
-from trainer.layers.base import Plan, Weights
+from trainer.layers.base import Weights
+from trainer.layers.plan import Plan
 from trainer.layers.recurrent_gates import forget_at_one
 from trainer.layers.recurrent_sequences import Sequenced
 from trainer.layers.recurrent_steps import (

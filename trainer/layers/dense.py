@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from trainer.layers.bags import Bags
-from trainer.layers.base import Plan, Weights
+from trainer.layers.base import Weights
+from trainer.layers.plan import Plan
 from trainer.layers.products import addmm_for, affine, is_wide, mm_for
 from trainer.layers.sums import Biased, Kerneled, ask
 from trainer.lazy import torch

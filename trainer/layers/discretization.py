@@ -10,9 +10,10 @@ from pydantic import model_validator
 
 from trainer.errors import DataError
 from trainer.layers.arrays import constants
-from trainer.layers.base import Plan, Weights
+from trainer.layers.base import Weights
 from trainer.layers.categories import encode, encoded_shape
 from trainer.layers.host import Dense, Learner
+from trainer.layers.plan import Plan
 from trainer.layers.preprocessing import not_finite
 from trainer.lazy import np, torch
 from trainer.options import PositiveFloat, PositiveInt, Rule, complaint, number, number_schema, raise_all

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 from trainer.initializers.base import Initializer
 from trainer.initializers.variance import Scaling
-from trainer.layers.base import Plan, Weights
+from trainer.layers.base import Weights
+from trainer.layers.plan import Plan
 from trainer.layers.sums import Kerneled, Summing, ask
 from trainer.lazy import torch
 from trainer.options import Rule, integer

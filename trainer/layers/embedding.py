@@ -9,7 +9,8 @@ from trainer.constraints.base import Constraint
 from trainer.errors import DataError
 from trainer.initializers.base import Initializer
 from trainer.initializers.random import RandomUniform
-from trainer.layers.base import DType, Layer, Plan, Weights
+from trainer.layers.base import DType, Layer, Weights
+from trainer.layers.plan import Plan
 from trainer.layers.sums import ask
 from trainer.lazy import F, torch
 from trainer.native.calls import Call

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
 from trainer.errors import DataError
-from trainer.layers.base import Layer, Plan, Weights
+from trainer.layers.base import Layer, Weights
 from trainer.layers.host import Dense
+from trainer.layers.plan import Plan
 from trainer.lazy import torch
 from trainer.options import Int, PositiveInt
 from trainer.shapes import Shape, text

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
-from trainer.layers.base import Plan
+from trainer.layers.plan import Plan
 from trainer.lazy import np
 from trainer.options import Rule
 

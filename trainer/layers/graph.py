@@ -11,9 +11,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from trainer.errors import Path, RecipeError
-from trainer.layers.base import DType, Layer, Plan
+from trainer.layers.base import DType, Layer
 from trainer.layers.misfit import Misfit
 from trainer.layers.order import Call
+from trainer.layers.plan import Plan
 from trainer.layers.wiring import PART, Wiring, wire
 from trainer.shapes import Shape, size, text
 

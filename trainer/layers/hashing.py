@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from trainer.errors import DataError
-from trainer.layers.base import Plan
 from trainer.layers.hashes import buckets, crossed, fingerprints
 from trainer.layers.host import Dense, HostLayer, RawRows, like, parts
+from trainer.layers.plan import Plan
 from trainer.layers.vocabulary import Salt
 from trainer.lazy import np
 from trainer.options import PositiveInt, Rule

@@ -14,8 +14,9 @@ from pydantic import PrivateAttr
 
 from trainer.declare import plain
 from trainer.errors import DataError
-from trainer.layers.base import Layer, Plan, Weights
+from trainer.layers.base import Layer, Weights
 from trainer.layers.categories import encode, encode_ragged, encoded_shape
+from trainer.layers.plan import Plan
 from trainer.lazy import np
 from trainer.options import Rule
 from trainer.shapes import Shape

@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
-from trainer.layers.base import Plan, Weights
+from trainer.layers.base import Weights
 from trainer.layers.image_affine import RandomRotation, RandomShear, RandomTranslation
 from trainer.layers.image_base import (
     AnyFormat,
@@ -22,6 +22,7 @@ from trainer.layers.image_histogram import AutoContrast, Equalization
 from trainer.layers.image_mix import numbers
 from trainer.layers.image_sampling import Interpolation
 from trainer.layers.image_tones import MOST_BITS, RandomPosterization, Solarization
+from trainer.layers.plan import Plan
 from trainer.lazy import torch
 from trainer.options import Bool, PositiveFloat, PositiveInt
 from trainer.shapes import Shape

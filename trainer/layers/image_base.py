@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-from trainer.layers.base import Plan, Weights
+from trainer.layers.base import Weights
 from trainer.layers.drawing import Seeded, beside
+from trainer.layers.plan import Plan
 from trainer.layers.spatial import DataFormat, Spatial, joined, split_axes
 from trainer.lazy import torch
 from trainer.options import Rule, integer, number, number_schema

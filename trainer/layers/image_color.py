@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from trainer.layers.base import Plan
 from trainer.layers.image_base import (
     AnyFormat,
     Clipped,
@@ -17,6 +16,7 @@ from trainer.layers.image_base import (
     rescaled,
     uniform,
 )
+from trainer.layers.plan import Plan
 from trainer.lazy import torch
 from trainer.options import Fraction
 from trainer.shapes import Shape

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, Any
 
 from trainer.layers.arrays import constants
-from trainer.layers.base import Plan
 from trainer.layers.image_base import (
     SEED_BEFORE_FORMAT,
     AnyFormat,
@@ -18,6 +17,7 @@ from trainer.layers.image_base import (
     each,
     uniform,
 )
+from trainer.layers.plan import Plan
 from trainer.layers.spatial import split_axes
 from trainer.lazy import torch
 from trainer.options import Rule, number, number_schema

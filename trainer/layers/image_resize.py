@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from trainer.layers.base import Plan, Weights
+from trainer.layers.base import Weights
 from trainer.layers.image_base import SEED_BEFORE_FORMAT, AnyFormat, Drawn, RandomImageLayer, uniform
+from trainer.layers.plan import Plan
 from trainer.lazy import F, torch
 from trainer.options import Bool, Float, PositiveInt
 from trainer.shapes import Shape

@@ -8,8 +8,9 @@ from typing import Annotated, Any, Self
 from pydantic import model_validator
 
 from trainer.errors import Path, RecipeError
-from trainer.layers.base import DType, Layer, Plan, Weights
+from trainer.layers.base import DType, Layer, Weights
 from trainer.layers.misfit import Misfit
+from trainer.layers.plan import Plan
 from trainer.options import PositiveInt, Rule, complaint
 from trainer.shapes import Shape, clash, text
 

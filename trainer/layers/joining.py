@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from trainer.errors import RecipeError
 from trainer.layers.axes import place
-from trainer.layers.base import Layer, Plan, Weights
+from trainer.layers.base import Layer, Weights
 from trainer.layers.merging import Masks, all_shapes, same_batch, several
+from trainer.layers.plan import Plan
 from trainer.lazy import torch
 from trainer.options import Bool, Int, Rule, integer
 from trainer.shapes import Shape

@@ -7,8 +7,9 @@ from functools import partial, reduce
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from trainer.errors import RecipeError
-from trainer.layers.base import Layer, Plan, Weights
+from trainer.layers.base import Layer, Weights
 from trainer.layers.misfit import Misfit
+from trainer.layers.plan import Plan
 from trainer.lazy import torch
 from trainer.shapes import Shape, text
 

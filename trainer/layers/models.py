@@ -8,11 +8,12 @@ from pydantic import field_validator
 
 from trainer.activations.base import Activation
 from trainer.errors import Path, RecipeError
-from trainer.layers.base import Layer, Plan, Weights
+from trainer.layers.base import Layer, Weights
 from trainer.layers.graph import built
 from trainer.layers.lines import Line, Lines
 from trainer.layers.misfit import Misfit
 from trainer.layers.nested import named
+from trainer.layers.plan import Plan
 from trainer.layers.wiring import ONE_INPUT, Wiring, hears_masks, wire
 from trainer.options import Str, complaint, raise_all
 

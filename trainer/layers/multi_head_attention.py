@@ -10,8 +10,9 @@ from trainer.errors import RecipeError
 from trainer.layers.activation_layers import masked_softmax
 from trainer.layers.attention import QUERY_VALUE_KEY, Masks
 from trainer.layers.attention_heads import Heads
-from trainer.layers.base import Plan, Weights
+from trainer.layers.base import Weights
 from trainer.layers.merging import all_shapes, several
+from trainer.layers.plan import Plan
 from trainer.layers.regularization import dropped
 from trainer.lazy import torch
 from trainer.options import PositiveInt, complaint, ints, raise_all

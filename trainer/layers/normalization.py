@@ -11,7 +11,8 @@ from trainer.errors import RecipeError
 from trainer.initializers.base import Initializer
 from trainer.initializers.constant import Ones, Zeros
 from trainer.layers.axes import place
-from trainer.layers.base import Layer, Plan, Weights
+from trainer.layers.base import Layer, Weights
+from trainer.layers.plan import Plan
 from trainer.layers.sums import ask
 from trainer.lazy import np, torch
 from trainer.options import Bool, Float, Fraction, Int, PositiveFloat, Rule, number, number_schema

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 from pydantic import field_validator
 
 from trainer.activations.base import Activation
-from trainer.layers.base import Layer, Plan, Weights
+from trainer.layers.base import Layer, Weights
 from trainer.layers.nested import inner_names, named
+from trainer.layers.plan import Plan
 from trainer.options import complaint
 from trainer.shapes import Shape
 

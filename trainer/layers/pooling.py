@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import field_validator
 
-from trainer.layers.base import Plan, Weights
+from trainer.layers.base import Weights
+from trainer.layers.plan import Plan
 from trainer.layers.spatial import (
     EitherFormat,
     Sizes,

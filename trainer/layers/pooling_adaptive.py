@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import field_validator
 
-from trainer.layers.base import Plan, Weights
+from trainer.layers.base import Weights
+from trainer.layers.plan import Plan
 from trainer.layers.spatial import EitherFormat, Sizes, flat, for_each_axis, from_planes, joined, split_axes, to_planes
 from trainer.lazy import F
 from trainer.shapes import Shape

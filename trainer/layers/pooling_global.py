@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from trainer.layers.base import Plan, Weights
+from trainer.layers.base import Weights
+from trainer.layers.plan import Plan
 from trainer.layers.spatial import EitherFormat, joined, split_axes
 from trainer.lazy import torch
 from trainer.options import Bool

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 from trainer.errors import DataError
 from trainer.initializers.constant import Ones, Zeros
 from trainer.layers.arrays import constants
-from trainer.layers.base import Layer, Plan, Weights
+from trainer.layers.base import Layer, Weights
+from trainer.layers.plan import Plan
 from trainer.lazy import np
 from trainer.options import Bool, Rule, integer, number
 from trainer.shapes import Shape, text

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from trainer.layers.base import Layer, Plan, Weights, need_rank
+from trainer.layers.base import Layer, Weights, need_rank
+from trainer.layers.plan import Plan
 from trainer.layers.recurrent_gates import GruStep, LstmStep, SimpleStep
 from trainer.layers.recurrent_kernels import is_fused, sequence_by_hand
 from trainer.layers.recurrent_native import HEADER, can_be_native, native_by_hand

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 from pydantic import field_validator
 
 from trainer.activations.base import Activation
-from trainer.layers.base import Layer, Plan, Weights, need_rank
+from trainer.layers.base import Layer, Weights, need_rank
 from trainer.layers.nested import described, inner_name, inner_names, named
+from trainer.layers.plan import Plan
 from trainer.layers.recurrent_gates import GruStep, LstmStep, SimpleStep
 from trainer.layers.recurrent_sequences import Sequenced, check_given, first_and_rest
 from trainer.layers.recurrent_steps import States, Stepping

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from trainer.errors import RecipeError
-from trainer.layers.base import Layer, Plan, Weights
+from trainer.layers.base import Layer, Weights
+from trainer.layers.plan import Plan
 from trainer.layers.recurrent_steps import States
 from trainer.lazy import torch
 from trainer.options import Bool

@@ -12,7 +12,8 @@ from trainer.initializers.base import Initializer
 from trainer.initializers.constant import Zeros
 from trainer.initializers.random import Orthogonal
 from trainer.initializers.variance import GlorotUniform
-from trainer.layers.base import Layer, Plan, Weights
+from trainer.layers.base import Layer, Weights
+from trainer.layers.plan import Plan
 from trainer.layers.recurrent_kernels import Recurrence, is_fused, whole_sequence
 from trainer.layers.sums import ask
 from trainer.lazy import torch

@@ -8,10 +8,11 @@ from pydantic import model_validator
 
 from trainer.activations.base import Activation
 from trainer.errors import RecipeError
-from trainer.layers.base import Layer, Plan, Weights
+from trainer.layers.base import Layer, Weights
 from trainer.layers.conv_lstm import ConvLSTM
 from trainer.layers.given_weights import Arrays, start_from
 from trainer.layers.nested import Wrapper, described, inner_name, named
+from trainer.layers.plan import Plan
 from trainer.layers.recurrent_sequences import Sequenced, first_and_rest
 from trainer.lazy import torch
 from trainer.options import complaint, raise_all

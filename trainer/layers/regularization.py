@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any
 
-from trainer.layers.base import Layer, Plan, Weights
+from trainer.layers.base import Layer, Weights
 from trainer.layers.drawing import Seeded, beside
+from trainer.layers.plan import Plan
 from trainer.layers.spatial import DataFormat, Spatial, split_axes
 from trainer.lazy import torch
 from trainer.options import Fraction, NonNegativeFloat, ProperFraction, Rule, integer

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Annotated, Any
 
-from trainer.layers.base import Layer, Plan, Weights, need_rank
+from trainer.layers.base import Layer, Weights, need_rank
+from trainer.layers.plan import Plan
 from trainer.layers.spatial import DataFormat
 from trainer.lazy import torch
 from trainer.options import PositiveInt, Rule, integer

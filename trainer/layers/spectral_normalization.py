@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from trainer.activations.base import Activation
 from trainer.initializers.random import TruncatedNormal
-from trainer.layers.base import Layer, Plan, Weights
+from trainer.layers.base import Layer, Weights
+from trainer.layers.plan import Plan
 from trainer.lazy import torch
 from trainer.naming import snake_case
 from trainer.options import PositiveInt

@@ -10,7 +10,8 @@ from trainer.constraints.base import Constraint
 from trainer.initializers.base import Initializer
 from trainer.initializers.constant import Zeros
 from trainer.initializers.variance import GlorotUniform
-from trainer.layers.base import Layer, Plan
+from trainer.layers.base import Layer
+from trainer.layers.plan import Plan
 from trainer.options import Bool
 from trainer.regularizers.base import Regularizer
 from trainer.shapes import Shape

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import model_validator
 
-from trainer.layers.base import Plan, Weights
+from trainer.layers.base import Weights
 from trainer.layers.host import Dense, HostLayer, RawRows, never, texts_of
 from trainer.layers.lookup import StringLookup
+from trainer.layers.plan import Plan
 from trainer.layers.vocabulary import IdfWeights, MaxTokens, Tally, Texts, Widths
 from trainer.lazy import np, torch
 from trainer.options import Bool, PositiveInt, Str, complaint, raise_all

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import field_validator
 
-from trainer.layers.base import Layer, Plan, Weights
+from trainer.layers.base import Layer, Weights
+from trainer.layers.plan import Plan
 from trainer.layers.spatial import (
     EitherFormat,
     Sizes,

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from trainer.layers.base import Blend, Layer, Plan, WeightSpec
+from trainer.layers.base import Blend, Layer
+from trainer.layers.plan import Plan, WeightSpec
 from trainer.losses.shaping import floating
 from trainer.model.number_types import kept, typed
 from trainer.regularizers.base import Regularizer

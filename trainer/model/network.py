@@ -14,9 +14,10 @@ from torch import nn
 
 from trainer.activations.base import Activation
 from trainer.layers.arrays import as_numpy
-from trainer.layers.base import Blend, Layer, Plan, WeightSpec
+from trainer.layers.base import Blend, Layer
 from trainer.layers.graph import Graph
 from trainer.layers.models import Composite
+from trainer.layers.plan import Plan, WeightSpec
 from trainer.layers.wiring import Wiring, hears_masks
 from trainer.model.cell import Cell, Clock, on_output
 from trainer.model.number_types import cast, typed

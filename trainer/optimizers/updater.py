@@ -21,7 +21,7 @@ from trainer.schedules.base import ConstantRate
 if TYPE_CHECKING:
     import numpy
 
-    from trainer.layers.base import WeightSpec
+    from trainer.layers.plan import WeightSpec
 
 
 class Updater:

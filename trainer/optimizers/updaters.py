@@ -15,7 +15,7 @@ from trainer.optimizers.updater import Updater
 if TYPE_CHECKING:
     import numpy
 
-    from trainer.layers.base import WeightSpec
+    from trainer.layers.plan import WeightSpec
 
 Weights = Sequence[tuple["WeightSpec", "torch.Tensor"]]
 

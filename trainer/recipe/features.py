@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from trainer.errors import Path, Problem, RecipeError, nearest
-from trainer.layers.base import Layer, Plan
+from trainer.layers.base import Layer
 from trainer.layers.host import HostLayer, Learner
 from trainer.layers.misfit import Misfit
+from trainer.layers.plan import Plan
 from trainer.recipe.dataset import Dataset, Feature
 from trainer.shapes import Shape
 from trainer.sources.columns import Field

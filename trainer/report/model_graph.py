@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from trainer.layers.base import Layer, Plan
+from trainer.layers.base import Layer
 from trainer.layers.graph import Graph, built, parameters
 from trainer.layers.order import Call
+from trainer.layers.plan import Plan
 from trainer.report.diagram import Diagram, Edge, Node, Tone
 from trainer.shapes import text
 

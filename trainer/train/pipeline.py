@@ -15,10 +15,11 @@ import torch
 
 from trainer.errors import DataError, RecipeError
 from trainer.layers.arrays import as_numpy
-from trainer.layers.base import Layer, Plan
+from trainer.layers.base import Layer
 from trainer.layers.discretization import Discretization
 from trainer.layers.encoding import CategoryEncoding, PadSequences
 from trainer.layers.host import HostLayer, Learner, UnknownValue
+from trainer.layers.plan import Plan
 from trainer.layers.reshaping import Flatten, Permute, RepeatVector, Reshape
 from trainer.model.cell import Cell, Clock
 from trainer.recipe.dataset import Feature

@@ -15,9 +15,9 @@ from trainer.keras_files.source_code.body import MODULE_NAMES, Body, Line, Write
 from trainer.keras_files.source_code.parts import imports, names_in, needed
 from trainer.keras_files.source_code.piece import Given, NoSource, Spot, piece_of
 from trainer.keras_files.source_code.text import identifier, laid_out, literal, plain
-from trainer.layers.base import Plan
 from trainer.layers.graph import Graph
 from trainer.layers.image_resize import Resizing
+from trainer.layers.plan import Plan
 from trainer.model.cell import Cell
 from trainer.model.network import Network
 from trainer.naming import snake_case
