@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from trainer.layers.spatial import flat
 from trainer.lazy import torch
-from trainer.native.calls import Call
+from trainer.native.calls import BothWays, Call
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from trainer.program import Program, Pull
 
 HEADER = "pooled.h"
 MOST_WEIGHTS = 1 << 17
@@ -40,7 +38,7 @@ def can_be_native(kernel: Tensor, bias: Tensor | None, window: Sequence[int]) ->
     return plain and near and kernel.shape[-1] % LANES == 0
 
 
-class PooledConvolution:
+class PooledConvolution(BothWays):
     """Both layers for batches of one shape, without the activation: what is kept between the way there and back.
 
     Raises:
@@ -60,46 +58,33 @@ class PooledConvolution:
 
         Shape: x (batch, [height,] width, channels); kernel ([rows,] columns, channels, filters)
         """
-        self._x, self._weights = x, (kernel, bias)
-        self.outputs = torch.empty(len(x), *out, kernel.shape[-1])
         batch, height, width, channels = x.unsqueeze(1).shape if x.dim() == 3 else x.shape
         rows, columns, _, filters = kernel.unsqueeze(0).shape if x.dim() == 3 else kernel.shape
         (high, wide), (out_height, out_width) = flat(tuple(window)), flat(tuple(out))
         tall, broad = out_height * high + rows - 1, out_width * wide + columns - 1
         sizes = (batch, height, width, channels, rows, columns, filters, high, wide, out_height, out_width)
         sizes = (*sizes, *flat(tuple(before), 0), tall, broad)
-        self._call = Call(HEADER, dict(zip(_SIZES, sizes, strict=True)), _TENSORS)
+        call = Call(HEADER, dict(zip(_SIZES, sizes, strict=True)), _TENSORS)
+        outputs, slopes = torch.empty(len(x), *out, filters), [torch.empty_like(kernel), torch.empty(filters)]
+        super().__init__(call, x, outputs, list(zip((kernel, bias), slopes, strict=True)))
+        self._kernel = kernel
         self._turned = torch.empty_like(kernel.movedim(-1, 0), memory_format=torch.contiguous_format)
-        self._slopes = [torch.empty_like(kernel), torch.empty(filters)]
-        self._call.hold(
+        call.hold(
             x=x,
             kernel=kernel.detach(),
             bias=None if bias is None else bias.detach(),
-            outputs=self.outputs,
-            places=torch.empty(self.outputs.shape, dtype=torch.uint8),
+            outputs=outputs,
+            places=torch.empty(outputs.shape, dtype=torch.uint8),
             turned=self._turned,
-            room=torch.empty(self._call.threads, 2, tall * broad * channels),
-            sums=torch.empty(self._call.threads, kernel.numel() + filters),
-            kernel_slopes=self._slopes[0],
-            bias_slopes=self._slopes[1],
+            room=torch.empty(call.threads, 2, tall * broad * channels),
+            sums=torch.empty(call.threads, kernel.numel() + filters),
+            kernel_slopes=slopes[0],
+            bias_slopes=slopes[1],
         )
 
-    def operations(self, p: Program) -> tuple[Tensor, Pull]:
-        """The way there, and what adds the way back."""
-        p.do(self._call.run, "pooled_forward")
+    def there(self) -> None:
+        self.call.run("pooled_forward")
 
-        def pull(slope: Tensor, wanted: bool) -> Tensor | None:
-            made = torch.empty_like(self._x) if wanted else None
-            self._call.hold(slopes=p.laid(slope), x_slopes=made)
-            takes = [None if weight is None else p.receiver(weight) for weight in self._weights]
-            p.do(self._back, takes)
-            return made
-
-        return self.outputs, pull
-
-    def _back(self, takes: Sequence[Callable[[Tensor], Any] | None]) -> None:
-        self._turned.copy_(self._weights[0].movedim(-1, 0))
-        self._call.run("pooled_backward")
-        for take, slope in zip(takes, self._slopes, strict=True):
-            if take is not None:
-                take(slope)
+    def back(self) -> None:
+        self._turned.copy_(self._kernel.movedim(-1, 0))
+        self.call.run("pooled_backward")

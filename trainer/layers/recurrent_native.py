@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from trainer.lazy import torch
-from trainer.native.calls import Call
+from trainer.native.calls import BothWays, Call
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -58,7 +58,7 @@ def native_by_hand(
     return _Layer(kind, p.laid(x), every, backwards, *weights).operations(p)
 
 
-class _Layer:
+class _Layer(BothWays):
     """A layer for batches of one shape: what it keeps between the way there and the way back.
 
     Raises:
@@ -77,15 +77,16 @@ class _Layer:
     ):
         (batch, time, features), units = x.shape, len(recurrent)
         columns = kind.gates * units
-        self._name, self._x, self.weights = kind.name, x, (kernel, recurrent, bias)
         sizes = zip(_SIZES, (batch, time, features, units, every, backwards), strict=True)
-        self._call = Call(HEADER, dict(sizes), _TENSORS)
-        self.outputs = torch.empty((batch, time, units) if every else (batch, units))
-        self.slopes = [torch.empty_like(kernel), torch.empty_like(recurrent), torch.empty(kind.biases, columns)]
+        call = Call(HEADER, dict(sizes), _TENSORS)
+        outputs = torch.empty((batch, time, units) if every else (batch, units))
+        slopes = [torch.empty_like(kernel), torch.empty_like(recurrent), torch.empty(kind.biases, columns)]
         biases = [None, None] if bias is None else [*bias.view(kind.biases, -1), None][:2]
+        super().__init__(call, x, outputs, list(zip((kernel, recurrent, bias), slopes, strict=True)))
+        self._name, self._own = kind.name, (kernel, recurrent)
         self._kernels = torch.empty(features + units, columns)
         self._turned = torch.empty(columns, features + units)
-        self._call.hold(
+        call.hold(
             x=x,
             kernels=self._kernels,
             bias=biases[0],
@@ -93,32 +94,16 @@ class _Layer:
             gates=torch.empty(time, batch, 4 * units),
             states=torch.zeros(time + 1, batch, features + units if kind.joined else units),
             carries=torch.zeros(time + 1, batch, units) if kind.joined else None,
-            outputs=self.outputs,
+            outputs=outputs,
             turned=self._turned,
-            sums=torch.empty(self._call.threads, (features + units + 2) * columns),
-            **dict(zip(("kernel_slopes", "recurrent_slopes", "bias_slopes"), self.slopes, strict=True)),
+            sums=torch.empty(call.threads, (features + units + 2) * columns),
+            **dict(zip(("kernel_slopes", "recurrent_slopes", "bias_slopes"), slopes, strict=True)),
         )
 
-    def operations(self, p: Program) -> tuple[Tensor, Pull]:
-        """The way there, and what adds the way back."""
-        p.do(self._there)
+    def there(self) -> None:
+        torch.cat(self._own, out=self._kernels)
+        self.call.run(f"{self._name}_forward")
 
-        def pull(slope: Tensor, wanted: bool) -> Tensor | None:
-            made = torch.empty_like(self._x) if wanted else None
-            self._call.hold(slopes=p.laid(slope), x_slopes=made)
-            takes = [None if weight is None else p.receiver(weight) for weight in self.weights]
-            p.do(self._back, takes)
-            return made
-
-        return self.outputs, pull
-
-    def _there(self) -> None:
-        torch.cat(self.weights[:2], out=self._kernels)
-        self._call.run(f"{self._name}_forward")
-
-    def _back(self, takes: Sequence[Callable[[Tensor], Any] | None]) -> None:
+    def back(self) -> None:
         self._turned.copy_(self._kernels.t())
-        self._call.run(f"{self._name}_backward")
-        for take, slope, weight in zip(takes, self.slopes, self.weights, strict=True):
-            if take is not None and weight is not None:
-                take(slope.view(weight.shape))
+        self.call.run(f"{self._name}_backward")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from trainer.lazy import torch
 from trainer.native.compiler import library
@@ -14,6 +14,8 @@ from trainer.native.threads import team
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from trainer.program import Program, Pull
 
 
 @cache
@@ -59,3 +61,38 @@ class Call:
     def run(self, name: str) -> None:
         """Call a function, with all threads."""
         getattr(self._library, name)(ctypes.byref(self._given), ctypes.c_long(self.threads), self._team)
+
+
+class BothWays:
+    """A layer of one input as two calls of a structure that has `slopes` and `x_slopes`: the way there, and back."""
+
+    def __init__(self, call: Call, x: Tensor, outputs: Tensor, weights: Sequence[tuple[Tensor | None, Tensor]]):
+        """`weights` are with the tensors that the way back fills with their slopes."""
+        self.call, self.outputs = call, outputs
+        self._x, self._weights = x, list(weights)
+
+    def there(self) -> None:
+        """From the input to the outputs."""
+        raise NotImplementedError
+
+    def back(self) -> None:
+        """From the slopes of the outputs to those of the weights and, where they are wanted, of the input."""
+        raise NotImplementedError
+
+    def operations(self, p: Program) -> tuple[Tensor, Pull]:
+        """The way there, and what adds the way back."""
+        p.do(self.there)
+
+        def pull(slope: Tensor, wanted: bool) -> Tensor | None:
+            made = torch.empty_like(self._x) if wanted else None
+            self.call.hold(slopes=p.laid(slope), x_slopes=made)
+            p.do(self._hand_over, [None if weight is None else p.receiver(weight) for weight, _ in self._weights])
+            return made
+
+        return self.outputs, pull
+
+    def _hand_over(self, takes: Sequence[Callable[[Tensor], Any] | None]) -> None:
+        self.back()
+        for take, (weight, slope) in zip(takes, self._weights, strict=True):
+            if take is not None and weight is not None:
+                take(slope.view(weight.shape))

@@ -155,10 +155,12 @@ def compiled(training: Training) -> Compiled | None:
 def _layers_compile(training: Training, asked: bool) -> bool:
     """Whether layers are to be compiled code, in steps that as a whole are not."""
     few = training.steps * (training.fit.epochs - training.fit.initial_epoch) < FEW_STEPS
-    steps = [] if few and not asked else [s for s in training.network.steps if isinstance(s.layer, Layer)]
-    afters = [training.network.after(step) for step in steps]
-    layers = [None if after is None else after.cell.layer for after in afters]
-    headers = {s.layer.compiles(s.cell, layer) for s, layer in zip(steps, layers, strict=True)} - {""}
+    headers: set[str] = set()
+    for step in training.network.steps if asked or not few else ():
+        after = training.network.after(step)
+        if isinstance(step.layer, Layer):
+            headers.add(step.layer.compiles(step.cell, None if after is None else after.cell.layer))
+    headers.discard("")
     try:
         for header in sorted(headers):
             get_ready(header)
