@@ -15,7 +15,7 @@ from tests.runs.test_keras_opens import ZOO
 from tests.runs.zoo import PIPELINES, UNSAVED
 from tests.train.recipes import loaded
 from tests.train.tape import NotedTape
-from tests.train.test_direct import record, weights
+from tests.train.test_direct import HEAD, record, weights
 from trainer.errors import RecipeError
 from trainer.layers.bags import Bags
 from trainer.recipe.load import Loaded
@@ -76,13 +76,6 @@ def test_every_layer(name: str, number: int, shape: Any, layer: str, tmp_path: P
 
 
 STEPS = """
-name: steps
-seed: 4
-dataset:
-  source: digits
-  inputs: {image: {preprocess: [{Reshape: {target_shape: [64]}}, {Rescaling: {scale: 1/16}}]}}
-  split: {test: {last: 300}}
-  limit: 700
 model:
   dtype: DTYPE
   layers:
@@ -95,7 +88,7 @@ fit: {epochs: 3, batch_size: 33, validation_split: 0.25}
 
 
 def steps(optimizer: str = "adam", dtype: str = "float32", **changes: str) -> str:
-    text = STEPS.replace("OPTIMIZER", optimizer).replace("DTYPE", dtype)
+    text = (HEAD + STEPS.lstrip()).replace("OPTIMIZER", optimizer).replace("DTYPE", dtype)
     for block, first in changes.items():
         text = text.replace(f"{block}: {{", f"{block}: {{{first}, ")
     return text
