@@ -90,6 +90,19 @@ def test_large_scores_squash_to_the_ends() -> None:
     np.testing.assert_allclose(outputs.numpy(), expected.numpy(), atol=1e-7)
 
 
+def test_slopes_past_gates_that_are_shut() -> None:
+    """A gate that is as good as zero is divided by on the way back."""
+    units, kind = 3, recurrent_kernels.LSTM
+    x = torch.tensor([[[scores], [0.5]] for scores in (-200.0, -75.0, -60.0, 0.0, 60.0)], requires_grad=True)
+    kernel = torch.tensor([0.3, 0.1, 0.2, 1.0]).repeat_interleave(units).unsqueeze(0).requires_grad_()
+    recurrent = torch.full((units, 4 * units), 0.1, requires_grad=True)
+    expected = whole_sequence(kind, x, None, True, kernel, recurrent, None)
+    slopes = torch.autograd.grad(expected, (x, kernel, recurrent), torch.ones_like(expected))
+    found = run_twice(kind, x.detach(), True, False, (kernel, recurrent, None), torch.ones_like(expected))
+    for ours, theirs in zip(found, (expected.detach(), *slopes), strict=True):
+        np.testing.assert_allclose(ours.numpy(), theirs.numpy(), atol=1e-6, rtol=1e-5)
+
+
 RECIPE = """
 name: rows
 seed: 3

@@ -18,11 +18,13 @@ MOST_WEIGHTS = 1 << 17
 "Numbers of both kernels up to which they stay near the processor's cores."
 MOST_SEEN = 1024
 "Features and units together, up to which some rows of them fit a thread's stack."
+LANES, SLOTS = 16, 4
+"Units that are taken together, and the numbers that each of them has."
 _SIZES = ("batch", "time", "features", "units", "every", "backwards")
 _TENSORS = (
-    *("x", "kernels", "bias", "recurrent_bias", "gates", "states", "carries", "outputs"),
-    *("slopes", "turned", "x_slopes"),
-    *("sums", "kernel_slopes", "recurrent_slopes", "bias_slopes"),
+    *("x", "kernel", "recurrent", "bias", "recurrent_bias"),
+    *("panels", "turned", "gates", "states", "carries", "outputs", "slopes"),
+    *("x_slopes", "sums", "kernel_slopes", "recurrent_slopes", "bias_slopes"),
 )
 
 
@@ -33,8 +35,8 @@ class Native(NamedTuple):
     gates: int
     "Blocks of columns that the kernels have."
     biases: int
-    joined: bool
-    "Whether input and state go through one product, and there is a second state."
+    carries: bool
+    "Whether there is a second state."
 
 
 LSTM = Native("lstm", 4, 1, True)
@@ -83,27 +85,26 @@ class _Layer(BothWays):
         slopes = [torch.empty_like(kernel), torch.empty_like(recurrent), torch.empty(kind.biases, columns)]
         biases = [None, None] if bias is None else [*bias.view(kind.biases, -1), None][:2]
         super().__init__(call, x, outputs, list(zip((kernel, recurrent, bias), slopes, strict=True)))
-        self._name, self._own = kind.name, (kernel, recurrent)
-        self._kernels = torch.empty(features + units, columns)
-        self._turned = torch.empty(columns, features + units)
+        self._name = kind.name
+        padded = -(-units // LANES) * LANES
         call.hold(
             x=x,
-            kernels=self._kernels,
+            kernel=kernel.detach(),
+            recurrent=recurrent.detach(),
             bias=biases[0],
             recurrent_bias=biases[1],
-            gates=torch.empty(time, batch, 4 * units),
-            states=torch.zeros(time + 1, batch, features + units if kind.joined else units),
-            carries=torch.zeros(time + 1, batch, units) if kind.joined else None,
+            panels=torch.zeros(features + units, SLOTS * padded),
+            turned=torch.zeros(SLOTS * padded, -(-features // LANES) * LANES + padded),
+            gates=torch.empty(time, batch, SLOTS * padded),
+            states=torch.zeros(time + 1, batch, padded),
+            carries=torch.zeros(time + 1, batch, padded) if kind.carries else None,
             outputs=outputs,
-            turned=self._turned,
-            sums=torch.empty(call.threads, (features + units + 2) * columns),
+            sums=torch.empty(call.threads, features + units + 1, SLOTS * padded),
             **dict(zip(("kernel_slopes", "recurrent_slopes", "bias_slopes"), slopes, strict=True)),
         )
 
     def there(self) -> None:
-        torch.cat(self._own, out=self._kernels)
         self.call.run(f"{self._name}_forward")
 
     def back(self) -> None:
-        self._turned.copy_(self._kernels.t())
         self.call.run(f"{self._name}_backward")

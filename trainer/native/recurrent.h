@@ -1,73 +1,127 @@
 /* LSTM and GRU over whole sequences, both ways. A thread takes some rows of the batch, a few at a time, from the first
-   step to the last: what it works on stays near. Gates are laid (step, row, gate * units), as in Keras. */
+   step to the last: what it works on stays near. Sixteen units are taken together, with the numbers of all their gates
+   side by side in four slots of sixteen; units that the last sixteen lack have zeros for kernels. */
 #define SHARED
 #include "kernels.h"
 
 #define MOST_ROWS 64
 #define LANES 16
-/* Numbers that have nothing to do with each other: whole vectors of them, then what is left. */
+#define SLOTS 4
+#define WIDTH (SLOTS * LANES)
+#define ALIGNED __attribute__((aligned(64)))
+/* Numbers that have nothing to do with each other. */
 #ifdef __clang__
 #define ALONGSIDE _Pragma("clang loop vectorize(assume_safety)")
 #else
 #define ALONGSIDE _Pragma("GCC ivdep")
 #endif
-#define EACH_UNIT(FUNCTION, ...)                                                                                      \
-    do {                                                                                                              \
-        long first = 0;                                                                                               \
-        for (; first + LANES <= u; first += LANES) FUNCTION(first, LANES, u, __VA_ARGS__);                            \
-        FUNCTION(first, u - first, u, __VA_ARGS__);                                                                   \
-    } while (0)
 
-/* Sizes and tensors of a call. x (batch, time, features), outputs (batch, time, units) or (batch, units), the kernel
-   and below it the recurrent kernel (features + units, gates * units), both of them turned round as well; what is kept
-   for the way back: the gates, and the states (time + 1, batch, units), the first of them zeros. */
+/* Sizes and tensors of a call. x (batch, time, features), outputs (batch, time, units) or (batch, units), kernels as in
+   Keras. Laid anew by us: the kernels with columns in slots, and turned round. Kept for the way back: gates (time, batch,
+   slots), and states and carries (time + 1, batch, units up to a multiple of 16), the first of them zeros. */
 struct sequence {
     long batch, time, features, units, every, backwards;
-    const float *x, *kernels, *bias, *recurrent_bias;
-    float *gates, *states, *carries, *outputs;
-    const float *slopes, *turned;
+    const float *x, *kernel, *recurrent, *bias, *recurrent_bias;
+    float *panels, *turned, *gates, *states, *carries, *outputs;
+    const float *slopes;
     float *x_slopes, *sums, *kernel_slopes, *recurrent_slopes, *bias_slopes;
 };
 
+/* How many blocks of columns kernels have, how many biases there are, and the slot of each block: for what comes from
+   the input, and from the state. */
+struct kind {
+    long gates, biases, slots[2][SLOTS];
+};
+/* A GRU's candidate has two slots, since the reset gate acts on the state's part alone. */
+static const struct kind LSTM = {4, 1, {{0, 1, 2, 3}, {0, 1, 2, 3}}}, GRU = {3, 2, {{1, 2, 0}, {1, 2, 3}}};
+
+INLINE long upward(long n) { return (n + LANES - 1) / LANES * LANES; }
+
+/* The numbers of all slots of a row. */
+INLINE long width_of(const struct sequence *q) { return upward(q->units) * SLOTS; }
+
+/* A unit's place among them. */
+INLINE long place_of(long unit, long slot) { return unit / LANES * WIDTH + slot * LANES + unit % LANES; }
+
 /* The step of the data that step t reads. */
-INLINE long place(const struct sequence *q, long t) { return q->backwards ? q->time - 1 - t : t; }
+INLINE long read_by(const struct sequence *q, long t) { return q->backwards ? q->time - 1 - t : t; }
 
-INLINE void put_out(const struct sequence *q, const float *h, long apart, long row, long rows, long t) {
-    long u = q->units;
-    if (!q->every && t < q->time - 1) return;
-    for (long r = 0; r < rows; r++)
-        memcpy(q->outputs + (q->every ? (row + r) * q->time + t : row + r) * u, h + r * apart, 4 * u);
-}
-
-/* The slope of a state: what came back from the step after it, and what arrives at this step's output. */
-INLINE void take_in(const struct sequence *q, float *dh, long row, long rows, long t) {
-    long u = q->units;
-    if (!q->every && t < q->time - 1) return;
-    for (long r = 0; r < rows; r++) {
-        const float *slope = q->slopes + (q->every ? (row + r) * q->time + t : row + r) * u;
-        for (long j = 0; j < u; j++) dh[r * u + j] += slope[j];
+/* Kernels laid anew: as a panel of rows for each sixteen units (panel, row of both kernels, slots), or turned round
+   (slots, features up to a multiple of 16 and then units likewise). What is in no slot stays zero. */
+static void lay(const struct sequence *q, const struct kind *kind, int turned, long me, long all) {
+    long f = q->features, u = q->units, both = f + u, columns = kind->gates * u, apart = upward(f) + upward(u);
+    for (long row = FROM(both); row < TO(both); row++) {
+        const float *from = row < f ? q->kernel + row * columns : q->recurrent + (row - f) * columns;
+        for (long gate = 0; gate < kind->gates; gate++)
+            for (long j = 0; j < u; j++) {
+                long at = place_of(j, kind->slots[row >= f][gate]);
+                float *panels = q->panels + (at / WIDTH * both + row) * WIDTH + at % WIDTH;
+                *(turned ? q->turned + at * apart + (row < f ? row : upward(f) + row - f) : panels) = from[gate * u + j];
+            }
     }
 }
 
-/* Sums of the weights' slopes of one thread: kernel, recurrent kernel, bias (two for a GRU). */
-INLINE float *sums_of(const struct sequence *q, long columns, long me) {
-    return q->sums + me * (q->features + q->units + 2) * columns;
+/* What sums begin with. */
+static void lay_biases(const struct sequence *q, const struct kind *kind, float *to) {
+    const float *given[2] = {q->bias, q->recurrent_bias};
+    memset(to, 0, 4 * width_of(q));
+    for (long which = 0; which < kind->biases; which++)
+        for (long gate = 0; given[which] && gate < kind->gates; gate++)
+            for (long j = 0; j < q->units; j++)
+                to[place_of(j, kind->slots[which][gate])] += given[which][gate * q->units + j];
 }
 
-INLINE void add_columns(float *sum, const float *slopes, long rows, long columns) {
+INLINE void take_input(const struct sequence *q, float *to, long apart, long row, long rows, long t) {
+    const float *x = q->x + (row * q->time + read_by(q, t)) * q->features;
+    for (long r = 0; r < rows; r++) memcpy(to + r * apart, x + r * q->time * q->features, 4 * q->features);
+}
+
+/* Rows of outputs, or of their slopes, that step t has; none where only the last step has some. */
+INLINE long output_of(const struct sequence *q, long row, long t) {
+    return q->every ? (row * q->time + t) * q->units : t == q->time - 1 ? row * q->units : -1;
+}
+
+INLINE void put_output(const struct sequence *q, const float *h, long apart, long row, long rows, long t) {
+    for (long r = 0; r < rows && output_of(q, row, t) >= 0; r++)
+        memcpy(q->outputs + output_of(q, row + r, t), h + r * apart, 4 * q->units);
+}
+
+/* The slope of a state: what came back from the step after it, and what arrives at this step's output. */
+INLINE void take_slopes(const struct sequence *q, float *dh, long apart, long row, long rows, long t) {
+    for (long r = 0; r < rows && output_of(q, row, t) >= 0; r++)
+        for (long j = 0; j < q->units; j++) dh[r * apart + j] += q->slopes[output_of(q, row + r, t) + j];
+}
+
+INLINE void put_input_slopes(const struct sequence *q, const float *slopes, long apart, long row, long rows, long t) {
+    float *to = q->x_slopes + (row * q->time + read_by(q, t)) * q->features;
+    for (long r = 0; r < rows; r++) memcpy(to + r * q->time * q->features, slopes + r * apart, 4 * q->features);
+}
+
+/* Sums of the weights' slopes of one thread: kernel, recurrent kernel, biases. */
+INLINE float *sums_of(const struct sequence *q, long me) {
+    return q->sums + me * (q->features + q->units + 1) * width_of(q);
+}
+
+INLINE void add_rows(float *sum, const float *slopes, long rows, long width) {
     for (long r = 0; r < rows; r++)
-        for (long j = 0; j < columns; j++) sum[j] += slopes[r * columns + j];
+        for (long i = 0; i < width; i++) sum[i] += slopes[r * width + i];
 }
 
-/* All threads' sums as one, each thread some numbers of it. */
-INLINE void gather_sums(const struct sequence *q, long columns, long biases, long me, long all) {
-    long kernel = q->features * columns, recurrent = q->units * columns, size = kernel + recurrent + biases * columns;
-    for (long i = FROM(size); i < TO(size); i++) {
-        float sum = 0;
-        for (long other = 0; other < all; other++) sum += sums_of(q, columns, other)[i];
-        if (i < kernel) q->kernel_slopes[i] = sum;
-        else if (i < kernel + recurrent) q->recurrent_slopes[i - kernel] = sum;
-        else q->bias_slopes[i - kernel - recurrent] = sum;
+/* All threads' sums as one, each thread some rows of it. */
+static void gather_sums(const struct sequence *q, const struct kind *kind, long me, long all) {
+    long f = q->features, u = q->units, both = f + u, columns = kind->gates * u;
+    for (long row = FROM(both + kind->biases); row < TO(both + kind->biases); row++) {
+        float *to = row < f ? q->kernel_slopes + row * columns
+                            : row < both ? q->recurrent_slopes + (row - f) * columns
+                                         : q->bias_slopes + (row - both) * columns;
+        const long *slots = kind->slots[row < both ? row >= f : row - both];
+        long from = (row < both ? row : both) * width_of(q);
+        for (long gate = 0; gate < kind->gates; gate++)
+            for (long j = 0; j < u; j++) {
+                float sum = 0;
+                for (long other = 0; other < all; other++) sum += sums_of(q, other)[from + place_of(j, slots[gate])];
+                to[gate * u + j] = sum;
+            }
     }
 }
 
@@ -76,166 +130,190 @@ INLINE void gather_sums(const struct sequence *q, long columns, long biases, lon
 
 INLINE long block_of(long rows) { return rows < MOST_ROWS ? rows : MOST_ROWS; }
 
-INLINE void lstm_units(long first, long count, long u, float *gate, const float *old, float *to_c, float *to_h,
-                       long t) {
-    ALONGSIDE for (long j = first; j < first + count; j++) {
-        float input = quick_sigmoid(gate[j]), forget = quick_sigmoid(gate[u + j]);
-        float candidate = quick_tanh(gate[2 * u + j]), output = quick_sigmoid(gate[3 * u + j]);
-        float carry = (t ? forget * old[j] : 0) + input * candidate;
-        gate[j] = input;
-        gate[u + j] = forget;
-        gate[2 * u + j] = candidate;
-        gate[3 * u + j] = output;
-        to_c[j] = carry;
-        to_h[j] = output * quick_tanh(carry);
+/* Where the numbers of step t and of a block's first row lie: slots, and states. */
+#define AT_STEP                                                                                                       \
+    float *gates = q->gates + (t * q->batch + row) * width, *h = q->states + (t * q->batch + row) * padded;           \
+    float *new_h = h + q->batch * padded
+
+FUSED INLINE void lstm_units(const float *z, float *gate, const float *c, float *new_c, float *new_h, float *next) {
+    ALONGSIDE for (long l = 0; l < LANES; l++) {
+        float input = quick_sigmoid(z[l]), forget = quick_sigmoid(z[LANES + l]);
+        float candidate = quick_tanh(z[2 * LANES + l]), output = quick_sigmoid(z[3 * LANES + l]);
+        float carry = forget * c[l] + input * candidate;
+        gate[l] = input;
+        gate[LANES + l] = forget;
+        gate[2 * LANES + l] = candidate;
+        gate[3 * LANES + l] = output;
+        new_c[l] = carry;
+        new_h[l] = next[l] = output * quick_tanh(carry);
     }
 }
 
-/* The input of a step and the state before it lie side by side, as their kernels lie one below the other: states are
-   (time + 1, batch, features + units). */
+/* The input of a step and the state before it lie side by side, as their kernels lie one below the other. */
 static void lstm_forward_share(struct work *work, long me, long all) {
     const struct sequence *q = (struct sequence *)work->p;
-    long u = q->units, f = q->features, both = f + u, columns = 4 * u;
+    long f = q->features, both = f + q->units, padded = upward(q->units), width = width_of(q), apart = f + padded;
+    float biases[width] ALIGNED, z[MOST_ROWS * WIDTH] ALIGNED, seen[2][MOST_ROWS * apart];
+    lay(q, &LSTM, 0, me, all);
+    lay_biases(q, &LSTM, biases);
+    MEET;
     EACH_BLOCK {
         for (long t = 0; t < q->time; t++) {
-            float *z = q->gates + (t * q->batch + row) * columns, *seen = q->states + (t * q->batch + row) * both;
-            float *h = q->states + ((t + 1) * q->batch + row) * both + f;
-            float *c = q->carries + (t * q->batch + row) * u, *new_c = q->carries + ((t + 1) * q->batch + row) * u;
-            const float *x = q->x + (row * q->time + place(q, t)) * f;
-            for (long r = 0; r < rows; r++) memcpy(seen + r * both, x + r * q->time * f, 4 * f);
-            rows_of_product(z, columns, rows, columns, q->bias, seen, both, 1, q->kernels, columns, t ? both : f, 0);
-            for (long r = 0; r < rows; r++)
-                EACH_UNIT(lstm_units, z + r * columns, c + r * u, new_c + r * u, h + r * both, t);
-            put_out(q, h, both, row, rows, t);
+            AT_STEP;
+            float *c = q->carries + (t * q->batch + row) * padded, *new_c = c + q->batch * padded;
+            float *now = seen[t % 2], *next = seen[1 - t % 2] + f;
+            take_input(q, now, apart, row, rows, t);
+            for (long j = 0; j < padded; j += LANES) {
+                rows_of_product(z, WIDTH, rows, WIDTH, biases + j * SLOTS, now, apart, 1, q->panels + j * SLOTS * both,
+                                WIDTH, t ? both : f, 0);
+                for (long r = 0; r < rows; r++)
+                    lstm_units(z + r * WIDTH, gates + r * width + j * SLOTS, c + r * padded + j, new_c + r * padded + j,
+                               new_h + r * padded + j, next + r * apart + j);
+            }
+            put_output(q, next, apart, row, rows, t);
         }
     }
 }
 
-/* The gates' slopes take the gates' place. */
-INLINE void lstm_slopes(long first, long count, long u, float *gate, const float *old, const float *made,
-                        const float *to_h, float *to_c, long t) {
-    ALONGSIDE for (long j = first; j < first + count; j++) {
-        float input = gate[j], forget = gate[u + j], candidate = gate[2 * u + j], output = gate[3 * u + j];
-        float squashed = quick_tanh(made[j]);
-        float carry = to_c[j] + to_h[j] * output * (1 - squashed * squashed);
-        gate[j] = carry * candidate * input * (1 - input);
-        gate[u + j] = (t ? carry * old[j] : 0) * forget * (1 - forget);
-        gate[2 * u + j] = carry * input * (1 - candidate * candidate);
-        gate[3 * u + j] = to_h[j] * squashed * output * (1 - output);
-        to_c[j] = carry * forget;
+/* The squashed carry is what the output gate was multiplied by; where that is next to nothing, so are its slopes. */
+FUSED INLINE void lstm_slopes(const float *gate, const float *c, const float *new_h, const float *dh, float *dc,
+                              float *dz) {
+    ALONGSIDE for (long l = 0; l < LANES; l++) {
+        float input = gate[l], forget = gate[LANES + l], candidate = gate[2 * LANES + l], output = gate[3 * LANES + l];
+        float squashed = output > 1e-30f ? new_h[l] / output : 0;
+        float carry = dc[l] + dh[l] * output * (1 - squashed * squashed);
+        dz[l] = carry * candidate * input * (1 - input);
+        dz[LANES + l] = carry * c[l] * forget * (1 - forget);
+        dz[2 * LANES + l] = carry * input * (1 - candidate * candidate);
+        dz[3 * LANES + l] = dh[l] * squashed * output * (1 - output);
+        dc[l] = carry * forget;
     }
 }
 
 static void lstm_backward_share(struct work *work, long me, long all) {
     const struct sequence *q = (struct sequence *)work->p;
-    long u = q->units, f = q->features, both = f + u, columns = 4 * u;
-    float *of_kernels = sums_of(q, columns, me), *of_bias = of_kernels + both * columns;
-    memset(of_kernels, 0, 4 * (both + 1) * columns);
-    float slopes[MOST_ROWS * both], dh[MOST_ROWS * u], dc[MOST_ROWS * u];
+    long f = q->features, u = q->units, both = f + u, padded = upward(u), width = width_of(q);
+    long of_x = upward(f), apart = of_x + padded, skipped = q->x_slopes ? 0 : of_x;
+    float seen[MOST_ROWS * both] ALIGNED, slopes[MOST_ROWS * apart] ALIGNED, dc[MOST_ROWS * padded] ALIGNED;
+    float dz[MOST_ROWS * width] ALIGNED, *sums = sums_of(q, me), *dh = slopes + of_x;
+    lay(q, &LSTM, 1, me, all);
+    memset(sums, 0, 4 * (both + 1) * width);
+    MEET;
     EACH_BLOCK {
-        memset(dh, 0, sizeof dh);
+        memset(slopes, 0, sizeof slopes);
         memset(dc, 0, sizeof dc);
         for (long t = q->time - 1; t >= 0; t--) {
-            float *z = q->gates + (t * q->batch + row) * columns, *seen = q->states + (t * q->batch + row) * both;
-            float *c = q->carries + (t * q->batch + row) * u, *new_c = q->carries + ((t + 1) * q->batch + row) * u;
-            take_in(q, dh, row, rows, t);
+            AT_STEP;
+            const float *c = q->carries + (t * q->batch + row) * padded;
+            take_slopes(q, dh, apart, row, rows, t);
             for (long r = 0; r < rows; r++)
-                EACH_UNIT(lstm_slopes, z + r * columns, c + r * u, new_c + r * u, dh + r * u, dc + r * u, t);
-            rows_of_product(of_kernels, columns, t ? both : f, columns, 0, seen, 1, both, z, columns, rows, 1);
-            add_columns(of_bias, z, rows, columns);
-            if (!q->x_slopes) {
-                rows_of_product(dh, u, rows, u, 0, z, columns, 1, q->turned + f, both, columns, 0);
-                continue;
-            }
-            rows_of_product(slopes, both, rows, both, 0, z, columns, 1, q->turned, both, columns, 0);
-            for (long r = 0; r < rows; r++) {
-                memcpy(q->x_slopes + ((row + r) * q->time + place(q, t)) * f, slopes + r * both, 4 * f);
-                memcpy(dh + r * u, slopes + r * both + f, 4 * u);
-            }
+                for (long j = 0; j < padded; j += LANES)
+                    lstm_slopes(gates + r * width + j * SLOTS, c + r * padded + j, new_h + r * padded + j,
+                                dh + r * apart + j, dc + r * padded + j, dz + r * width + j * SLOTS);
+            take_input(q, seen, both, row, rows, t);
+            for (long r = 0; r < rows; r++) memcpy(seen + r * both + f, h + r * padded, 4 * u);
+            rows_of_product(sums, width, t ? both : f, width, 0, seen, 1, both, dz, width, rows, 1);
+            add_rows(sums + both * width, dz, rows, width);
+            rows_of_product(slopes + skipped, apart, rows, apart - skipped, 0, dz, width, 1, q->turned + skipped, apart,
+                            width, 0);
+            if (q->x_slopes) put_input_slopes(q, slopes, apart, row, rows, t);
         }
     }
     MEET;
-    gather_sums(q, columns, 1, me, all);
+    gather_sums(q, &LSTM, me, all);
 }
 
-INLINE void gru_units(long first, long count, long u, const float *a, const float *b, const float *old, float *gate,
-                      float *to_h) {
-    ALONGSIDE for (long j = first; j < first + count; j++) {
-        float update = quick_sigmoid(a[j] + b[j]), reset = quick_sigmoid(a[u + j] + b[u + j]);
-        float recalled = b[2 * u + j], candidate = quick_tanh(a[2 * u + j] + reset * recalled);
-        gate[j] = update;
-        gate[u + j] = reset;
-        gate[2 * u + j] = candidate;
-        gate[3 * u + j] = recalled;
-        to_h[j] = update * old[j] + (1 - update) * candidate;
+FUSED INLINE void gru_units(const float *z, float *gate, const float *h, float *new_h) {
+    ALONGSIDE for (long l = 0; l < LANES; l++) {
+        float update = quick_sigmoid(z[LANES + l]), reset = quick_sigmoid(z[2 * LANES + l]);
+        float recalled = z[3 * LANES + l], candidate = quick_tanh(z[l] + reset * recalled);
+        gate[l] = candidate;
+        gate[LANES + l] = update;
+        gate[2 * LANES + l] = reset;
+        gate[3 * LANES + l] = recalled;
+        new_h[l] = update * h[l] + (1 - update) * candidate;
     }
 }
 
-/* A GRU whose reset gate acts after the recurrent product. Kept are update, reset, candidate and what is reset: four
-   gates, where the weights have columns for three. */
+/* Slots of a GRU that the input has a part in, and where those begin that the state has one in. */
+#define OF_INPUT (3 * LANES)
+#define OF_STATE LANES
+
+/* A GRU whose reset gate acts after the recurrent product. */
 static void gru_forward_share(struct work *work, long me, long all) {
     const struct sequence *q = (struct sequence *)work->p;
-    long u = q->units, f = q->features, columns = 3 * u;
-    float of_x[MOST_ROWS * columns], of_h[MOST_ROWS * columns];
+    long f = q->features, both = f + q->units, padded = upward(q->units), width = width_of(q);
+    float biases[width] ALIGNED, z[MOST_ROWS * WIDTH] ALIGNED;
+    lay(q, &GRU, 0, me, all);
+    lay_biases(q, &GRU, biases);
+    MEET;
     EACH_BLOCK {
         for (long t = 0; t < q->time; t++) {
-            const float *h = q->states + (t * q->batch + row) * u;
-            float *kept = q->gates + (t * q->batch + row) * 4 * u, *new_h = q->states + ((t + 1) * q->batch + row) * u;
-            const float *x = q->x + (row * q->time + place(q, t)) * f;
-            rows_of_product(of_x, columns, rows, columns, q->bias, x, q->time * f, 1, q->kernels, columns, f, 0);
-            rows_of_product(of_h, columns, rows, columns, q->recurrent_bias, h, u, 1, q->kernels + f * columns, columns,
-                            u, 0);
-            for (long r = 0; r < rows; r++)
-                EACH_UNIT(gru_units, of_x + r * columns, of_h + r * columns, h + r * u, kept + r * 4 * u,
-                          new_h + r * u);
-            put_out(q, new_h, u, row, rows, t);
+            AT_STEP;
+            const float *x = q->x + (row * q->time + read_by(q, t)) * f;
+            for (long j = 0; j < padded; j += LANES) {
+                const float *panel = q->panels + j * SLOTS * both, *bias = biases + j * SLOTS;
+                rows_of_product(z, WIDTH, rows, OF_INPUT, bias, x, q->time * f, 1, panel, WIDTH, f, 0);
+                for (long r = 0; r < rows; r++) memcpy(z + r * WIDTH + OF_INPUT, bias + OF_INPUT, 4 * LANES);
+                if (t)
+                    rows_of_product(z + OF_STATE, WIDTH, rows, WIDTH - OF_STATE, 0, h, padded, 1,
+                                    panel + f * WIDTH + OF_STATE, WIDTH, q->units, 1);
+                for (long r = 0; r < rows; r++)
+                    gru_units(z + r * WIDTH, gates + r * width + j * SLOTS, h + r * padded + j, new_h + r * padded + j);
+            }
+            put_output(q, new_h, padded, row, rows, t);
         }
     }
 }
 
-INLINE void gru_slopes(long first, long count, long u, const float *gate, const float *old, const float *slope,
-                       float *a, float *b, float *passed) {
-    ALONGSIDE for (long j = first; j < first + count; j++) {
-        float update = gate[j], reset = gate[u + j], candidate = gate[2 * u + j], recalled = gate[3 * u + j];
-        float inner = slope[j] * (1 - update) * (1 - candidate * candidate);
-        a[j] = b[j] = slope[j] * (old[j] - candidate) * update * (1 - update);
-        a[u + j] = b[u + j] = inner * recalled * reset * (1 - reset);
-        a[2 * u + j] = inner;
-        b[2 * u + j] = inner * reset;
-        passed[j] = slope[j] * update;
+/* The slope of the state before, without what comes by the gates, takes the place of dh. */
+FUSED INLINE void gru_slopes(const float *gate, const float *h, float *dh, float *dz) {
+    ALONGSIDE for (long l = 0; l < LANES; l++) {
+        float candidate = gate[l], update = gate[LANES + l], reset = gate[2 * LANES + l], recalled = gate[3 * LANES + l];
+        float inner = dh[l] * (1 - update) * (1 - candidate * candidate);
+        dz[l] = inner;
+        dz[LANES + l] = dh[l] * (h[l] - candidate) * update * (1 - update);
+        dz[2 * LANES + l] = inner * recalled * reset * (1 - reset);
+        dz[3 * LANES + l] = inner * reset;
+        dh[l] *= update;
     }
 }
 
 static void gru_backward_share(struct work *work, long me, long all) {
     const struct sequence *q = (struct sequence *)work->p;
-    long u = q->units, f = q->features, columns = 3 * u;
-    float *of_kernel = sums_of(q, columns, me), *of_recurrent = of_kernel + f * columns;
-    float *of_bias = of_recurrent + u * columns;
-    memset(of_kernel, 0, 4 * (f + u + 2) * columns);
-    float dh[MOST_ROWS * u], rest[MOST_ROWS * u], to_x[MOST_ROWS * columns], to_own[MOST_ROWS * columns];
+    long f = q->features, u = q->units, padded = upward(u), width = width_of(q), of_x = upward(f), apart = of_x + padded;
+    float dh[MOST_ROWS * padded] ALIGNED, dx[MOST_ROWS * of_x] ALIGNED, dz[MOST_ROWS * width] ALIGNED;
+    float *sums = sums_of(q, me);
+    lay(q, &GRU, 1, me, all);
+    memset(sums, 0, 4 * (f + u + 1) * width);
+    MEET;
     EACH_BLOCK {
         memset(dh, 0, sizeof dh);
         for (long t = q->time - 1; t >= 0; t--) {
-            const float *h = q->states + (t * q->batch + row) * u, *kept = q->gates + (t * q->batch + row) * 4 * u;
-            take_in(q, dh, row, rows, t);
+            AT_STEP;
+            const float *x = q->x + (row * q->time + read_by(q, t)) * f;
+            take_slopes(q, dh, padded, row, rows, t);
             for (long r = 0; r < rows; r++)
-                EACH_UNIT(gru_slopes, kept + r * 4 * u, h + r * u, dh + r * u, to_x + r * columns, to_own + r * columns,
-                          rest + r * u);
-            long from = (row * q->time + place(q, t)) * f;
-            rows_of_product(of_kernel, columns, f, columns, 0, q->x + from, 1, q->time * f, to_x, columns, rows, 1);
-            if (q->x_slopes)
-                rows_of_product(q->x_slopes + from, q->time * f, rows, f, 0, to_x, columns, 1, q->turned, f + u,
-                                columns, 0);
-            add_columns(of_bias, to_x, rows, columns);
-            add_columns(of_bias + columns, to_own, rows, columns);
-            if (!t) break;
-            rows_of_product(of_recurrent, columns, u, columns, 0, h, 1, u, to_own, columns, rows, 1);
-            memcpy(dh, rest, 4 * rows * u);
-            rows_of_product(dh, u, rows, u, 0, to_own, columns, 1, q->turned + f, f + u, columns, 1);
+                for (long j = 0; j < padded; j += LANES)
+                    gru_slopes(gates + r * width + j * SLOTS, h + r * padded + j, dh + r * padded + j,
+                               dz + r * width + j * SLOTS);
+            add_rows(sums + (f + u) * width, dz, rows, width);
+            for (long at = 0; at < width; at += WIDTH) {
+                const float *of_state = dz + at + OF_STATE, *turned = q->turned + at * apart;
+                rows_of_product(sums + at, width, f, OF_INPUT, 0, x, 1, q->time * f, dz + at, width, rows, 1);
+                if (q->x_slopes)
+                    rows_of_product(dx, of_x, rows, of_x, 0, dz + at, width, 1, turned, apart, OF_INPUT, at > 0);
+                if (!t) continue;
+                rows_of_product(sums + f * width + at + OF_STATE, width, u, WIDTH - OF_STATE, 0, h, 1, padded, of_state,
+                                width, rows, 1);
+                rows_of_product(dh, padded, rows, padded, 0, of_state, width, 1, turned + OF_STATE * apart + of_x, apart,
+                                WIDTH - OF_STATE, 1);
+            }
+            if (q->x_slopes) put_input_slopes(q, dx, of_x, row, rows, t);
         }
     }
     MEET;
-    gather_sums(q, columns, 2, me, all);
+    gather_sums(q, &GRU, me, all);
 }
 
 #define ENTRY(NAME)                                                                                                   \
