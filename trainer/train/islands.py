@@ -53,6 +53,8 @@ def island(
                 if gradient is None:
                     raise Unable
                 take(gradient)
+            # What autograd kept goes before the next step makes it anew.
+            kept.clear()
 
         if not kept["made"].requires_grad:
             raise Unable
