@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,12 @@ import torch
 from tests.train.recipes import loaded
 from tests.train.test_direct import hold_alike, record, weights
 from trainer.layers import recurrent_gru_kernels, recurrent_kernels, recurrent_native
+from trainer.layers.base import Layer
+from trainer.layers.plan import Plan
+from trainer.layers.recurrent import Recurrent
 from trainer.layers.recurrent_kernels import Recurrence, whole_sequence
 from trainer.layers.recurrent_native import native_by_hand
+from trainer.model.cell import Cell, Clock
 from trainer.native import calls, compiler
 from trainer.program import Program
 from trainer.runs.directory import RunDirectory
@@ -78,6 +83,66 @@ def run_twice(
     return [outputs, of_x, *views.values()]
 
 
+MORE = {
+    "mask": {"mask": True},
+    "first states": {"start": True},
+    "dropout": {"dropout": 0.3},
+    "all": {"mask": True, "start": True, "dropout": 0.3, "recurrent_dropout": 0.4},
+}
+
+
+@pytest.mark.parametrize("name", ["LSTM", "GRU"])
+@pytest.mark.parametrize("case", MORE)
+@pytest.mark.parametrize("every", [False, True])
+def test_masks_first_states_and_dropout_are_those_of_the_plain_loop(name: str, case: str, every: bool) -> None:
+    """Outputs, last states and all gradients, of more rows than a thread takes at a time."""
+    options = {n: rate for n, rate in MORE[case].items() if "dropout" in n}
+    layer, plan = Layer.parse({name: {"units": 20, "return_sequences": every, **options}}), Plan()
+    assert isinstance(layer, Recurrent)
+    layer.build(plan, (None, 7, 24))
+    cell = Cell(layer, plan, "layer", Clock(0)).train()
+    random = torch.Generator().manual_seed(5)
+    x = torch.randn(150, 7, 24, generator=random).requires_grad_()
+    mask = torch.rand(150, 7, generator=random) < 0.6 if "mask" in MORE[case] else None
+    states = [torch.randn(150, 20, generator=random).requires_grad_() for _ in range(layer.carried)]
+    start = tuple(states) if "start" in MORE[case] else None
+    drops = layer.drops(cell, x)
+    cell.forget_draws()
+    loop = layer.loop(cell, x, mask, drops, start, every)
+    with settings_kept():
+        torch.set_num_threads(2)
+        cell.clock.compiles = True
+        made = layer.through(cell, x, mask, start, every, True)
+        wanted = [x, *cell.parameters(), *(start or ())]
+        totals = [weighed(out, *last) for out, last in (made, loop)]
+        found = [
+            (out, *last, *torch.autograd.grad(t, wanted)) for t, (out, last) in zip(totals, (made, loop), strict=True)
+        ]
+    for ours, theirs in zip(*found, strict=True):
+        scale = float(theirs.detach().abs().max())
+        np.testing.assert_allclose(ours.detach() / scale, theirs.detach() / scale, atol=3e-6, rtol=0)
+    if mask is not None and not every and start is None:
+        assert torch.equal(made[0][~mask.any(1)], torch.zeros_like(made[0][~mask.any(1)]))
+
+
+def weighed(*made: torch.Tensor) -> torch.Tensor:
+    """A sum in which each number has a weight of its own."""
+    random = torch.Generator().manual_seed(9)
+    return torch.stack([(t * torch.randn(t.shape, generator=random)).sum() for t in made]).sum()
+
+
+def test_what_is_kept_goes_with_the_graph() -> None:
+    """Nothing that autograd keeps holds what came of it: such a ring would never be freed."""
+    layer, plan = Layer.parse({"LSTM": {"units": 4}}), Plan()
+    layer.build(plan, (None, 3, 2))
+    cell = Cell(layer, plan, "layer", Clock(0)).train()
+    cell.clock.compiles = True
+    made = cell(torch.randn(2, 3, 2))
+    kept = weakref.ref(made.grad_fn.layer)
+    del made
+    assert kept() is None
+
+
 def test_large_scores_squash_to_the_ends() -> None:
     size, kind = 16, recurrent_kernels.LSTM
     x = torch.tensor([[[-200.0]], [[0.0]], [[200.0]]])
@@ -116,6 +181,11 @@ LAYERS = {
     "lstm": "{LSTM: {units: 12}}",
     "gru": "{GRU: {units: 12}}",
     "several": "{LSTM: {units: 8, return_sequences: true}}, {GRU: {units: 8, go_backwards: true}}",
+    "dropout": "{LSTM: {units: 8, dropout: 0.2}}",
+    "its states": "{GRU: {units: 8, dropout: 0.1, recurrent_dropout: 0.2}}",
+    "both directions": "{Bidirectional: {layer: {LSTM: {units: 8, return_sequences: true}}}}, "
+    "{Bidirectional: {layer: {GRU: {units: 8}}, merge_mode: sum}}",
+    "merged by product": "{Bidirectional: {layer: {LSTM: {units: 8, dropout: 0.1}}, merge_mode: mul}}",
     "beside others": "{SimpleRNN: {units: 8, return_sequences: true}}, {GRU: {units: 8, use_bias: false}}",
 }
 SOME = "operations in a row, some layers compiled"
@@ -134,9 +204,16 @@ def test_training_is_that_of_autograd(tmp_path: Path, case: str) -> None:
     hold_alike(plain, ours)
 
 
+def test_layers_behind_a_mask_are_compiled_for_autograd(tmp_path: Path) -> None:
+    layers = "{Masking: {mask_value: 0}}, {LSTM: {units: 8, return_sequences: true}}, {GRU: {units: 8}}"
+    plain, ours = (run(tmp_path, layers, engine=engine) for engine in ("plain", "auto"))
+    assert record(ours)["steps_by"] == "autograd, since there are masks, some layers compiled"
+    assert record(ours)["jit_compile"] == {"0": True}
+    assert "compiled" not in record(plain)["steps_by"]
+    hold_alike(plain, ours)
+
+
 LEFT = {
-    "dropout": "{LSTM: {units: 8, dropout: 0.2}}",
-    "its states": "{GRU: {units: 8, recurrent_dropout: 0.2}}",
     "another activation": "{LSTM: {units: 8, activation: relu}}",
     "before the product": "{GRU: {units: 8, reset_after: false}}",
     "a type of its own": "{LSTM: {units: 8, dtype: float64}}",

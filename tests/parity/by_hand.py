@@ -139,7 +139,7 @@ def hold_sides(
     objective = Objective(dict(goals))
     with torch.no_grad():
         steps = Direct(direct.network, objective, direct.updater)
-        steps.compiles = compiles
+        direct.network.clock.compiles = compiles
         for step, batch in enumerate(batches(list(xs.values()), ys, weights or [None] * len(ys), double)):
             for side in (plain, direct):
                 side.network.clock.step = step

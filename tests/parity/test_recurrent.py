@@ -22,6 +22,7 @@ from trainer.layers.recurrent_fused import has_onednn
 from trainer.layers.recurrent_kernels import is_fused, whole_sequence
 from trainer.model.cell import Cell
 from trainer.model.network import Network
+from trainer.native.compiler import compiler
 from trainer.optimizers.base import Optimizer
 from trainer.optimizers.updater import Updater
 
@@ -93,6 +94,10 @@ FUSED: list[dict[str, Any]] = [
 ]  # fmt: skip
 
 
+WAYS = [False, pytest.param(True, marks=pytest.mark.skipif(compiler() is None, reason="there is no C compiler"))]
+"Whether layers are compiled code of their own."
+
+
 def gradients(cell: Cell, out: torch.Tensor, x: torch.Tensor) -> list[torch.Tensor]:
     pull = torch.from_numpy(np.random.default_rng(2).normal(size=tuple(out.shape)))
     wanted = [*cell.parameters(), *([x] if x.requires_grad else [])]
@@ -150,9 +155,12 @@ def test_the_kernel_of_torch_gives_equal_numbers(every: bool, bias: bool, starte
 
 
 @pytest.mark.parametrize("spec", FUSED[:5], ids=str)
-def test_a_second_backward_pass_finds_all_as_it_was(spec: dict[str, Any]) -> None:
+@pytest.mark.parametrize("compiles", WAYS)
+def test_a_second_backward_pass_finds_all_as_it_was(spec: dict[str, Any], compiles: bool) -> None:
     ((name, options),) = spec.items()
     cell, _ = cell_of({name: {"units": 4, "return_sequences": True, **options}}, (None, 6, 3))
+    cell.clock.compiles = compiles
+    cell.train()
     x = torch.from_numpy(rows((5, 6, 3))).requires_grad_()
     loss = cell(x).square().sum()
     first = torch.autograd.grad(loss, [x, *cell.parameters()], retain_graph=True)
@@ -163,9 +171,12 @@ def test_a_second_backward_pass_finds_all_as_it_was(spec: dict[str, Any]) -> Non
 @pytest.mark.parametrize(
     "spec", [*FUSED[:5], {"LSTM": {"activation": "relu"}}, {"GRU": {"activation": "elu"}}], ids=str
 )
-def test_masked_steps_keep_the_state_to_the_bit(spec: dict[str, Any]) -> None:
+@pytest.mark.parametrize("compiles", WAYS)
+def test_masked_steps_keep_the_state_to_the_bit(spec: dict[str, Any], compiles: bool) -> None:
     ((name, options),) = spec.items()
     cell, _ = cell_of({name: {"units": 4, "return_sequences": True, **options}}, (None, 6, 3))
+    cell.clock.compiles = compiles
+    cell.train()
     x = torch.from_numpy(rows((3, 6, 3)) * 50)
     mask = torch.tensor([[0, 1, 1, 0, 0, 1], [1, 1, 1, 1, 0, 0], [0, 0, 0, 0, 0, 0]], dtype=torch.bool)
     out = cell(x, mask=mask)
@@ -206,8 +217,11 @@ def test_shapes_names_and_counts(name: str, time: int | None) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_sizes_at_the_edge(name: str) -> None:
+@pytest.mark.parametrize("compiles", WAYS)
+def test_sizes_at_the_edge(name: str, compiles: bool) -> None:
     cell, _ = cell_of({name: {"units": 3}}, (None, None, 2))
+    cell.clock.compiles = compiles
+    cell.train()
     assert cell(torch.zeros(0, 4, 2)).shape == (0, 3)
     assert cell(torch.zeros(2, 1, 2)).shape == (2, 3)
 
@@ -260,12 +274,16 @@ def test_no_dropout_in_prediction(name: str, drop: dict[str, Any], kind: str | N
 @pytest.mark.parametrize("drop", DROPS, ids=str)
 @pytest.mark.parametrize("use_bias", [True, False])
 @pytest.mark.parametrize("kind", [None, "scattered"])
-def test_dropped_numbers_act_as_in_keras(name: str, drop: dict[str, Any], use_bias: bool, kind: str | None) -> None:
+@pytest.mark.parametrize("compiles", WAYS)
+def test_dropped_numbers_act_as_in_keras(
+    name: str, drop: dict[str, Any], use_bias: bool, kind: str | None, compiles: bool
+) -> None:
     """Keras draws other numbers, but given ours (its cell keeps them for a call) it computes the same."""
     name, _, before = name.partition("-")
     options = {"units": 4, "use_bias": use_bias, "return_sequences": True, **drop}
     spec = {name: {**options, **({"reset_after": False} if before else {})}}
     cell, again = (cell_of(spec, (None, 6, 3))[0].train() for _ in range(2))
+    cell.clock.compiles = compiles
     ours_x, their_x = (torch.from_numpy(rows((5, 6, 3))).requires_grad_() for _ in range(2))
     twin = twin_of(cell.layer, (None, 6, 3))
     for (_, _, tensor, _), variable in zip(cell.rows(), twin.trainable_weights, strict=True):

@@ -66,6 +66,11 @@ class Weights(Protocol):
 
     training: bool
 
+    @property
+    def compiles(self) -> bool:
+        """Whether the layer may be compiled code of its own, in training."""
+        ...
+
     def generator(self, seed: int | None = None) -> torch.Generator:
         """This layer's generator, seeded for the current step (from `seed`, when the layer has one of its own)."""
         ...
@@ -233,6 +238,10 @@ class Layer(Declared, kind="layer", room="trainer.layers", keras="keras.layers")
 
         `after` is the layer that alone reads what this one makes.
         """
+        return ""
+
+    def compiles_for_autograd(self, w: Weights) -> str:
+        """The header under `native/` that `forward` calls where `w` says `compiles`; or none."""
         return ""
 
     def adapt(self, batches: Iterable[ndarray], shape: Shape) -> dict[str, ndarray]:

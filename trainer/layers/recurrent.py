@@ -8,7 +8,7 @@ from trainer.layers.base import Layer, Weights, need_rank
 from trainer.layers.plan import Plan
 from trainer.layers.recurrent_gates import GruStep, LstmStep, SimpleStep
 from trainer.layers.recurrent_kernels import is_fused, sequence_by_hand
-from trainer.layers.recurrent_native import HEADER, can_be_native, native_by_hand
+from trainer.layers.recurrent_native import native_by_hand
 from trainer.layers.recurrent_sequences import Sequenced, several_given
 from trainer.layers.recurrent_steps import Stepping
 from trainer.lazy import torch
@@ -51,8 +51,10 @@ class Recurrent(Stepping, Sequenced, abstract=True):
 
     def compiles(self, w: Weights, after: Layer | None) -> str:
         kind = self.recurrence()
-        fits = kind is not None and kind.native is not None and self._goes_through() and can_be_native(_weights(w))
-        return HEADER if fits else ""
+        return kind.native.header if kind is not None and kind.native is not None and self.can_be_native(w) else ""
+
+    def compiles_for_autograd(self, w: Weights) -> str:
+        return self.compiles(w, None)
 
     def _goes_through(self) -> bool:
         """Whether a step needs nothing but its input and the state before it."""

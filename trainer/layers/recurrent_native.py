@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -13,7 +14,6 @@ if TYPE_CHECKING:
 
     from trainer.program import Program, Pull
 
-HEADER = "recurrent.h"
 MOST_WEIGHTS = 1 << 17
 "Numbers of both kernels up to which they stay near the processor's cores."
 MOST_SEEN = 1024
@@ -22,25 +22,30 @@ LANES, SLOTS = 16, 4
 "Units that are taken together, and the numbers that each of them has."
 _SIZES = ("batch", "time", "features", "units", "every", "backwards")
 _TENSORS = (
-    *("x", "kernel", "recurrent", "bias", "recurrent_bias"),
-    *("panels", "turned", "gates", "states", "carries", "outputs", "slopes"),
-    *("x_slopes", "sums", "kernel_slopes", "recurrent_slopes", "bias_slopes"),
+    *("x", "kernel", "recurrent", "bias", "recurrent_bias", "first_h", "first_c"),
+    *("x_drops", "h_drops", "counts"),
+    *("panels", "turned", "gates", "states", "carries", "outputs", "slopes", "last_h_slopes", "last_c_slopes"),
+    *("x_slopes", "first_h_slopes", "first_c_slopes", "sums", "kernel_slopes", "recurrent_slopes", "bias_slopes"),
 )
 
 
 class Native(NamedTuple):
-    """A recurrent layer in `native/recurrent.h`."""
+    """A recurrent layer as a header under `native/`."""
 
     name: str
     gates: int
     "Blocks of columns that the kernels have."
     biases: int
-    carries: bool
-    "Whether there is a second state."
+    states: int
+
+    @property
+    def header(self) -> str:
+        """The header's name."""
+        return f"{self.name}.h"
 
 
-LSTM = Native("lstm", 4, 1, True)
-GRU = Native("gru", 3, 2, False)
+LSTM = Native("lstm", 4, 1, 2)
+GRU = Native("gru", 3, 2, 1)
 "With `reset_after`."
 
 
@@ -58,6 +63,65 @@ def native_by_hand(
 ) -> tuple[Tensor, Pull]:
     """The layer as operations of a program: the states of every step (batch, time, units), or the last one."""
     return _Layer(kind, p.laid(x), every, backwards, *weights).operations(p)
+
+
+def native_sequence(
+    kind: Native,
+    x: Tensor,
+    mask: Tensor | None,
+    first: Sequence[Tensor],
+    every: bool,
+    weights: Sequence[Tensor | None],
+    drops: Sequence[Sequence[Tensor]] = ((), ()),
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """The layer for autograd: (the states of every step or the last one, the last states), from `first` or zeros.
+
+    `drops` are factors of what each gate sees of the input, and of the state: (batch, features) and (batch, units).
+
+    Raises:
+        Uncompiled: there is no compiler, or no way to torch's threads.
+    """
+    held = {name: torch.stack(tuple(each)) for name, each in zip(("x_drops", "h_drops"), drops, strict=True) if each}
+    if mask is not None:
+        held["counts"] = mask.to(torch.bool).contiguous()
+    outputs, *last = _function().apply(kind, held, every, x, *weights, *first)
+    if mask is not None and first:
+        # The output, unlike the state, is zero up to the first step that counts.
+        begun = held["counts"].cumsum(1) > 0 if every else held["counts"].any(1)
+        outputs = outputs.masked_fill(~begun.unsqueeze(-1), 0)
+    return outputs, tuple(last)
+
+
+@functools.cache
+def _function() -> Any:
+    """The autograd function, made at first use because its base class needs torch."""
+    from torch.autograd.function import Function, once_differentiable
+
+    class NativeSequence(Function):
+        @staticmethod
+        def forward(ctx: Any, kind: Native, held: dict[str, Tensor], every: bool, x: Tensor, *given: Any) -> Any:
+            weights, first = given[:3], [state.contiguous() for state in given[3:]]
+            layer = _Layer(kind, x.contiguous(), every, False, *weights)
+            layer.call.hold(**held, **dict(zip(("first_h", "first_c"), first, strict=False)))
+            layer.there()
+            ctx.layer, ctx.shapes = layer, [None if t is None else t.shape for t in given]
+            ctx.set_materialize_grads(False)
+            return layer.let_go(), *layer.last_states()
+
+        @staticmethod
+        @once_differentiable
+        def backward(ctx: Any, gradient: Tensor | None, *of_last: Tensor | None) -> tuple[Any, ...]:
+            arriving = [None if t is None else t.contiguous() for t in (gradient, *of_last)]
+            call, wanted = ctx.layer.call, ctx.needs_input_grad
+            call.hold(**dict(zip(("slopes", "last_h_slopes", "last_c_slopes"), arriving, strict=False)))
+            made = [torch.empty(shape) if shape is not None else None for shape in ctx.shapes]
+            of_x = torch.empty_like(ctx.layer.x) if wanted[3] else None
+            names = ("kernel_slopes", "recurrent_slopes", "bias_slopes", "first_h_slopes", "first_c_slopes")
+            call.hold(x_slopes=of_x, **{n: t for n, t in zip(names, made, strict=False) if t is not None})
+            ctx.layer.back()
+            return None, None, None, of_x, *made
+
+    return NativeSequence
 
 
 class _Layer(BothWays):
@@ -78,15 +142,15 @@ class _Layer(BothWays):
         bias: Tensor | None,
     ):
         (batch, time, features), units = x.shape, len(recurrent)
-        columns = kind.gates * units
         sizes = zip(_SIZES, (batch, time, features, units, every, backwards), strict=True)
-        call = Call(HEADER, dict(sizes), _TENSORS)
+        call = Call(kind.header, dict(sizes), _TENSORS)
         outputs = torch.empty((batch, time, units) if every else (batch, units))
-        slopes = [torch.empty_like(kernel), torch.empty_like(recurrent), torch.empty(kind.biases, columns)]
+        slopes = [torch.empty_like(kernel), torch.empty_like(recurrent), torch.empty(kind.biases, kind.gates * units)]
         biases = [None, None] if bias is None else [*bias.view(kind.biases, -1), None][:2]
         super().__init__(call, x, outputs, list(zip((kernel, recurrent, bias), slopes, strict=True)))
-        self._name = kind.name
+        self._kind, self._units = kind, units
         padded = -(-units // LANES) * LANES
+        self._states = [torch.empty(time + 1, batch, padded) for _ in range(kind.states)]
         call.hold(
             x=x,
             kernel=kernel.detach(),
@@ -96,15 +160,25 @@ class _Layer(BothWays):
             panels=torch.zeros(features + units, SLOTS * padded),
             turned=torch.zeros(SLOTS * padded, -(-features // LANES) * LANES + padded),
             gates=torch.empty(time, batch, SLOTS * padded),
-            states=torch.zeros(time + 1, batch, padded),
-            carries=torch.zeros(time + 1, batch, padded) if kind.carries else None,
             outputs=outputs,
             sums=torch.empty(call.threads, features + units + 1, SLOTS * padded),
+            **dict(zip(("states", "carries"), self._states, strict=False)),
             **dict(zip(("kernel_slopes", "recurrent_slopes", "bias_slopes"), slopes, strict=True)),
         )
 
+    def last_states(self) -> list[Tensor]:
+        """Copies of the states (batch, units) after the last step."""
+        return [state[-1, :, : self._units].clone() for state in self._states]
+
+    def let_go(self) -> Tensor:
+        """The outputs, no longer held: what autograd keeps for the way back must not hold what came of it."""
+        made = self.outputs
+        del self.outputs
+        self.call.hold(outputs=None)
+        return made
+
     def there(self) -> None:
-        self.call.run(f"{self._name}_forward")
+        self.call.run(f"{self._kind.name}_forward")
 
     def back(self) -> None:
-        self.call.run(f"{self._name}_backward")
+        self.call.run(f"{self._kind.name}_backward")

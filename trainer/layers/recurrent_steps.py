@@ -15,6 +15,7 @@ from trainer.initializers.variance import GlorotUniform
 from trainer.layers.base import Layer, Weights
 from trainer.layers.plan import Plan
 from trainer.layers.recurrent_kernels import Recurrence, is_fused, whole_sequence
+from trainer.layers.recurrent_native import can_be_native, native_sequence
 from trainer.layers.sums import ask
 from trainer.lazy import torch
 from trainer.options import Bool, Int, PositiveInt, ProperFraction
@@ -158,6 +159,12 @@ class Stepping(Gates, abstract=True):
         """The whole-sequence form, None when the activations have none."""
         raise NotImplementedError
 
+    def can_be_native(self, w: Weights) -> bool:
+        """Whether compiled code has the layer."""
+        kind = self.recurrence()
+        native = kind is not None and kind.native is not None
+        return native and can_be_native((w.kernel, w.recurrent_kernel, w.bias))
+
     def drops(self, w: Weights, x: Tensor) -> Drops:
         """Draw the dropout of a call; with `recurrent_dropout` each gate has its own, as in Keras."""
         of_input, of_state = self.rates(w)
@@ -174,11 +181,15 @@ class Stepping(Gates, abstract=True):
         self, w: Weights, x: Tensor, mask: Tensor | None, start: States | None, every: bool, final: bool
     ) -> tuple[Tensor, States]:
         """(outputs of all steps or of the last one, last states if `final`) for a sequence (batch, time, features)."""
-        drops, kind = self.drops(w, x), self.recurrence()
+        drops, kind, weights = self.drops(w, x), self.recurrence(), (w.kernel, w.recurrent_kernel, w.bias)
+        once = len(drops.inputs) == 1
+        dropped = x * drops.inputs[0].unsqueeze(1) if once else x
+        native = kind.native if kind is not None and w.compiles and self.can_be_native(w) else None
+        if native is not None and x.dtype == torch.float32 and x.numel():
+            each = (() if once else drops.inputs, drops.state)
+            return native_sequence(native, dropped, mask, start or (), every, weights, each)
         if kind is None or drops.state or len(drops.inputs) > 1:
             return self.loop(w, x, mask, drops, start, every)
-        weights = (w.kernel, w.recurrent_kernel, w.bias)
-        dropped = x * drops.inputs[0].unsqueeze(1) if drops.inputs else x
         if torch.compiler.is_compiling() and (mask is not None or kind.fused is None):
             # What follows a model to export it can't look into kernels of our own.
             return self.loop(w, x, mask, drops, start, every)

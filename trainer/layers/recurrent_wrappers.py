@@ -152,6 +152,34 @@ class Bidirectional(Wrapper):
             return [(a + b) / 2]
         return [a * b] if self.merge_mode == "mul" else [a, b]
 
+    def by_hand(self, p: Program, w: Weights, x: Any) -> tuple[Tensor, Pull] | None:
+        """For outputs that are put side by side or added, where both layers say their gradients."""
+        if self.merge_mode not in ("concat", "sum") or first_and_rest(x)[1]:
+            return None
+        cells, every = (w.forward_layer, w.backward_layer), self.pair()[0].return_sequences
+        layers = [cell.acts for cell in cells]
+        if not all(isinstance(layer, Layer) for layer in layers):
+            return None
+        found = [layer.by_hand(p, cell, x) for layer, cell in zip(layers, cells, strict=True)]
+        if None in found:
+            return None
+        (ahead, pull_ahead), (back, pull_back) = found
+        back = _turned(p, back) if every else back
+        joined = self.merge_mode == "concat"
+        made = p.make(torch.cat, [ahead, back], -1) if joined else p.make(torch.add, ahead, back)
+
+        def pull(slope: Tensor, wanted: bool) -> Tensor | None:
+            of_ahead, of_back = slope.split(ahead.shape[-1], -1) if joined else (slope, slope.clone())
+            if not joined:
+                p.do(of_back.copy_, slope)
+            of_back = _turned(p, of_back) if every else of_back
+            slopes = pull_ahead(p.laid(of_ahead), wanted), pull_back(p.laid(of_back), wanted)
+            if slopes[0] is not None:
+                p.do(slopes[0].add_, slopes[1])
+            return slopes[0]
+
+        return made, pull
+
     def starts_mask(self) -> bool:
         return False
 
@@ -162,6 +190,13 @@ class Bidirectional(Wrapper):
         states = [None] * (2 * forward.state_count() if forward.return_state else 0)
         whole = [*outputs, *states]
         return whole if len(whole) > 1 else whole[0]
+
+
+def _turned(p: Program, sequence: Tensor) -> Tensor:
+    """A sequence (batch, time, ...) from its end."""
+    into = sequence.flip(1)
+    p.do(lambda: into.copy_(sequence.flip(1)))
+    return into
 
 
 PLACES = ("forward_layer", "backward_layer")

@@ -30,6 +30,8 @@ class Clock:
         "Penalties on what inner layers make in the pass that is under way."
         self.deals: Callable[[Cell, int | None], torch.Generator] | None = None
         "Who hands layers their random generators, in the pass that is under way; None lets each make its own."
+        self.compiles = False
+        "Whether layers may be compiled code of their own, in training."
         self.mixings: list[Blend] | None = None
         "How targets follow the rows that layers mixed in the pass that is under way."
 
@@ -66,6 +68,10 @@ class Cell(nn.Module):
     @property
     def own(self) -> Cell:
         return self
+
+    @property
+    def compiles(self) -> bool:
+        return self.training and self.clock.compiles
 
     def generator(self, seed: int | None = None) -> torch.Generator:
         if self.clock.deals is not None:

@@ -69,7 +69,7 @@ class BothWays:
     def __init__(self, call: Call, x: Tensor, outputs: Tensor, weights: Sequence[tuple[Tensor | None, Tensor]]):
         """`weights` are with the tensors that the way back fills with their slopes."""
         self.call, self.outputs = call, outputs
-        self._x, self._weights = x, list(weights)
+        self.x, self._weights = x, list(weights)
 
     def there(self) -> None:
         """From the input to the outputs."""
@@ -84,7 +84,7 @@ class BothWays:
         p.do(self.there)
 
         def pull(slope: Tensor, wanted: bool) -> Tensor | None:
-            made = torch.empty_like(self._x) if wanted else None
+            made = torch.empty_like(self.x) if wanted else None
             self.call.hold(slopes=p.laid(slope), x_slopes=made)
             p.do(self._hand_over, [None if weight is None else p.receiver(weight) for weight, _ in self._weights])
             return made

@@ -44,7 +44,8 @@ def library(text: str) -> ctypes.CDLL:
     if found is None:
         raise Uncompiled("there is no C compiler (cc)")
     flags = [*FLAGS, *(flag for flags in THIS_PROCESSOR for flag in flags)]
-    key = key_of(text, (HERE / "kernels.h").read_bytes(), _build(found), *flags)
+    headers = (header.read_bytes() for header in sorted(HERE.glob("*.h")))
+    key = key_of(text, *headers, _build(found), *flags)
     return library_kept(key) or _made(found, text, key)
 
 

@@ -18,6 +18,8 @@ from torch import Tensor
 
 from trainer.errors import DataError
 from trainer.layers.base import Layer
+from trainer.model.cell import Cell
+from trainer.model.network import Network
 from trainer.native.calls import get_ready
 from trainer.native.compiler import Uncompiled, library
 from trainer.native.operations import NotInC, Statements
@@ -25,6 +27,7 @@ from trainer.native.threads import team
 from trainer.optimizers.base import StepNumbers, UpdateRule
 from trainer.optimizers.updater import Updater
 from trainer.program import Draw
+from trainer.switches import on
 from trainer.train.devices import step_work
 from trainer.train.direct import Direct
 from trainer.train.feed import Feed, Slot
@@ -145,8 +148,8 @@ def compiled(training: Training) -> Compiled | None:
             made = Compiled(training, asked=asked)
     except Uncompiled as error:
         training.uncompiled_since = str(error)
-        if training.direct is not None:
-            training.direct.compiles = _layers_compile(training, asked)
+        if training.engine != "plain" and on("hand"):
+            training.network.clock.compiles = _layers_compile(training, asked)
         return None
     training.uncompiled_since = ""
     return made
@@ -156,11 +159,8 @@ def _layers_compile(training: Training, asked: bool) -> bool:
     """Whether layers are to be compiled code, in steps that as a whole are not."""
     few = training.steps * (training.fit.epochs - training.fit.initial_epoch) < FEW_STEPS
     headers: set[str] = set()
-    for step in training.network.steps if asked or not few else ():
-        after = training.network.after(step)
-        if isinstance(step.layer, Layer):
-            headers.add(step.layer.compiles(step.cell, None if after is None else after.cell.layer))
-    headers.discard("")
+    if asked or not few:
+        headers = _headers(training.network, alone=training.direct is None)
     try:
         for header in sorted(headers):
             get_ready(header)
@@ -168,6 +168,17 @@ def _layers_compile(training: Training, asked: bool) -> bool:
         training.uncompiled_since = str(error)
         return False
     return bool(headers)
+
+
+def _headers(network: Network, *, alone: bool) -> set[str]:
+    """The headers that layers call; `alone`: none but those that autograd goes through."""
+    cells = (module for module in network.modules() if isinstance(module, Cell))
+    headers = {cell.acts.compiles_for_autograd(cell) for cell in cells if isinstance(cell.acts, Layer)}
+    for step in network.steps if not alone else ():
+        after = network.after(step)
+        if isinstance(step.layer, Layer):
+            headers.add(step.layer.compiles(step.cell, None if after is None else after.cell.layer))
+    return headers - {""}
 
 
 class _Steps:

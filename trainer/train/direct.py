@@ -57,8 +57,6 @@ class Direct:
         self.network, self.objective, self.updater = network, objective, updater
         self._views = {id(p): view for p, view in zip(updater.parameters, updater.gradients(), strict=True)}
         self._passes: dict[tuple[Any, ...], Pass | None] = {}
-        self.compiles = False
-        "Whether layers may be compiled code of their own."
         self.watch: Callable[[Pass], Any] = lambda made: None
         "Told of each program that is made, before its first step."
 
@@ -83,7 +81,8 @@ class Direct:
         """
         with self.network.unmoved(self.updater.parameters):
             try:
-                made = Pass(self.network, self.objective, Program(self._views, compiles=self.compiles), batch)
+                program = Program(self._views, compiles=self.network.clock.compiles)
+                made = Pass(self.network, self.objective, program, batch)
             except Unable:
                 return None
             self.watch(made)

@@ -40,7 +40,7 @@ def steps_noted(record: Mapping[str, Any], recipe: Recipe, stage: int, training:
 
 def _is_compiled(training: Training) -> bool:
     """Whether steps are compiled code or recorded, or some layers in them compiled."""
-    return bool(training.compiled or training.recorded) or (training.direct is not None and training.direct.compiles)
+    return bool(training.compiled or training.recorded) or training.network.clock.compiles
 
 
 def _words(training: Training) -> str:
@@ -49,10 +49,9 @@ def _words(training: Training) -> str:
         return "compiled code"
     if training.recorded is not None:
         return "a recorded graph of kernels"
-    if _is_compiled(training):
-        return "operations in a row, some layers compiled"
+    some = ", some layers compiled" if training.network.clock.compiles else ""
     if not training.autograd_since:
-        return "operations in a row"
+        return f"operations in a row{some}"
     unrecorded = training.train.device.type in TAPES and training.engine != "plain"
     more = f"; not recorded, since {training.uncompiled_since}" if unrecorded else ""
-    return f"autograd, since {training.autograd_since}{more}"
+    return f"autograd, since {training.autograd_since}{more}{some}"

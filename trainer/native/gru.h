@@ -1,0 +1,136 @@
+/* GRU over whole sequences, both ways; the reset gate acts after the recurrent product. */
+#include "recurrent.h"
+
+/* The candidate has two slots, since the reset gate acts on the state's part alone. */
+static const struct kind GRU = {3, 2, {{1, 2, 0}, {1, 2, 3}}};
+
+FUSED INLINE void gru_units(const float *z, float *gate, const float *h, float *new_h) {
+    ALONGSIDE for (long l = 0; l < LANES; l++) {
+        float update = quick_sigmoid(z[LANES + l]), reset = quick_sigmoid(z[2 * LANES + l]);
+        float recalled = z[3 * LANES + l], candidate = quick_tanh(z[l] + reset * recalled);
+        gate[l] = candidate;
+        gate[LANES + l] = update;
+        gate[2 * LANES + l] = reset;
+        gate[3 * LANES + l] = recalled;
+        new_h[l] = update * h[l] + (1 - update) * candidate;
+    }
+}
+
+/* Columns of a part of the state or the input, all at once or by their gates; see `drop`. */
+#define EACH_PART(DROPS) for (long gate = 0, columns = DROPS ? LANES : 3 * LANES; gate < (DROPS ? 3 : 1); gate++)
+
+static void gru_forward_share(struct work *work, long me, long all) {
+    const struct sequence *q = (struct sequence *)work->p;
+    long f = q->features, u = q->units, both = f + u, padded = upward(u), width = width_of(q);
+    float biases[width] ALIGNED, z[MOST_ROWS * width] ALIGNED, seen[MOST_ROWS * (both + LANES)];
+    lay(q, &GRU, 0, me, all);
+    lay_biases(q, &GRU, biases);
+    MEET;
+    EACH_BLOCK {
+        take_states(q, q->states + row * padded, padded, q->first_h, row, rows);
+        for (long t = 0; t < q->time; t++) {
+            AT_STEP;
+            const float *x = q->x + (row * q->time + read_by(q, t)) * f;
+            for (long r = 0; r < rows; r++) memcpy(z + r * width, biases, 4 * width);
+            EACH_PART(q->x_drops) {
+                long slot = q->x_drops ? GRU.slots[0][gate] : 0, apart = q->x_drops ? f : q->time * f;
+                if (q->x_drops) drop(q, seen, f, x, q->time * f, q->x_drops, f, gate, row, rows, 0);
+                for (long at = slot * LANES; at < width; at += WIDTH)
+                    rows_of_product(z + at, width, rows, columns, 0, q->x_drops ? seen : x, apart, 1,
+                                    q->panels + at / WIDTH * WIDTH * both + at % WIDTH, WIDTH, f, 1);
+            }
+            EACH_PART(q->h_drops) {
+                long slot = q->h_drops ? GRU.slots[1][gate] : 1;
+                if (!t && !q->first_h) break;
+                if (q->h_drops) drop(q, seen, padded, h, padded, q->h_drops, u, gate, row, rows, 0);
+                for (long at = slot * LANES; at < width; at += WIDTH)
+                    rows_of_product(z + at, width, rows, columns, 0, q->h_drops ? seen : h, padded, 1,
+                                    q->panels + (at / WIDTH * both + f) * WIDTH + at % WIDTH, WIDTH, u, 1);
+            }
+            for (long r = 0; r < rows; r++) {
+                if (!goes_on(q, row + r, t)) {
+                    memcpy(new_h + r * padded, h + r * padded, 4 * padded);
+                    continue;
+                }
+                for (long j = 0; j < padded; j += LANES)
+                    gru_units(z + r * width + j * SLOTS, gates + r * width + j * SLOTS, h + r * padded + j,
+                              new_h + r * padded + j);
+            }
+            put_output(q, new_h, padded, row, rows, t);
+        }
+    }
+}
+
+/* The slope of the state before, without what comes by the gates, takes the place of dh. */
+FUSED INLINE void gru_slopes(const float *gate, const float *h, float *dh, float *dz) {
+    ALONGSIDE for (long l = 0; l < LANES; l++) {
+        float candidate = gate[l], update = gate[LANES + l], reset = gate[2 * LANES + l];
+        float recalled = gate[3 * LANES + l];
+        float inner = dh[l] * (1 - update) * (1 - candidate * candidate);
+        dz[l] = inner;
+        dz[LANES + l] = dh[l] * (h[l] - candidate) * update * (1 - update);
+        dz[2 * LANES + l] = inner * recalled * reset * (1 - reset);
+        dz[3 * LANES + l] = inner * reset;
+        dh[l] *= update;
+    }
+}
+
+static void gru_backward_share(struct work *work, long me, long all) {
+    const struct sequence *q = (struct sequence *)work->p;
+    long f = q->features, u = q->units, padded = upward(u), width = width_of(q);
+    long of_x = upward(f), apart = of_x + padded;
+    float dh[MOST_ROWS * padded] ALIGNED, dx[MOST_ROWS * of_x] ALIGNED, dz[MOST_ROWS * width] ALIGNED;
+    float seen[MOST_ROWS * apart] ALIGNED, of_gate[MOST_ROWS * apart] ALIGNED, *sums = sums_of(q, me);
+    lay(q, &GRU, 1, me, all);
+    memset(sums, 0, 4 * (f + u + 1) * width);
+    MEET;
+    EACH_BLOCK {
+        take_states(q, dh, padded, q->last_h_slopes, row, rows);
+        for (long t = q->time - 1; t >= 0; t--) {
+            AT_STEP;
+            const float *x = q->x + (row * q->time + read_by(q, t)) * f;
+            take_slopes(q, dh, padded, row, rows, t);
+            for (long r = 0; r < rows; r++) {
+                if (!goes_on(q, row + r, t)) {
+                    memset(dz + r * width, 0, 4 * width);
+                    continue;
+                }
+                for (long j = 0; j < padded; j += LANES)
+                    gru_slopes(gates + r * width + j * SLOTS, h + r * padded + j, dh + r * padded + j,
+                               dz + r * width + j * SLOTS);
+            }
+            add_rows(sums + (f + u) * width, dz, rows, width);
+            memset(dx, 0, sizeof dx);
+            EACH_PART(q->x_drops) {
+                long slot = q->x_drops ? GRU.slots[0][gate] : 0, x_apart = q->x_drops ? f : q->time * f;
+                if (q->x_drops) drop(q, seen, f, x, q->time * f, q->x_drops, f, gate, row, rows, 0);
+                for (long at = slot * LANES; at < width; at += WIDTH)
+                    rows_of_product(sums + at, width, f, columns, 0, q->x_drops ? seen : x, 1, x_apart, dz + at, width,
+                                    rows, 1);
+                for (long at = slot * LANES; at < width && q->x_slopes; at += WIDTH)
+                    rows_of_product(q->x_drops ? of_gate : dx, of_x, rows, of_x, 0, dz + at, width, 1,
+                                    q->turned + at * apart, apart, columns, !q->x_drops || at >= WIDTH);
+                if (q->x_drops && q->x_slopes) drop(q, dx, of_x, of_gate, of_x, q->x_drops, f, gate, row, rows, 1);
+            }
+            EACH_PART(q->h_drops) {
+                long slot = q->h_drops ? GRU.slots[1][gate] : 1;
+                if (!t && !q->first_h) break;
+                if (q->h_drops) drop(q, seen, padded, h, padded, q->h_drops, u, gate, row, rows, 0);
+                for (long at = slot * LANES; at < width; at += WIDTH)
+                    rows_of_product(sums + f * width + at, width, u, columns, 0, q->h_drops ? seen : h, 1, padded,
+                                    dz + at, width, rows, 1);
+                for (long at = slot * LANES; at < width; at += WIDTH)
+                    rows_of_product(q->h_drops ? of_gate : dh, padded, rows, padded, 0, dz + at, width, 1,
+                                    q->turned + at * apart + of_x, apart, columns, !q->h_drops || at >= WIDTH);
+                if (q->h_drops) drop(q, dh, padded, of_gate, padded, q->h_drops, u, gate, row, rows, 1);
+            }
+            if (q->x_slopes) put_input_slopes(q, dx, of_x, row, rows, t);
+        }
+        put_states(q, q->first_h_slopes, dh, padded, row, rows);
+    }
+    MEET;
+    gather_sums(q, &GRU, me, all);
+}
+
+ENTRY(gru_forward)
+ENTRY(gru_backward)

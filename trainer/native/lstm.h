@@ -1,0 +1,138 @@
+/* LSTM over whole sequences, both ways. */
+#include "recurrent.h"
+
+static const struct kind LSTM = {4, 1, {{0, 1, 2, 3}, {0, 1, 2, 3}}};
+
+FUSED INLINE void lstm_units(const float *z, float *gate, const float *c, float *new_c, float *new_h) {
+    ALONGSIDE for (long l = 0; l < LANES; l++) {
+        float input = quick_sigmoid(z[l]), forget = quick_sigmoid(z[LANES + l]);
+        float candidate = quick_tanh(z[2 * LANES + l]), output = quick_sigmoid(z[3 * LANES + l]);
+        float carry = forget * c[l] + input * candidate;
+        gate[l] = input;
+        gate[LANES + l] = forget;
+        gate[2 * LANES + l] = candidate;
+        gate[3 * LANES + l] = output;
+        new_c[l] = carry;
+        new_h[l] = output * quick_tanh(carry);
+    }
+}
+
+/* What a gate sees of input and state. */
+INLINE void drop_both(const struct sequence *q, float *to, const float *from, long gate, long row, long rows) {
+    long f = q->features, u = q->units, both = f + u;
+    drop(q, to, both, from, both, q->x_drops, f, gate, row, rows, 0);
+    drop(q, to + f, both, from + f, both, q->h_drops, u, gate, row, rows, 0);
+}
+
+/* With drops each gate has a product of its own, otherwise all four have one. */
+static void lstm_forward_share(struct work *work, long me, long all) {
+    const struct sequence *q = (struct sequence *)work->p;
+    long f = q->features, both = f + q->units, padded = upward(q->units), width = width_of(q);
+    long drops = any_drops(q), gates_at_once = drops ? 1 : SLOTS, columns = gates_at_once * LANES;
+    float biases[width] ALIGNED, z[MOST_ROWS * width] ALIGNED, seen[MOST_ROWS * both], dropped[MOST_ROWS * both];
+    lay(q, &LSTM, 0, me, all);
+    lay_biases(q, &LSTM, biases);
+    MEET;
+    EACH_BLOCK {
+        take_states(q, q->states + row * padded, padded, q->first_h, row, rows);
+        take_states(q, q->carries + row * padded, padded, q->first_c, row, rows);
+        for (long t = 0; t < q->time; t++) {
+            AT_STEP;
+            float *c = q->carries + (t * q->batch + row) * padded, *new_c = c + q->batch * padded;
+            take_both(q, seen, h, row, rows, t);
+            for (long gate = 0; gate < SLOTS; gate += gates_at_once) {
+                if (drops) drop_both(q, dropped, seen, gate, row, rows);
+                for (long at = gate * LANES; at < width; at += WIDTH)
+                    rows_of_product(z + at, width, rows, columns, biases + at, drops ? dropped : seen, both, 1,
+                                    q->panels + at / WIDTH * WIDTH * both + gate * LANES, WIDTH,
+                                    t || q->first_h ? both : f, 0);
+            }
+            for (long r = 0; r < rows; r++) {
+                if (goes_on(q, row + r, t)) {
+                    for (long j = 0; j < padded; j += LANES)
+                        lstm_units(z + r * width + j * SLOTS, gates + r * width + j * SLOTS, c + r * padded + j,
+                                   new_c + r * padded + j, new_h + r * padded + j);
+                    continue;
+                }
+                memcpy(new_c + r * padded, c + r * padded, 4 * padded);
+                memcpy(new_h + r * padded, h + r * padded, 4 * padded);
+            }
+            put_output(q, new_h, padded, row, rows, t);
+        }
+    }
+}
+
+/* The squashed carry is what the output gate was multiplied by; where that is next to nothing, so are its slopes. */
+FUSED INLINE void lstm_slopes(const float *gate, const float *c, const float *new_h, const float *dh, float *dc,
+                              float *dz) {
+    ALONGSIDE for (long l = 0; l < LANES; l++) {
+        float input = gate[l], forget = gate[LANES + l], candidate = gate[2 * LANES + l], output = gate[3 * LANES + l];
+        float squashed = output > 1e-30f ? new_h[l] / output : 0;
+        float carry = dc[l] + dh[l] * output * (1 - squashed * squashed);
+        dz[l] = carry * candidate * input * (1 - input);
+        dz[LANES + l] = carry * c[l] * forget * (1 - forget);
+        dz[2 * LANES + l] = carry * input * (1 - candidate * candidate);
+        dz[3 * LANES + l] = dh[l] * squashed * output * (1 - output);
+        dc[l] = carry * forget;
+    }
+}
+
+static void lstm_backward_share(struct work *work, long me, long all) {
+    const struct sequence *q = (struct sequence *)work->p;
+    long f = q->features, u = q->units, both = f + u, padded = upward(u), width = width_of(q);
+    long drops = any_drops(q), gates_at_once = drops ? 1 : SLOTS, columns = gates_at_once * LANES;
+    long of_x = upward(f), apart = of_x + padded, skipped = q->x_slopes ? 0 : of_x;
+    float seen[MOST_ROWS * both] ALIGNED, dropped[MOST_ROWS * both] ALIGNED, slopes[MOST_ROWS * apart] ALIGNED;
+    float of_gate[MOST_ROWS * apart] ALIGNED, dc[MOST_ROWS * padded] ALIGNED, passed[MOST_ROWS * padded] ALIGNED;
+    float dz[MOST_ROWS * width] ALIGNED, *sums = sums_of(q, me), *dh = slopes + of_x;
+    lay(q, &LSTM, 1, me, all);
+    memset(sums, 0, 4 * (both + 1) * width);
+    MEET;
+    EACH_BLOCK {
+        take_states(q, dh, apart, q->last_h_slopes, row, rows);
+        take_states(q, dc, padded, q->last_c_slopes, row, rows);
+        for (long t = q->time - 1; t >= 0; t--) {
+            AT_STEP;
+            const float *c = q->carries + (t * q->batch + row) * padded;
+            take_slopes(q, dh, apart, row, rows, t);
+            for (long r = 0; r < rows; r++) {
+                if (!goes_on(q, row + r, t)) {
+                    memset(dz + r * width, 0, 4 * width);
+                    memcpy(passed + r * padded, dh + r * apart, 4 * padded);
+                    continue;
+                }
+                for (long j = 0; j < padded; j += LANES)
+                    lstm_slopes(gates + r * width + j * SLOTS, c + r * padded + j, new_h + r * padded + j,
+                                dh + r * apart + j, dc + r * padded + j, dz + r * width + j * SLOTS);
+            }
+            take_both(q, seen, h, row, rows, t);
+            add_rows(sums + both * width, dz, rows, width);
+            if (drops) memset(slopes, 0, sizeof slopes);
+            for (long gate = 0; gate < SLOTS; gate += gates_at_once) {
+                if (drops) drop_both(q, dropped, seen, gate, row, rows);
+                for (long at = gate * LANES; at < width; at += WIDTH)
+                    rows_of_product(sums + at, width, t || q->first_h ? both : f, columns, 0, drops ? dropped : seen, 1,
+                                    both, dz + at, width, rows, 1);
+                if (!drops) break;
+                for (long at = gate * LANES; at < width; at += WIDTH)
+                    rows_of_product(of_gate + skipped, apart, rows, apart - skipped, 0, dz + at, width, 1,
+                                    q->turned + at * apart + skipped, apart, LANES, at >= WIDTH);
+                if (q->x_slopes) drop(q, slopes, apart, of_gate, apart, q->x_drops, f, gate, row, rows, 1);
+                drop(q, dh, apart, of_gate + of_x, apart, q->h_drops, u, gate, row, rows, 1);
+            }
+            if (!drops)
+                rows_of_product(slopes + skipped, apart, rows, apart - skipped, 0, dz, width, 1, q->turned + skipped,
+                                apart, width, 0);
+            for (long r = 0; r < rows; r++)
+                if (!goes_on(q, row + r, t)) memcpy(dh + r * apart, passed + r * padded, 4 * padded);
+            if (q->x_slopes) put_input_slopes(q, slopes, apart, row, rows, t);
+        }
+        put_states(q, q->first_h_slopes, dh, apart, row, rows);
+        put_states(q, q->first_c_slopes, dc, padded, row, rows);
+    }
+    MEET;
+    gather_sums(q, &LSTM, me, all);
+}
+
+ENTRY(lstm_forward)
+ENTRY(lstm_backward)
