@@ -234,8 +234,15 @@ def test_large_kernels_are_left_to_the_libraries(tmp_path: Path, monkeypatch: py
 
 def test_many_features_are_left_to_the_libraries() -> None:
     few, many = ((torch.zeros(n, 8), torch.zeros(2, 8), None) for n in (1022, 1023))
-    assert recurrent_native.can_be_native(few)
-    assert not recurrent_native.can_be_native(many)
+    assert recurrent_native.can_be_native(recurrent_native.LSTM, few, alone=False)
+    assert not recurrent_native.can_be_native(recurrent_native.LSTM, many, alone=False)
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_a_large_lstm_is_left_to_the_kernel_of_torch_unless_that_has_no_way(alone: bool) -> None:
+    for units, fits in ((361, True), (362, alone)):
+        held = (torch.empty(1, 4 * units), torch.empty(units, 4 * units), None)
+        assert recurrent_native.can_be_native(recurrent_native.LSTM, held, alone=alone) == fits
 
 
 def test_it_is_left_out_when_asked_or_in_short_runs(tmp_path: Path) -> None:

@@ -240,8 +240,11 @@ class Layer(Declared, kind="layer", room="trainer.layers", keras="keras.layers")
         """
         return ""
 
-    def compiles_for_autograd(self, w: Weights) -> str:
-        """The header under `native/` that `forward` calls where `w` says `compiles`; or none."""
+    def compiles_for_autograd(self, w: Weights, masked: bool) -> str:
+        """The header under `native/` that `forward` calls where `w` says `compiles`; or none.
+
+        `masked`: there may be a mask.
+        """
         return ""
 
     def adapt(self, batches: Iterable[ndarray], shape: Shape) -> dict[str, ndarray]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from trainer.layers.base import Layer, Weights, need_rank
 from trainer.layers.plan import Plan
+from trainer.layers.recurrent_fused import has_kernel
 from trainer.layers.recurrent_gates import GruStep, LstmStep, SimpleStep
 from trainer.layers.recurrent_kernels import is_fused, sequence_by_hand
 from trainer.layers.recurrent_native import native_by_hand
@@ -45,16 +46,20 @@ class Recurrent(Stepping, Sequenced, abstract=True):
         if kind is None or not self._goes_through() or several_given(x):
             return None
         how = (self.return_sequences, self.go_backwards, _weights(w))
-        if p.compiles and kind.native is not None and self.compiles(w, None) and x.dtype == torch.float32 and x.numel():
-            return native_by_hand(p, kind.native, x, *how)
+        native = self.native(w, alone=False) if p.compiles else None
+        if native is not None and x.dtype == torch.float32 and x.numel():
+            return native_by_hand(p, native, x, *how)
         return None if is_fused(kind, x, None) else sequence_by_hand(p, kind, x, *how)
 
     def compiles(self, w: Weights, after: Layer | None) -> str:
-        kind = self.recurrence()
-        return kind.native.header if kind is not None and kind.native is not None and self.can_be_native(w) else ""
+        native = self.native(w, alone=False)
+        return "" if native is None else native.header
 
-    def compiles_for_autograd(self, w: Weights) -> str:
-        return self.compiles(w, None)
+    def compiles_for_autograd(self, w: Weights, masked: bool) -> str:
+        kind = self.recurrence()
+        rivalled = kind is not None and has_kernel(kind.fused, w.kernel.device, w.kernel.dtype)
+        native = self.native(w, alone=masked or bool(self.recurrent_dropout) or not rivalled)
+        return "" if native is None else native.header
 
     def _goes_through(self) -> bool:
         """Whether a step needs nothing but its input and the state before it."""

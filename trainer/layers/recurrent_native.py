@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     from trainer.program import Program, Pull
 
-MOST_WEIGHTS = 1 << 17
-"Numbers of both kernels up to which they stay near the processor's cores."
+MOST_WEIGHTS = 1 << 21
+"Numbers of both kernels up to which this is the fastest way."
 MOST_SEEN = 1024
 "Features and units together, up to which some rows of them fit a thread's stack."
 LANES, SLOTS = 16, 4
@@ -37,6 +37,8 @@ class Native(NamedTuple):
     "Blocks of columns that the kernels have."
     biases: int
     states: int
+    most: int
+    "Numbers of both kernels up to which it is faster than one kernel of torch's, where there is one."
 
     @property
     def header(self) -> str:
@@ -44,18 +46,20 @@ class Native(NamedTuple):
         return f"{self.name}.h"
 
 
-LSTM = Native("lstm", 4, 1, 2)
-GRU = Native("gru", 3, 2, 1)
+LSTM = Native("lstm", 4, 1, 2, 1 << 19)
+GRU = Native("gru", 3, 2, 1, MOST_WEIGHTS)
 "With `reset_after`."
 
 
-def can_be_native(weights: Sequence[Tensor | None]) -> bool:
-    """Whether a layer with a kernel, a recurrent kernel and a bias is for compiled code."""
-    held = [t for t in weights if t is not None]
-    kernels = weights[:2]
+def can_be_native(kind: Native, weights: Sequence[Tensor | None], *, alone: bool) -> bool:
+    """Whether a layer with a kernel, a recurrent kernel and a bias is for compiled code.
+
+    `alone`: no kernel of torch's could take the whole sequence.
+    """
+    held, kernels = [t for t in weights if t is not None], [t for t in weights[:2] if t is not None]
     plain = all(t.dtype == torch.float32 and t.device.type == "cpu" and t.is_contiguous() for t in held)
-    near = sum(len(t) for t in kernels if t is not None) <= MOST_SEEN
-    return plain and near and sum(t.numel() for t in kernels if t is not None) <= MOST_WEIGHTS
+    most = MOST_WEIGHTS if alone else min(kind.most, MOST_WEIGHTS)
+    return plain and sum(map(len, kernels)) <= MOST_SEEN and sum(t.numel() for t in kernels) <= most
 
 
 def native_by_hand(

@@ -15,7 +15,7 @@ from trainer.initializers.variance import GlorotUniform
 from trainer.layers.base import Layer, Weights
 from trainer.layers.plan import Plan
 from trainer.layers.recurrent_kernels import Recurrence, is_fused, whole_sequence
-from trainer.layers.recurrent_native import can_be_native, native_sequence
+from trainer.layers.recurrent_native import Native, can_be_native, native_sequence
 from trainer.layers.sums import ask
 from trainer.lazy import torch
 from trainer.options import Bool, Int, PositiveInt, ProperFraction
@@ -159,11 +159,12 @@ class Stepping(Gates, abstract=True):
         """The whole-sequence form, None when the activations have none."""
         raise NotImplementedError
 
-    def can_be_native(self, w: Weights) -> bool:
-        """Whether compiled code has the layer."""
+    def native(self, w: Weights, *, alone: bool) -> Native | None:
+        """The layer as compiled code; `alone`: no kernel of torch's could take the whole sequence."""
         kind = self.recurrence()
-        native = kind is not None and kind.native is not None
-        return native and can_be_native((w.kernel, w.recurrent_kernel, w.bias))
+        native = None if kind is None else kind.native
+        weights = (w.kernel, w.recurrent_kernel, w.bias)
+        return native if native is not None and can_be_native(native, weights, alone=alone) else None
 
     def drops(self, w: Weights, x: Tensor) -> Drops:
         """Draw the dropout of a call; with `recurrent_dropout` each gate has its own, as in Keras."""
@@ -184,7 +185,8 @@ class Stepping(Gates, abstract=True):
         drops, kind, weights = self.drops(w, x), self.recurrence(), (w.kernel, w.recurrent_kernel, w.bias)
         once = len(drops.inputs) == 1
         dropped = x * drops.inputs[0].unsqueeze(1) if once else x
-        native = kind.native if kind is not None and w.compiles and self.can_be_native(w) else None
+        alone = kind is None or bool(drops.state) or not is_fused(kind, x, mask)
+        native = self.native(w, alone=alone) if w.compiles else None
         if native is not None and x.dtype == torch.float32 and x.numel():
             each = (() if once else drops.inputs, drops.state)
             return native_sequence(native, dropped, mask, start or (), every, weights, each)

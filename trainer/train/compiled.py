@@ -173,7 +173,7 @@ def _layers_compile(training: Training, asked: bool) -> bool:
 def _headers(network: Network, *, alone: bool) -> set[str]:
     """The headers that layers call; `alone`: none but those that autograd goes through."""
     cells = (module for module in network.modules() if isinstance(module, Cell))
-    headers = {cell.acts.compiles_for_autograd(cell) for cell in cells if isinstance(cell.acts, Layer)}
+    headers = {cell.acts.compiles_for_autograd(cell, network.masked) for cell in cells if isinstance(cell.acts, Layer)}
     for step in network.steps if not alone else ():
         after = network.after(step)
         if isinstance(step.layer, Layer):
