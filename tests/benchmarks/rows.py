@@ -20,7 +20,8 @@ class Row:
     "Our recipe, from the root of the repository."
     stack: Stack
     """Its layers: (dense, units, activation), (conv, filters, size, padding, activation), (norm, activation), (pool,),
-    (flatten,), (dropout, rate), (embedding, words, width), (lstm, units), (gru, units)."""
+    (flatten,), (dropout, rate), (embedding, words, width, whether 0 is masked), (lstm, units), (gru, units), and (both,
+    units) for an LSTM in both directions."""
     shape: tuple[int, ...]
     "One row as the model takes it, channels last."
     loss: str
@@ -76,9 +77,9 @@ def _boston(batch: int, epochs: int, *sets: str, **more: Any) -> Row:
     return Row("recipes/boston.yaml", _BOSTON, (13,), "mse", epochs, batch, data="standardised", sets=sets, **more)
 
 
-def _words(recipe: str, kind: str) -> Row:
-    stack = (("embedding", 10000, 32), (kind, 32), ("dense", 1, "sigmoid"))
-    return Row(recipe, stack, (200,), "binary", 3, 128, data="padded", sets=(_ALL_ROWS,), floor=True)
+def _words(recipe: str, kind: str, *, masked: bool = False) -> Row:
+    stack = (("embedding", 10000, 32, masked), (kind, 32), ("dense", 1, "sigmoid"))
+    return Row(recipe, stack, (200,), "binary", 3, 128, data="padded", sets=(_ALL_ROWS,), floor=not masked)
 
 
 ROWS: dict[str, Row] = {
@@ -114,4 +115,5 @@ ROWS: dict[str, Row] = {
     ),
     "imdb_lstm": _words("recipes/imdb_lstm.yaml", "lstm"),
     "imdb_gru": _words(f"{_MINE}/imdb_gru.yaml", "gru"),
+    "imdb_masked": _words(f"{_MINE}/imdb_masked.yaml", "both", masked=True),
 }  # fmt: skip

@@ -114,8 +114,10 @@ def test_rows_are_what_their_recipes_are(modules: Any) -> None:
         assert recipe.fit.batch_size == row.batch, name
         assert type(recipe.compile.optimizer).__name__.lower() == row.optimizer, name
         assert type(recipe.compile.loss).recipe_name().removeprefix("Sparse") == losses[row.loss], name
-        units = [layer.units for layer in recipe.model.layers if hasattr(layer, "units")]
-        assert units == [options[0] for kind, *options in row.stack if kind in ("dense", "lstm", "gru")], name
+        units = [
+            found.units for layer in recipe.model.layers for found in (layer, *layer.held()) if hasattr(found, "units")
+        ]
+        assert units == [options[0] for kind, *options in row.stack if kind in ("dense", "lstm", "gru", "both")], name
         assert not recipe.fit.validation_split, name
 
 

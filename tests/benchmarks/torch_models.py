@@ -22,8 +22,9 @@ class Last(nn.Module):
         self.recurrent = recurrent
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(batch, time, features) -> (batch, units)"""
-        return self.recurrent(x)[0][:, -1]
+        """(batch, time, features) -> (batch, units), or twice as many of a layer that reads in both directions"""
+        made, units = self.recurrent(x)[0], self.recurrent.hidden_size
+        return torch.cat([made[:, -1, :units], made[:, 0, units:]], -1) if self.recurrent.bidirectional else made[:, -1]
 
 
 def layer(kind: str, options: list[Any], shape: tuple[int, ...]) -> tuple[list[nn.Module], tuple[int, ...]]:
@@ -43,11 +44,14 @@ def layer(kind: str, options: list[Any], shape: tuple[int, ...]) -> tuple[list[n
             return [nn.Flatten()], (int(np.prod(shape)),)
         case "dropout", [rate]:
             return [nn.Dropout(rate)], shape
-        case "embedding", [words, width]:
+        case "embedding", [words, width, _]:
+            # nn.LSTM knows no masks and reads the padding too.
             return [nn.Embedding(words, width)], (shape[0], width)
         case (("lstm" | "gru"), [units]):
             recurrent = (nn.LSTM if kind == "lstm" else nn.GRU)(shape[1], units, batch_first=True)
             return [Last(recurrent)], (units,)
+        case "both", [units]:
+            return [Last(nn.LSTM(shape[1], units, batch_first=True, bidirectional=True))], (2 * units,)
     raise ValueError(f"no layer {kind} {options}")
 
 
@@ -97,5 +101,6 @@ def tensors(rows: Arrays) -> tuple[torch.Tensor, torch.Tensor]:
 def parameters_of(model: nn.Module) -> int:
     """Numbers that Keras would count: moving averages too, and one bias where torch's LSTM has two."""
     kept = [*model.parameters(), *(b for b in model.buffers() if b.is_floating_point())]
-    twice = [m.bias_hh_l0 for m in model.modules() if isinstance(m, nn.LSTM)]
+    layers = [m for m in model.modules() if isinstance(m, nn.LSTM)]
+    twice = [p for layer in layers for name, p in layer.named_parameters() if name.startswith("bias_hh")]
     return sum(p.numel() for p in kept) - sum(p.numel() for p in twice)

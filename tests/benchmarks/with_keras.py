@@ -20,9 +20,10 @@ LAYERS: dict[str, Callable[..., list[Any]]] = {
     "pool": lambda: [L.MaxPooling2D()],
     "flatten": lambda: [L.Flatten()],
     "dropout": lambda rate: [L.Dropout(rate)],
-    "embedding": lambda words, width: [L.Embedding(words, width)],
+    "embedding": lambda words, width, masked: [L.Embedding(words, width, mask_zero=masked)],
     "lstm": lambda units: [L.LSTM(units)],
     "gru": lambda units: [L.GRU(units)],
+    "both": lambda units: [L.Bidirectional(L.LSTM(units))],
 }
 LOSSES = {"binary": "binary_crossentropy", "classes": "sparse_categorical_crossentropy", "mse": "mse"}
 
