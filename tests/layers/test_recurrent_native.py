@@ -14,6 +14,7 @@ import torch
 
 from tests.train.recipes import loaded
 from tests.train.test_direct import hold_alike, record, weights
+from trainer.cli.using import measure
 from trainer.layers import recurrent_gru_kernels, recurrent_kernels, recurrent_native
 from trainer.layers.base import Layer
 from trainer.layers.plan import Plan
@@ -29,6 +30,7 @@ from trainer.train.feed import Batch
 from trainer.train.job import Options, Outcome, fit, resume
 from trainer.train.loop import Training
 from trainer.train.progress import Stopped
+from trainer.train.use import OpenRun
 
 pytestmark = pytest.mark.skipif(compiler.compiler() is None, reason="there is no C compiler")
 
@@ -211,6 +213,23 @@ def test_layers_behind_a_mask_are_compiled_for_autograd(tmp_path: Path) -> None:
     assert record(ours)["jit_compile"] == {"0": True}
     assert "compiled" not in record(plain)["steps_by"]
     hold_alike(plain, ours)
+
+
+@pytest.mark.parametrize("layers", ["{Masking: {mask_value: 0}}, {LSTM: {units: 8}}", LAYERS["both directions"]])
+def test_a_run_is_judged_later_as_it_was_at_its_end(
+    tmp_path: Path, layers: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To the bit: the same code goes through the rows, and goes through all of them."""
+    plain, ours = (run(tmp_path, layers, engine=engine) for engine in ("plain", "auto"))
+    calls_of: list[str] = []
+    before = calls.Call.run
+    monkeypatch.setattr(calls.Call, "run", lambda call, name: (calls_of.append(name), before(call, name))[1])
+    for outcome in (plain, ours):
+        opened = OpenRun(RunDirectory(outcome.directory), Options(runs=tmp_path, device="cpu"))
+        found, _, _ = measure(opened, opened.rows("validation"))
+        last = outcome.history
+        assert [found["loss"], found["accuracy"]] == [last["val_loss"][-1], last["val_accuracy"][-1]]
+        assert bool(calls_of) == (outcome is ours)
 
 
 LEFT = {

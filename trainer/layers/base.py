@@ -68,7 +68,7 @@ class Weights(Protocol):
 
     @property
     def compiles(self) -> bool:
-        """Whether the layer may be compiled code of its own, in training."""
+        """Whether the layer may be compiled code of its own."""
         ...
 
     def generator(self, seed: int | None = None) -> torch.Generator:

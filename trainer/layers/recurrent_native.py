@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from trainer.lazy import torch
@@ -20,7 +20,7 @@ MOST_SEEN = 1024
 "Features and units together, up to which some rows of them fit a thread's stack."
 LANES, SLOTS = 16, 4
 "Units that are taken together, and the numbers that each of them has."
-_SIZES = ("batch", "time", "features", "units", "every", "backwards")
+_SIZES = ("batch", "time", "features", "units", "every", "backwards", "keeps")
 _TENSORS = (
     *("x", "kernel", "recurrent", "bias", "recurrent_bias", "first_h", "first_c"),
     *("x_drops", "h_drops", "counts"),
@@ -78,7 +78,7 @@ def native_sequence(
     weights: Sequence[Tensor | None],
     drops: Sequence[Sequence[Tensor]] = ((), ()),
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """The layer for autograd: (the states of every step or the last one, the last states), from `first` or zeros.
+    """The layer, for autograd too: (the states of every step or the last one, the last states), from `first` or zeros.
 
     `drops` are factors of what each gate sees of the input, and of the state: (batch, features) and (batch, units).
 
@@ -88,12 +88,33 @@ def native_sequence(
     held = {name: torch.stack(tuple(each)) for name, each in zip(("x_drops", "h_drops"), drops, strict=True) if each}
     if mask is not None:
         held["counts"] = mask.to(torch.bool).contiguous()
-    outputs, *last = _function().apply(kind, held, every, x, *weights, *first)
+    if torch.is_grad_enabled():
+        outputs, *last = _function().apply(kind, held, every, x, *weights, *first)
+    else:
+        layer = _gone_through(kind, held, every, x, weights, first, keeps=False)
+        outputs, last = layer.outputs, layer.last_states()
     if mask is not None and first:
         # The output, unlike the state, is zero up to the first step that counts.
         begun = held["counts"].cumsum(1) > 0 if every else held["counts"].any(1)
         outputs = outputs.masked_fill(~begun.unsqueeze(-1), 0)
     return outputs, tuple(last)
+
+
+def _gone_through(
+    kind: Native,
+    held: Mapping[str, Tensor],
+    every: bool,
+    x: Tensor,
+    weights: Sequence[Any],
+    first: Sequence[Tensor],
+    *,
+    keeps: bool,
+) -> _Layer:
+    layer = _Layer(kind, x.contiguous(), every, False, *weights, keeps=keeps)
+    states = [state.contiguous() for state in first]
+    layer.call.hold(**held, **dict(zip(("first_h", "first_c"), states, strict=False)))
+    layer.there()
+    return layer
 
 
 @functools.cache
@@ -104,10 +125,7 @@ def _function() -> Any:
     class NativeSequence(Function):
         @staticmethod
         def forward(ctx: Any, kind: Native, held: dict[str, Tensor], every: bool, x: Tensor, *given: Any) -> Any:
-            weights, first = given[:3], [state.contiguous() for state in given[3:]]
-            layer = _Layer(kind, x.contiguous(), every, False, *weights)
-            layer.call.hold(**held, **dict(zip(("first_h", "first_c"), first, strict=False)))
-            layer.there()
+            layer = _gone_through(kind, held, every, x, given[:3], given[3:], keeps=True)
             ctx.layer, ctx.shapes = layer, [None if t is None else t.shape for t in given]
             ctx.set_materialize_grads(False)
             return layer.let_go(), *layer.last_states()
@@ -144,9 +162,12 @@ class _Layer(BothWays):
         kernel: Tensor,
         recurrent: Tensor,
         bias: Tensor | None,
+        *,
+        keeps: bool = True,
     ):
+        """`keeps`: there will be a way back."""
         (batch, time, features), units = x.shape, len(recurrent)
-        sizes = zip(_SIZES, (batch, time, features, units, every, backwards), strict=True)
+        sizes = zip(_SIZES, (batch, time, features, units, every, backwards, keeps), strict=True)
         call = Call(kind.header, dict(sizes), _TENSORS)
         outputs = torch.empty((batch, time, units) if every else (batch, units))
         slopes = [torch.empty_like(kernel), torch.empty_like(recurrent), torch.empty(kind.biases, kind.gates * units)]
@@ -154,7 +175,9 @@ class _Layer(BothWays):
         super().__init__(call, x, outputs, list(zip((kernel, recurrent, bias), slopes, strict=True)))
         self._kind, self._units = kind, units
         padded = -(-units // LANES) * LANES
-        self._states = [torch.empty(time + 1, batch, padded) for _ in range(kind.states)]
+        steps = time if keeps else 1
+        self._states = [torch.empty(steps + 1, batch, padded) for _ in range(kind.states)]
+        self._last = time if keeps else time % 2
         call.hold(
             x=x,
             kernel=kernel.detach(),
@@ -163,7 +186,7 @@ class _Layer(BothWays):
             recurrent_bias=biases[1],
             panels=torch.zeros(features + units, SLOTS * padded),
             turned=torch.zeros(SLOTS * padded, -(-features // LANES) * LANES + padded),
-            gates=torch.empty(time, batch, SLOTS * padded),
+            gates=torch.empty(steps, batch, SLOTS * padded),
             outputs=outputs,
             sums=torch.empty(call.threads, features + units + 1, SLOTS * padded),
             **dict(zip(("states", "carries"), self._states, strict=False)),
@@ -172,7 +195,7 @@ class _Layer(BothWays):
 
     def last_states(self) -> list[Tensor]:
         """Copies of the states (batch, units) after the last step."""
-        return [state[-1, :, : self._units].clone() for state in self._states]
+        return [state[self._last, :, : self._units].clone() for state in self._states]
 
     def let_go(self) -> Tensor:
         """The outputs, no longer held: what autograd keeps for the way back must not hold what came of it."""

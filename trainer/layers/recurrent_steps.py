@@ -186,7 +186,7 @@ class Stepping(Gates, abstract=True):
         once = len(drops.inputs) == 1
         dropped = x * drops.inputs[0].unsqueeze(1) if once else x
         alone = kind is None or bool(drops.state) or not is_fused(kind, x, mask)
-        native = self.native(w, alone=alone) if w.compiles else None
+        native = self.native(w, alone=alone) if w.compiles and not torch.compiler.is_compiling() else None
         if native is not None and x.dtype == torch.float32 and x.numel():
             each = (() if once else drops.inputs, drops.state)
             return native_sequence(native, dropped, mask, start or (), every, weights, each)

@@ -31,7 +31,7 @@ class Clock:
         self.deals: Callable[[Cell, int | None], torch.Generator] | None = None
         "Who hands layers their random generators, in the pass that is under way; None lets each make its own."
         self.compiles = False
-        "Whether layers may be compiled code of their own, in training."
+        "Whether layers may be compiled code of their own."
         self.mixings: list[Blend] | None = None
         "How targets follow the rows that layers mixed in the pass that is under way."
 
@@ -71,7 +71,7 @@ class Cell(nn.Module):
 
     @property
     def compiles(self) -> bool:
-        return self.training and self.clock.compiles
+        return self.clock.compiles
 
     def generator(self, seed: int | None = None) -> torch.Generator:
         if self.clock.deals is not None:

@@ -38,7 +38,8 @@ static void lstm_forward_share(struct work *work, long me, long all) {
         take_states(q, q->carries + row * padded, padded, q->first_c, row, rows);
         for (long t = 0; t < q->time; t++) {
             AT_STEP;
-            float *c = q->carries + (t * q->batch + row) * padded, *new_c = c + q->batch * padded;
+            float *c = q->carries + (state_at(q, t) * q->batch + row) * padded;
+            float *new_c = q->carries + (state_at(q, t + 1) * q->batch + row) * padded;
             take_both(q, seen, h, row, rows, t);
             for (long gate = 0; gate < SLOTS; gate += gates_at_once) {
                 if (drops) drop_both(q, dropped, seen, gate, row, rows);

@@ -20,10 +20,10 @@
    Keras; `counts` (batch, time) says at which steps a row goes on: elsewhere it keeps its states; first states (batch,
    units) are zeros where none are given. Drops are factors of what each gate sees of input and state: (gates, batch,
    features) and (gates, batch, units), or none. Laid anew by us: the kernels with columns in slots, and turned round.
-   Kept for the way back: gates (time, batch, slots), states and carries (time + 1, batch, units up to a multiple of
-   16). */
+   Kept for the way back, if it `keeps`: gates (time, batch, slots), states and carries (time + 1, batch, units up to a
+   multiple of 16); otherwise there is room for the gates of one step and the states of two. */
 struct sequence {
-    long batch, time, features, units, every, backwards;
+    long batch, time, features, units, every, backwards, keeps;
     const float *x, *kernel, *recurrent, *bias, *recurrent_bias, *first_h, *first_c, *x_drops, *h_drops;
     const unsigned char *counts;
     float *panels, *turned, *gates, *states, *carries, *outputs;
@@ -169,10 +169,14 @@ INLINE int goes_on(const struct sequence *q, long row, long t) {
 
 INLINE long block_of(long rows) { return rows < MOST_ROWS ? rows : MOST_ROWS; }
 
+/* Where the state before step t lies. */
+INLINE long state_at(const struct sequence *q, long t) { return q->keeps ? t : t % 2; }
+
 /* Where the numbers of step t and of a block's first row lie: slots, and states. */
 #define AT_STEP                                                                                                       \
-    float *gates = q->gates + (t * q->batch + row) * width, *h = q->states + (t * q->batch + row) * padded;           \
-    float *new_h = h + q->batch * padded
+    float *gates = q->gates + ((q->keeps ? t : 0) * q->batch + row) * width;                                          \
+    float *h = q->states + (state_at(q, t) * q->batch + row) * padded;                                                \
+    float *new_h = q->states + (state_at(q, t + 1) * q->batch + row) * padded
 
 #define ENTRY(NAME)                                                                                                   \
     void NAME(struct sequence *q, long threads, struct team *team) {                                                  \

@@ -158,15 +158,24 @@ def compiled(training: Training) -> Compiled | None:
 def _layers_compile(training: Training, asked: bool) -> bool:
     """Whether layers are to be compiled code, in steps that as a whole are not."""
     few = training.steps * (training.fit.epochs - training.fit.initial_epoch) < FEW_STEPS
-    headers: set[str] = set()
-    if asked or not few:
-        headers = _headers(training.network, alone=training.direct is None)
+    if few and not asked:
+        return False
     try:
-        for header in sorted(headers):
-            get_ready(header)
+        return layers_ready(training.network, alone=training.direct is None)
     except Uncompiled as error:
         training.uncompiled_since = str(error)
         return False
+
+
+def layers_ready(network: Network, *, alone: bool) -> bool:
+    """Compile what layers call, some of them at least; `alone`: no more than what autograd goes through.
+
+    Raises:
+        Uncompiled: there is no compiler, or no way to torch's threads.
+    """
+    headers = _headers(network, alone=alone)
+    for header in sorted(headers):
+        get_ready(header)
     return bool(headers)
 
 

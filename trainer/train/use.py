@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,15 @@ import numpy as np
 from trainer.errors import FileError, RunError, nearest
 from trainer.losses.base import Loss
 from trainer.model.cell import blank
+from trainer.native.compiler import Uncompiled
 from trainer.recipe.load import Loaded
 from trainer.runs.directory import RunDirectory
 from trainer.runs.model_file import read_model
 from trainer.runs.saved import model_source
 from trainer.sources.columns import Column, Rows, Table
+from trainer.switches import on
 from trainer.train.build import Built, build, real_outlines
+from trainer.train.compiled import layers_ready
 from trainer.train.devices import choose_device, set_threads
 from trainer.train.identity import check_data, source_folder
 from trainer.train.job import reloaded
@@ -57,6 +61,10 @@ class OpenRun:
             self.built: Built = build(self.recipe, outline, sample, self.device, self.state["preprocessing"])
         load_weights(self.built, self.model)
         set_threads(1 << 30)
+        if directory.record().get("jit_compile", {}).get(str(stage)) and on("compiled"):
+            # As the run itself computed.
+            with suppress(Uncompiled):
+                self.built.network.clock.compiles = layers_ready(self.built.network, alone=True)
 
     def rows(self, split: str) -> Rows:
         """The rows of a part of the run's own data.
