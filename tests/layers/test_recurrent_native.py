@@ -34,7 +34,12 @@ from trainer.train.use import OpenRun
 
 pytestmark = pytest.mark.skipif(compiler.compiler() is None, reason="there is no C compiler")
 
-KINDS = {"lstm": (recurrent_kernels.LSTM, (4,), 4), "gru": (recurrent_gru_kernels.GRU_AFTER, (2, 3), 3)}
+KINDS = {
+    "lstm": (recurrent_kernels.LSTM, (4,), 4),
+    "gru": (recurrent_gru_kernels.GRU_AFTER, (2, 3), 3),
+    "tanh": (recurrent_kernels.SIMPLE_TANH, (1,), 1),
+    "relu": (recurrent_kernels.SIMPLE_RELU, (1,), 1),
+}
 SIZES = [
     *[(128, 9, 32, 32), (5, 3, 7, 9), (1, 1, 1, 1), (131, 4, 16, 64), (50, 4, 3, 20), (2, 30, 40, 17)],
     *[(66, 2, 1000, 24), (70, 2, 5, 160)],
@@ -52,8 +57,9 @@ def test_outputs_and_gradients_are_those_of_autograd(name: str, size: tuple[int,
     biases = (*bias_shape[:-1], bias_shape[-1] * units)
 
     def draw(*shape: int) -> torch.Tensor:
-        # Sums over many features are to stay where a sigmoid has a slope.
-        return torch.randn(*shape, generator=random).mul_(min(0.5, 8 / features)).requires_grad_()
+        # Sums stay where a sigmoid has a slope, and what has no gates does not let roundings grow.
+        scale = min(0.5, 8 / features, 1.0 if gates > 1 else units**-0.5)
+        return torch.randn(*shape, generator=random).mul_(scale).requires_grad_()
 
     kernel, recurrent, bias = draw(features, gates * units), draw(units, gates * units), draw(*biases)
     with settings_kept():
@@ -93,7 +99,7 @@ MORE = {
 }
 
 
-@pytest.mark.parametrize("name", ["LSTM", "GRU"])
+@pytest.mark.parametrize("name", ["LSTM", "GRU", "SimpleRNN"])
 @pytest.mark.parametrize("case", MORE)
 @pytest.mark.parametrize("every", [False, True])
 def test_masks_first_states_and_dropout_are_those_of_the_plain_loop(name: str, case: str, every: bool) -> None:

@@ -287,7 +287,10 @@ def _simple_backward(relu: bool, saved: Saved, last: Tensor, arriving: Tensor | 
     return input_gradient(rows, delta, wants_x), d_kernel, d_own, None if bias is None else flat.sum(1)
 
 
-SIMPLE_TANH = Recurrence(
-    functools.partial(_simple_forward, False), functools.partial(_simple_backward, False), rnn_tanh
+SIMPLE_TANH, SIMPLE_RELU = (
+    Recurrence(functools.partial(_simple_forward, relu), functools.partial(_simple_backward, relu), fused, native)
+    for relu, fused, native in (
+        (False, rnn_tanh, recurrent_native.SIMPLE_TANH),
+        (True, rnn_relu, recurrent_native.SIMPLE_RELU),
+    )
 )
-SIMPLE_RELU = Recurrence(functools.partial(_simple_forward, True), functools.partial(_simple_backward, True), rnn_relu)

@@ -1,4 +1,4 @@
-"""LSTM and GRU as compiled code that takes a few rows of the batch through the whole sequence, and back."""
+"""SimpleRNN, LSTM and GRU as compiled code that takes a few rows of the batch through the whole sequence, and back."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ MOST_WEIGHTS = 1 << 21
 "Numbers of both kernels up to which this is the fastest way."
 MOST_SEEN = 1024
 "Features and units together, up to which some rows of them fit a thread's stack."
-LANES, SLOTS = 16, 4
-"Units that are taken together, and the numbers that each of them has."
-_SIZES = ("batch", "time", "features", "units", "every", "backwards", "keeps")
+LANES = 16
+"Units that are taken together."
+_SIZES = ("batch", "time", "features", "units", "every", "backwards", "keeps", "relu")
 _TENSORS = (
     *("x", "kernel", "recurrent", "bias", "recurrent_bias", "first_h", "first_c"),
     *("x_drops", "h_drops", "counts"),
@@ -37,8 +37,11 @@ class Native(NamedTuple):
     "Blocks of columns that the kernels have."
     biases: int
     states: int
+    slots: int
+    "Numbers that each unit has."
     most: int
     "Numbers of both kernels up to which it is faster than one kernel of torch's, where there is one."
+    relu: bool = False
 
     @property
     def header(self) -> str:
@@ -46,9 +49,11 @@ class Native(NamedTuple):
         return f"{self.name}.h"
 
 
-LSTM = Native("lstm", 4, 1, 2, 1 << 19)
-GRU = Native("gru", 3, 2, 1, MOST_WEIGHTS)
+LSTM = Native("lstm", 4, 1, 2, 4, 1 << 19)
+GRU = Native("gru", 3, 2, 1, 4, MOST_WEIGHTS)
 "With `reset_after`."
+SIMPLE_TANH = Native("simple", 1, 1, 1, 1, MOST_WEIGHTS)
+SIMPLE_RELU = SIMPLE_TANH._replace(relu=True)
 
 
 def can_be_native(kind: Native, weights: Sequence[Tensor | None], *, alone: bool) -> bool:
@@ -167,7 +172,7 @@ class _Layer(BothWays):
     ):
         """`keeps`: there will be a way back."""
         (batch, time, features), units = x.shape, len(recurrent)
-        sizes = zip(_SIZES, (batch, time, features, units, every, backwards, keeps), strict=True)
+        sizes = zip(_SIZES, (batch, time, features, units, every, backwards, keeps, kind.relu), strict=True)
         call = Call(kind.header, dict(sizes), _TENSORS)
         outputs = torch.empty((batch, time, units) if every else (batch, units))
         slopes = [torch.empty_like(kernel), torch.empty_like(recurrent), torch.empty(kind.biases, kind.gates * units)]
@@ -175,6 +180,7 @@ class _Layer(BothWays):
         super().__init__(call, x, outputs, list(zip((kernel, recurrent, bias), slopes, strict=True)))
         self._kind, self._units = kind, units
         padded = -(-units // LANES) * LANES
+        width = kind.slots * padded
         steps = time if keeps else 1
         self._states = [torch.empty(steps + 1, batch, padded) for _ in range(kind.states)]
         self._last = time if keeps else time % 2
@@ -184,11 +190,11 @@ class _Layer(BothWays):
             recurrent=recurrent.detach(),
             bias=biases[0],
             recurrent_bias=biases[1],
-            panels=torch.zeros(features + units, SLOTS * padded),
-            turned=torch.zeros(SLOTS * padded, -(-features // LANES) * LANES + padded),
-            gates=torch.empty(steps, batch, SLOTS * padded),
+            panels=torch.zeros(features + units, width),
+            turned=torch.zeros(width, -(-features // LANES) * LANES + padded),
+            gates=torch.empty(steps, batch, width),
             outputs=outputs,
-            sums=torch.empty(call.threads, features + units + 1, SLOTS * padded),
+            sums=torch.empty(call.threads, features + units + 1, width),
             **dict(zip(("states", "carries"), self._states, strict=False)),
             **dict(zip(("kernel_slopes", "recurrent_slopes", "bias_slopes"), slopes, strict=True)),
         )

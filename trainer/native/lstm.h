@@ -17,13 +17,6 @@ FUSED INLINE void lstm_units(const float *z, float *gate, const float *c, float 
     }
 }
 
-/* What a gate sees of input and state. */
-INLINE void drop_both(const struct sequence *q, float *to, const float *from, long gate, long row, long rows) {
-    long f = q->features, u = q->units, both = f + u;
-    drop(q, to, both, from, both, q->x_drops, f, gate, row, rows, 0);
-    drop(q, to + f, both, from + f, both, q->h_drops, u, gate, row, rows, 0);
-}
-
 /* With drops each gate has a product of its own, otherwise all four have one. */
 static void lstm_forward_share(struct work *work, long me, long all) {
     const struct sequence *q = (struct sequence *)work->p;

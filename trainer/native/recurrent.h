@@ -1,12 +1,15 @@
 /* What layers share that go over whole sequences, both ways. A thread takes some rows of the batch, a few at a time,
    from the first step to the last: what it works on stays near. Sixteen units are taken together, with the numbers of
-   all their gates side by side in four slots of sixteen; units that the last sixteen lack have zeros for kernels. */
+   all their gates side by side in slots of sixteen, four if nothing else is said; units that the last sixteen lack have
+   zeros for kernels. */
 #define SHARED
 #include "kernels.h"
 
 #define MOST_ROWS 64
 #define LANES 16
+#ifndef SLOTS
 #define SLOTS 4
+#endif
 #define WIDTH (SLOTS * LANES)
 #define ALIGNED __attribute__((aligned(64)))
 /* Numbers that have nothing to do with each other. */
@@ -23,7 +26,7 @@
    Kept for the way back, if it `keeps`: gates (time, batch, slots), states and carries (time + 1, batch, units up to a
    multiple of 16); otherwise there is room for the gates of one step and the states of two. */
 struct sequence {
-    long batch, time, features, units, every, backwards, keeps;
+    long batch, time, features, units, every, backwards, keeps, relu;
     const float *x, *kernel, *recurrent, *bias, *recurrent_bias, *first_h, *first_c, *x_drops, *h_drops;
     const unsigned char *counts;
     float *panels, *turned, *gates, *states, *carries, *outputs;
@@ -96,6 +99,13 @@ INLINE void drop(const struct sequence *q, float *to, long to_apart, const float
             float seen = from[r * apart + i] * (drops ? drops[(gate * q->batch + row + r) * n + i] : 1);
             to[r * to_apart + i] = add ? to[r * to_apart + i] + seen : seen;
         }
+}
+
+/* What a gate sees of input and state. */
+INLINE void drop_both(const struct sequence *q, float *to, const float *from, long gate, long row, long rows) {
+    long f = q->features, u = q->units, both = f + u;
+    drop(q, to, both, from, both, q->x_drops, f, gate, row, rows, 0);
+    drop(q, to + f, both, from + f, both, q->h_drops, u, gate, row, rows, 0);
 }
 
 /* Rows of outputs, or of their slopes, that step t has; none where only the last step has some. */

@@ -1,0 +1,85 @@
+/* SimpleRNN over whole sequences, both ways: its outputs say their own slopes. */
+#define SLOTS 1
+#include "recurrent.h"
+
+static const struct kind SIMPLE = {1, 1, {{0}, {0}}};
+
+FUSED INLINE void simple_units(const float *z, float *new_h, long relu) {
+    ALONGSIDE for (long l = 0; l < LANES; l++) new_h[l] = relu ? (z[l] < 0 ? 0 : z[l]) : quick_tanh(z[l]);
+}
+
+static void simple_forward_share(struct work *work, long me, long all) {
+    const struct sequence *q = (struct sequence *)work->p;
+    long f = q->features, both = f + q->units, padded = upward(q->units), width = padded;
+    float biases[padded] ALIGNED, z[MOST_ROWS * padded] ALIGNED, seen[MOST_ROWS * both];
+    lay(q, &SIMPLE, 0, me, all);
+    lay_biases(q, &SIMPLE, biases);
+    MEET;
+    EACH_BLOCK {
+        take_states(q, q->states + row * padded, padded, q->first_h, row, rows);
+        for (long t = 0; t < q->time; t++) {
+            AT_STEP;
+            take_both(q, seen, h, row, rows, t);
+            if (any_drops(q)) drop_both(q, seen, seen, 0, row, rows);
+            for (long at = 0; at < padded; at += LANES)
+                rows_of_product(z + at, padded, rows, LANES, biases + at, seen, both, 1, q->panels + at * both, LANES,
+                                t || q->first_h ? both : f, 0);
+            for (long r = 0; r < rows; r++)
+                if (goes_on(q, row + r, t))
+                    for (long j = 0; j < padded; j += LANES)
+                        simple_units(z + r * padded + j, new_h + r * padded + j, q->relu);
+                else
+                    memcpy(new_h + r * padded, h + r * padded, 4 * padded);
+            put_output(q, new_h, padded, row, rows, t);
+        }
+    }
+}
+
+FUSED INLINE void simple_slopes(const float *new_h, const float *dh, float *dz, long relu) {
+    ALONGSIDE for (long l = 0; l < LANES; l++)
+        dz[l] = relu ? (new_h[l] > 0 ? dh[l] : 0) : dh[l] * (1 - new_h[l] * new_h[l]);
+}
+
+static void simple_backward_share(struct work *work, long me, long all) {
+    const struct sequence *q = (struct sequence *)work->p;
+    long f = q->features, both = f + q->units, padded = upward(q->units), width = padded;
+    long of_x = upward(f), apart = of_x + padded, skipped = q->x_slopes ? 0 : of_x;
+    float seen[MOST_ROWS * both] ALIGNED, slopes[MOST_ROWS * apart] ALIGNED, dz[MOST_ROWS * padded] ALIGNED;
+    float passed[MOST_ROWS * padded] ALIGNED, *sums = sums_of(q, me), *dh = slopes + of_x;
+    lay(q, &SIMPLE, 1, me, all);
+    memset(sums, 0, 4 * (both + 1) * padded);
+    MEET;
+    EACH_BLOCK {
+        take_states(q, dh, apart, q->last_h_slopes, row, rows);
+        for (long t = q->time - 1; t >= 0; t--) {
+            AT_STEP;
+            take_slopes(q, dh, apart, row, rows, t);
+            for (long r = 0; r < rows; r++) {
+                if (!goes_on(q, row + r, t)) {
+                    memset(dz + r * padded, 0, 4 * padded);
+                    memcpy(passed + r * padded, dh + r * apart, 4 * padded);
+                    continue;
+                }
+                for (long j = 0; j < padded; j += LANES)
+                    simple_slopes(new_h + r * padded + j, dh + r * apart + j, dz + r * padded + j, q->relu);
+            }
+            take_both(q, seen, h, row, rows, t);
+            if (any_drops(q)) drop_both(q, seen, seen, 0, row, rows);
+            add_rows(sums + both * padded, dz, rows, padded);
+            rows_of_product(sums, padded, t || q->first_h ? both : f, padded, 0, seen, 1, both, dz, padded, rows, 1);
+            rows_of_product(slopes + skipped, apart, rows, apart - skipped, 0, dz, padded, 1, q->turned + skipped,
+                            apart, padded, 0);
+            if (q->x_slopes) drop(q, slopes, apart, slopes, apart, q->x_drops, f, 0, row, rows, 0);
+            drop(q, dh, apart, dh, apart, q->h_drops, q->units, 0, row, rows, 0);
+            for (long r = 0; r < rows; r++)
+                if (!goes_on(q, row + r, t)) memcpy(dh + r * apart, passed + r * padded, 4 * padded);
+            if (q->x_slopes) put_input_slopes(q, slopes, apart, row, rows, t);
+        }
+        put_states(q, q->first_h_slopes, dh, apart, row, rows);
+    }
+    MEET;
+    gather_sums(q, &SIMPLE, me, all);
+}
+
+ENTRY(simple_forward)
+ENTRY(simple_backward)
