@@ -102,6 +102,11 @@ def time_distributed(name: str, seed: int) -> Drawn:
     return {"layer": inner[seed % 2]}, [(4, 3), (2, 5, 3)][seed % 2]
 
 
+def bidirectional(name: str, seed: int) -> Drawn:
+    inner, merge = ("SimpleRNN", "GRU", "LSTM")[seed % 3], ("concat", "sum")[seed % 2]
+    return {"layer": {inner: {"units": 3, "return_sequences": bool(seed // 2 % 2)}}, "merge_mode": merge}, (5, 4)
+
+
 LAYERS: dict[str, Draw] = {
     "Dense": plain((5,), (3, 5), units=4, activation="tanh"),
     "Activation": activation,
@@ -124,6 +129,7 @@ LAYERS: dict[str, Draw] = {
     "LayerNormalization": layer_norm,
     **dict.fromkeys(("SimpleRNN", "GRU", "LSTM"), recurrent),
     "TimeDistributed": time_distributed,
+    "Bidirectional": bidirectional,
 }
 "Layers that read one tensor of numbers."
 MERGES = ["Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum", "Concatenate"]
