@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.parity import recurrent_twins
 from tests.parity.double import equal_weights, twin_in_double
 from tests.parity.drawing import normal
 from tests.parity.harness import cell_of, close, random_weights
@@ -102,6 +103,8 @@ def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return takes
 
     monkeypatch.setattr(recurrent_kernels, "has_kernel", note)
+    # Compiled code is for processors.
+    monkeypatch.setattr(recurrent_twins, "compiler", lambda: None)
     return called
 
 

@@ -185,8 +185,9 @@ class Stepping(Gates, abstract=True):
         drops, kind, weights = self.drops(w, x), self.recurrence(), (w.kernel, w.recurrent_kernel, w.bias)
         once = len(drops.inputs) == 1
         dropped = x * drops.inputs[0].unsqueeze(1) if once else x
-        alone = kind is None or bool(drops.state) or not is_fused(kind, x, mask)
-        native = self.native(w, alone=alone) if w.compiles and not torch.compiler.is_compiling() else None
+        native = None
+        if w.compiles and kind is not None and not torch.compiler.is_compiling():
+            native = self.native(w, alone=bool(drops.state) or not is_fused(kind, x, mask))
         if native is not None and x.dtype == torch.float32 and x.numel():
             each = (() if once else drops.inputs, drops.state)
             return native_sequence(native, dropped, mask, start or (), every, weights, each)
