@@ -19,6 +19,8 @@ from trainer.train.objective import Objective
 
 MOST_NUMBERS, MOST_STEPS = 1 << 18, 1024
 "So many outputs, or batches, are kept until they are added to the sums."
+MOST_BETWEEN = 16
+"The same of autograd's steps: small tensors that are kept between the large ones of a step let the heap grow."
 
 
 class Seen(NamedTuple):
@@ -85,7 +87,8 @@ class Scores:
         # Without its inputs, which may be large and of which nothing is asked any more.
         self._kept.append(Seen(Batch((), seen.batch.ys, seen.batch.weights), *seen[1:]))
         self._numbers += sum([output.numel() for output in seen.outputs])
-        if self._is_alone(seen.outputs) or self._numbers >= MOST_NUMBERS or len(self._kept) >= MOST_STEPS:
+        most = MOST_STEPS if seen.total is None or self.device.type != "cpu" else MOST_BETWEEN
+        if self._is_alone(seen.outputs) or self._numbers >= MOST_NUMBERS or len(self._kept) >= most:
             self.settle()
 
     def _is_alone(self, outputs: Sequence[Tensor]) -> bool:
