@@ -151,6 +151,26 @@ def test_what_is_kept_goes_with_the_graph() -> None:
     assert kept() is None
 
 
+def test_a_later_layer_of_the_same_shape_works_in_the_same_room() -> None:
+    layer, plan = Layer.parse({"GRU": {"units": 5}}), Plan()
+    layer.build(plan, (None, 3, 2))
+    cell = Cell(layer, plan, "layer", Clock(0)).train()
+    cell.clock.compiles = True
+    xs = [torch.randn(4, 3, 2) for _ in range(3)]
+    places, made = [], []
+    for x in xs:
+        out = cell(x)
+        places.append(out.grad_fn.layer._room["gates"].data_ptr())
+        made.append(out.detach())
+        del out
+    assert len(set(places)) == 1
+    # Two at a time have a room each, and outputs are nobody's room.
+    both = [cell(x) for x in xs[:2]]
+    assert len({out.grad_fn.layer._room["gates"].data_ptr() for out in both}) == 2
+    for now, then in zip(both, made, strict=False):
+        assert torch.equal(now, then)
+
+
 def test_large_scores_squash_to_the_ends() -> None:
     size, kind = 16, recurrent_kernels.LSTM
     x = torch.tensor([[[-200.0]], [[0.0]], [[200.0]]])

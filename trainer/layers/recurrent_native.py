@@ -20,6 +20,9 @@ MOST_SEEN = 1024
 "Features and units together, up to which some rows of them fit a thread's stack."
 LANES = 16
 "Units that are taken together."
+STATES = ("states", "carries")
+MOST_SPARE = 8
+"Layers of one shape whose room is kept for later ones."
 _SIZES = ("batch", "time", "features", "units", "every", "backwards", "keeps", "relu")
 _TENSORS = (
     *("x", "kernel", "recurrent", "bias", "recurrent_bias", "first_h", "first_c"),
@@ -151,6 +154,27 @@ def _function() -> Any:
     return NativeSequence
 
 
+Room = dict[str, "Tensor"]
+_spare: dict[tuple[Any, ...], list[Room]] = {}
+
+
+def _room(kind: Native, batch: int, steps: int, features: int, units: int, threads: int) -> Room:
+    """What a layer works in, that of an earlier one if there is some."""
+    spare = _spare.get((kind, batch, steps, features, units, threads))
+    if spare:
+        return spare.pop()
+    padded = -(-units // LANES) * LANES
+    width = kind.slots * padded
+    return {
+        # What no step writes must be zero.
+        "panels": torch.zeros(features + units, width),
+        "turned": torch.zeros(width, -(-features // LANES) * LANES + padded),
+        "gates": torch.empty(steps, batch, width),
+        "sums": torch.empty(threads, features + units + 1, width),
+        **{name: torch.empty(steps + 1, batch, padded) for name in STATES[: kind.states]},
+    }
+
+
 class _Layer(BothWays):
     """A layer for batches of one shape: what it keeps between the way there and the way back.
 
@@ -179,29 +203,29 @@ class _Layer(BothWays):
         biases = [None, None] if bias is None else [*bias.view(kind.biases, -1), None][:2]
         super().__init__(call, x, outputs, list(zip((kernel, recurrent, bias), slopes, strict=True)))
         self._kind, self._units = kind, units
-        padded = -(-units // LANES) * LANES
-        width = kind.slots * padded
-        steps = time if keeps else 1
-        self._states = [torch.empty(steps + 1, batch, padded) for _ in range(kind.states)]
         self._last = time if keeps else time % 2
+        self._key = (kind, batch, time if keeps else 1, features, units, call.threads)
+        self._room = _room(*self._key)
         call.hold(
             x=x,
             kernel=kernel.detach(),
             recurrent=recurrent.detach(),
             bias=biases[0],
             recurrent_bias=biases[1],
-            panels=torch.zeros(features + units, width),
-            turned=torch.zeros(width, -(-features // LANES) * LANES + padded),
-            gates=torch.empty(steps, batch, width),
             outputs=outputs,
-            sums=torch.empty(call.threads, features + units + 1, width),
-            **dict(zip(("states", "carries"), self._states, strict=False)),
+            **self._room,
             **dict(zip(("kernel_slopes", "recurrent_slopes", "bias_slopes"), slopes, strict=True)),
         )
 
+    def __del__(self) -> None:
+        """Leave the room to the next layer of this shape: made anew in each step, it would lie anywhere in the heap."""
+        room = getattr(self, "_room", None)
+        if room is not None and len(spare := _spare.setdefault(self._key, [])) < MOST_SPARE:
+            spare.append(room)
+
     def last_states(self) -> list[Tensor]:
         """Copies of the states (batch, units) after the last step."""
-        return [state[self._last, :, : self._units].clone() for state in self._states]
+        return [self._room[name][self._last, :, : self._units].clone() for name in STATES[: self._kind.states]]
 
     def let_go(self) -> Tensor:
         """The outputs, no longer held: what autograd keeps for the way back must not hold what came of it."""

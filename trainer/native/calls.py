@@ -34,6 +34,12 @@ def get_ready(header: str) -> None:
         team()
 
 
+@cache
+def _structure(sizes: tuple[str, ...], tensors: tuple[str, ...]) -> type[ctypes.Structure]:
+    fields = [*((name, ctypes.c_long) for name in sizes), *((name, ctypes.c_void_p) for name in tensors)]
+    return type("structure", (ctypes.Structure,), {"_fields_": fields})
+
+
 class Call:
     """A structure of numbers, then of addresses, and the functions of a header that are given it.
 
@@ -46,9 +52,7 @@ class Call:
         self.threads = torch.get_num_threads()
         self._team = team() if self.threads > 1 else None
         self._library = _library(header)
-        fields = [*((name, ctypes.c_long) for name in sizes), *((name, ctypes.c_void_p) for name in tensors)]
-        structure = type("structure", (ctypes.Structure,), {"_fields_": fields})
-        self._given = structure(**{name: int(size) for name, size in sizes.items()})
+        self._given = _structure(tuple(sizes), tuple(tensors))(**{name: int(size) for name, size in sizes.items()})
         self._held: dict[str, Tensor | None] = {}
 
     def hold(self, **tensors: Tensor | None) -> None:
