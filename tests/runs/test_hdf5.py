@@ -10,13 +10,14 @@ import random
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 
+from tests.runs.listings import VALUES, listed
 from trainer.activations.elementwise import Linear
 from trainer.errors import FileError
 from trainer.layers.dense import Dense
@@ -353,27 +354,6 @@ def test_long_lists_of_names_are_cut_and_read_back() -> None:
         assert hdf5.texts(file, "layer_names") == names
 
 
-VALUES = [
-    np.arange(6, dtype="float32").reshape(2, 3),
-    np.array(7, "int64"),
-    np.zeros((0, 3), "float32"),
-    np.array([True, False]),
-    np.arange(4, dtype="float32").reshape(2, 2).T,
-    np.array([1.5, np.nan], ">f8"),
-]
-
-
-def listed(values: Sequence[np.ndarray], mark: bytes, *, flipped: bool = False) -> Listing:
-    listing = Listing()
-    listing.words("", "which", "this")
-    listing.group("a")
-    listing.mark("a", "digest", mark)
-    listing.names("a", "names", ["x", "longer"])
-    for number, value in enumerate(values):
-        listing.array(f"a/deep/{number}", value[::-1] if flipped and value.ndim else value)
-    return listing
-
-
 @pytest.mark.parametrize("large", [False, True])
 def test_a_layout_is_kept_and_its_numbers_are_not(monkeypatch: pytest.MonkeyPatch, large: bool) -> None:
     """The second file of a shape holds its own numbers, and the first is as it was."""
@@ -395,6 +375,32 @@ def test_a_layout_is_kept_and_its_numbers_are_not(monkeypatch: pytest.MonkeyPatc
                 assert isinstance(held, h5py.Dataset)
                 assert held.dtype == value.dtype
                 np.testing.assert_array_equal(held[()], value[::-1] if flipped and value.ndim else value)
+
+
+def made_elsewhere(cache: Path) -> tuple[bytes, bool]:
+    """The bytes of a listing in a process of its own, and whether that loaded HDF5."""
+    script = """
+import sys
+from tests.runs.listings import listed
+sys.stdout.buffer.write(b"%d" % ("h5py" in sys.modules))
+sys.stdout.buffer.write(listed().image() + b"%d" % ("h5py" in sys.modules))
+"""
+    env = {"PYTHONPATH": str(Path(__file__).parents[2]), "PATH": "", "XDG_CACHE_HOME": str(cache)}
+    out = subprocess.run([sys.executable, "-c", script], capture_output=True, env=env, check=True).stdout
+    assert out[:1] == b"0"
+    return out[1:-1], out[-1:] == b"1"
+
+
+def test_a_layout_is_kept_for_later_processes(tmp_path: Path) -> None:
+    first = made_elsewhere(tmp_path)
+    assert first == (listed(VALUES, b"1" * 64).image(), True)
+    assert made_elsewhere(tmp_path) == (first[0], False)
+    (file,) = (tmp_path / "trainer" / "layouts").iterdir()
+    data = file.read_bytes()
+    file.write_bytes(data[:900] + bytes([data[900] ^ 1]) + data[901:])
+    assert made_elsewhere(tmp_path) == first
+    file.chmod(0o666)
+    assert made_elsewhere(tmp_path) == first
 
 
 def test_equal_content_gives_equal_bytes(good: bytes) -> None:

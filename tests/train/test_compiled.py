@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -220,7 +221,7 @@ def test_what_was_compiled_is_kept(cache: Path, monkeypatch: pytest.MonkeyPatch)
     assert kept_file.stat().st_mode & 0o777 == 0o600
     assert cache.stat().st_mode & 0o777 == 0o700
     # Another text, another compiler, another processor: another library.
-    monkeypatch.setattr(kept, "_processor", lambda: "another")
+    monkeypatch.setattr(compiler, "processor", lambda: "another")
     assert made_anew(monkeypatch)
     assert len(list(cache.iterdir())) == 2
 
@@ -262,10 +263,10 @@ def test_without_a_place_to_keep_it_all_goes_on(tmp_path: Path, monkeypatch: pyt
 
 
 @needs_compiler
-def test_the_longest_unused_go(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kept, "MOST", 3)
+def test_the_longest_unused_go(cache: Path) -> None:
+    few = replace(kept.LIBRARIES, most=3)
     for number in range(5):
-        kept.keep_library(f"k{number}", b"x" * 50)
+        few.keep(f"k{number}", b"x" * 50)
         os.utime(cache / f"k{number}.so", (number, number))
     assert sorted(file.name for file in cache.iterdir()) == ["k2.so", "k3.so", "k4.so"]
 

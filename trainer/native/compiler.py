@@ -10,7 +10,8 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
-from trainer.native.kept import keep_library, key_of, library_kept
+from trainer.cache import key_of
+from trainer.native.kept import LIBRARIES, library_kept, processor
 
 HERE = Path(__file__).parent
 COMPILERS = ("cc", "gcc", "clang")
@@ -45,7 +46,7 @@ def library(text: str) -> ctypes.CDLL:
         raise Uncompiled("there is no C compiler (cc)")
     flags = [*FLAGS, *(flag for flags in THIS_PROCESSOR for flag in flags)]
     headers = (header.read_bytes() for header in sorted(HERE.glob("*.h")))
-    key = key_of(text, *headers, _build(found), *flags)
+    key = key_of(processor(), text, *headers, _build(found), *flags)
     return library_kept(key) or _made(found, text, key)
 
 
@@ -57,7 +58,7 @@ def _made(found: str, text: str, key: str) -> ctypes.CDLL:
         for flags in THIS_PROCESSOR:
             failure = _compiled([found, *FLAGS, *flags, f"-I{HERE}", "-o", made, source, "-lm"])
             if not failure:
-                keep_library(key, made.read_bytes())
+                LIBRARIES.keep(key, made.read_bytes())
                 return ctypes.CDLL(str(made))
     raise Uncompiled(f"the C compiler refuses: {failure}")
 

@@ -9,11 +9,16 @@ from __future__ import annotations
 import functools
 import hashlib
 import io
+import json
 import math
 from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+
+from trainer.cache import Kept, key_of
 
 if TYPE_CHECKING:
     import h5py
@@ -22,6 +27,9 @@ HEADER_LIMIT = 64_512
 "Bytes that an attribute may take; longer lists of names are cut into numbered ones."
 SMALL = 4 << 20
 "Bytes of numbers up to which a layout is kept."
+TINY = 1 << 20
+"Bytes of a layout up to which it is kept for later processes."
+LAYOUTS = Kept("layouts", ".layout", 100)
 
 
 class _Group(NamedTuple):
@@ -147,5 +155,14 @@ def _stand_in(mark: _Mark) -> bytes:
 
 @functools.lru_cache(2)
 def _kept_layout(entries: tuple[_Entry, ...]) -> tuple[bytes, list[int]]:
-    file, places = _layout(entries)
-    return file.getvalue(), places
+    """A layout of this process or of an earlier one: loading HDF5 takes as long as the epochs of a small model."""
+    key = key_of(Path(__file__).read_bytes(), version("h5py"), repr(entries))
+    known = LAYOUTS.find(key)
+    if known is not None:
+        places, _, file = known.partition(b"\n")
+        return file, json.loads(places)
+    laid, found = _layout(entries)
+    file = laid.getvalue()
+    if len(file) <= TINY:
+        LAYOUTS.keep(key, json.dumps(found).encode() + b"\n" + file)
+    return file, found
