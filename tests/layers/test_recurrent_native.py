@@ -171,6 +171,55 @@ def test_a_later_layer_of_the_same_shape_works_in_the_same_room() -> None:
         assert torch.equal(now, then)
 
 
+def test_rooms_of_many_lengths_do_not_pile_up() -> None:
+    layer, plan = Layer.parse({"GRU": {"units": 5}}), Plan()
+    layer.build(plan, (None, None, 2))
+    cell = Cell(layer, plan, "layer", Clock(0)).train()
+    cell.clock.compiles = True
+    for time in range(1, 3 * recurrent_native.MOST_SPARE):
+        cell(torch.randn(4, time, 2)).sum().backward()
+    assert len(recurrent_native._spare) <= recurrent_native.MOST_SPARE
+
+
+@pytest.mark.parametrize("name", ["LSTM", "GRU", "SimpleRNN"])
+def test_first_states_of_another_number_type_are_refused_as_without_a_compiler(name: str) -> None:
+    layer, plan = Layer.parse({name: {"units": 5}}), Plan()
+    assert isinstance(layer, Recurrent)
+    layer.build(plan, (None, 3, 2))
+    cell = Cell(layer, plan, "layer", Clock(0)).train()
+    cell.clock.compiles = True
+    start = [torch.ones(4, 5, dtype=torch.float64)] * layer.carried
+    with pytest.raises(RuntimeError):
+        cell([torch.randn(4, 3, 2), *start])
+
+
+def test_what_was_overwritten_before_the_way_back_is_noticed() -> None:
+    layer, plan = Layer.parse({"LSTM": {"units": 5}}), Plan()
+    layer.build(plan, (None, 3, 2))
+    cell = Cell(layer, plan, "layer", Clock(0)).train()
+    cell.clock.compiles = True
+    x = torch.randn(4, 3, 2, requires_grad=True) * 1
+    made = cell(x)
+    with torch.no_grad():
+        x.mul_(0)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        made.sum().backward()
+
+
+def test_layers_between_casts_are_left_to_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A number type of one layer puts all of them between casts."""
+    layers = "{LSTM: {units: 8, return_sequences: true}}, {GRU: {units: 8, dtype: float32}}"
+    called: list[str] = []
+    before = calls.Call.run
+    monkeypatch.setattr(calls.Call, "run", lambda call, name: (called.append(name), before(call, name))[1])
+    outcome = run(tmp_path, layers, "auto")
+    assert "compiled" not in record(outcome)["steps_by"]
+    opened = OpenRun(RunDirectory(outcome.directory), Options(runs=tmp_path, device="cpu"))
+    found, _, _ = measure(opened, opened.rows("validation"))
+    assert found["loss"] == outcome.history["val_loss"][-1]
+    assert not called
+
+
 def test_large_scores_squash_to_the_ends() -> None:
     size, kind = 16, recurrent_kernels.LSTM
     x = torch.tensor([[[-200.0]], [[0.0]], [[200.0]]])

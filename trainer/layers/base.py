@@ -243,7 +243,7 @@ class Layer(Declared, kind="layer", room="trainer.layers", keras="keras.layers")
     def compiles_for_autograd(self, w: Weights, masked: bool) -> str:
         """The header under `native/` that `forward` calls where `w` says `compiles`; or none.
 
-        `masked`: there may be a mask.
+        `masked`: there may be a mask; whether there is one shows when a batch comes.
         """
         return ""
 

@@ -22,7 +22,7 @@ LANES = 16
 "Units that are taken together."
 STATES = ("states", "carries")
 MOST_SPARE = 8
-"Layers of one shape whose room is kept for later ones."
+"Layers whose room is kept for later ones."
 _SIZES = ("batch", "time", "features", "units", "every", "backwards", "keeps", "relu")
 _TENSORS = (
     *("x", "kernel", "recurrent", "bias", "recurrent_bias", "first_h", "first_c"),
@@ -135,6 +135,8 @@ def _function() -> Any:
         def forward(ctx: Any, kind: Native, held: dict[str, Tensor], every: bool, x: Tensor, *given: Any) -> Any:
             layer = _gone_through(kind, held, every, x, given[:3], given[3:], keeps=True)
             ctx.layer, ctx.shapes = layer, [None if t is None else t.shape for t in given]
+            # Autograd then sees to it that nobody overwrites them before the way back.
+            ctx.save_for_backward(x, *given)
             ctx.set_materialize_grads(False)
             return layer.let_go(), *layer.last_states()
 
@@ -142,27 +144,30 @@ def _function() -> Any:
         @once_differentiable
         def backward(ctx: Any, gradient: Tensor | None, *of_last: Tensor | None) -> tuple[Any, ...]:
             arriving = [None if t is None else t.contiguous() for t in (gradient, *of_last)]
-            call, wanted = ctx.layer.call, ctx.needs_input_grad
+            call, wanted, _ = ctx.layer.call, ctx.needs_input_grad, ctx.saved_tensors
             call.hold(**dict(zip(("slopes", "last_h_slopes", "last_c_slopes"), arriving, strict=False)))
             made = [torch.empty(shape) if shape is not None else None for shape in ctx.shapes]
             of_x = torch.empty_like(ctx.layer.x) if wanted[3] else None
             names = ("kernel_slopes", "recurrent_slopes", "bias_slopes", "first_h_slopes", "first_c_slopes")
             call.hold(x_slopes=of_x, **{n: t for n, t in zip(names, made, strict=False) if t is not None})
             ctx.layer.back()
+            call.hold(slopes=None, last_h_slopes=None, last_c_slopes=None, x_slopes=None)
             return None, None, None, of_x, *made
 
     return NativeSequence
 
 
 Room = dict[str, "Tensor"]
-_spare: dict[tuple[Any, ...], list[Room]] = {}
+_spare: list[tuple[tuple[Any, ...], Room]] = []
+"Rooms that nobody works in, by what they are for; the longest unused first."
 
 
 def _room(kind: Native, batch: int, steps: int, features: int, units: int, threads: int) -> Room:
     """What a layer works in, that of an earlier one if there is some."""
-    spare = _spare.get((kind, batch, steps, features, units, threads))
-    if spare:
-        return spare.pop()
+    key = (kind, batch, steps, features, units, threads)
+    for place in reversed(range(len(_spare))):
+        if _spare[place][0] == key:
+            return _spare.pop(place)[1]
     padded = -(-units // LANES) * LANES
     width = kind.slots * padded
     return {
@@ -220,8 +225,9 @@ class _Layer(BothWays):
     def __del__(self) -> None:
         """Leave the room to the next layer of this shape: made anew in each step, it would lie anywhere in the heap."""
         room = getattr(self, "_room", None)
-        if room is not None and len(spare := _spare.setdefault(self._key, [])) < MOST_SPARE:
-            spare.append(room)
+        if room is not None:
+            _spare.append((self._key, room))
+            del _spare[:-MOST_SPARE]
 
     def last_states(self) -> list[Tensor]:
         """Copies of the states (batch, units) after the last step."""

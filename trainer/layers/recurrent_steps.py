@@ -188,7 +188,7 @@ class Stepping(Gates, abstract=True):
         native = None
         if w.compiles and kind is not None and not torch.compiler.is_compiling():
             native = self.native(w, alone=bool(drops.state) or not is_fused(kind, x, mask))
-        if native is not None and x.dtype == torch.float32 and x.numel():
+        if native is not None and all(t.dtype == torch.float32 for t in (x, *(start or ()))) and x.numel():
             each = (() if once else drops.inputs, drops.state)
             return native_sequence(native, dropped, mask, start or (), every, weights, each)
         if kind is None or drops.state or len(drops.inputs) > 1:

@@ -70,6 +70,8 @@ class InType:
     What is no weight that training moves (statistics, states) is handed out itself: it is there to be overwritten.
     """
 
+    compiles = False
+
     def __init__(self, cell: Any, dtype: torch.dtype):
         self._cell, self._dtype, self.own = cell, dtype, cell.own
 

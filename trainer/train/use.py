@@ -61,7 +61,7 @@ class OpenRun:
             self.built: Built = build(self.recipe, outline, sample, self.device, self.state["preprocessing"])
         load_weights(self.built, self.model)
         set_threads(1 << 30)
-        if directory.record().get("jit_compile", {}).get(str(stage)) and on("compiled"):
+        if "layers compiled" in directory.record().get("steps_by", "") and on("compiled") and on("hand"):
             # As the run itself computed.
             with suppress(Uncompiled):
                 self.built.network.clock.compiles = layers_ready(self.built.network, alone=True)
