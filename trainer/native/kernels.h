@@ -72,6 +72,11 @@ VECTOR(4)
         for (int r = 0; r < R; r++) o[r * on] = bias ? sum[r] + *bias : sum[r];                                       \
     }
 
+/* Whether columns are multiples of 16 wherever there are any, which halves what there is to compile. */
+#ifndef WHOLE_VECTORS
+#define WHOLE_VECTORS 0
+#endif
+
 /* R rows and n columns. */
 #define ROWS(R)                                                                                                       \
     BLOCK(wide_##R, 16, R, WIDE)                                                                                      \
@@ -91,6 +96,7 @@ VECTOR(4)
         for (; WIDE > 2 && j <= n - 32; j += 32)                                                                      \
             two_##R(o + j, on, bias ? bias + j : 0, a, am, ak, b + j, bk, k, onto);                                   \
         for (; j <= n - 16; j += 16) sixteen_##R(o + j, on, bias ? bias + j : 0, a, am, ak, b + j, bk, k, onto);      \
+        if (WHOLE_VECTORS) return;                                                                                    \
         for (; j <= n - 8; j += 8) eight_##R(o + j, on, bias ? bias + j : 0, a, am, ak, b + j, bk, k, onto);          \
         for (; j <= n - 4; j += 4) four_##R(o + j, on, bias ? bias + j : 0, a, am, ak, b + j, bk, k, onto);           \
         for (; j < n; j++) column_##R(o + j, on, bias ? bias + j : 0, a, am, ak, b + j, bk, k, onto);                 \

@@ -3,6 +3,7 @@
    all their gates side by side in slots of sixteen, four if nothing else is said; units that the last sixteen lack have
    zeros for kernels. */
 #define SHARED
+#define WHOLE_VECTORS 1
 #include "kernels.h"
 
 #define MOST_ROWS 64
