@@ -55,7 +55,8 @@ def encoder_decoder() -> Any:
     told = layers.Embedding(14, 32, mask_zero=True, name="told")(shifted)
     steps = layers.LSTM(64, return_sequences=True, name="decoder")(told, initial_state=[h, c])
     model: Any = keras.Model([source, shifted], layers.Dense(14, activation="softmax", name="dense")(steps))
-    model.compile(keras.optimizers.Adam(0.005), "sparse_categorical_crossentropy", metrics=["accuracy"])
+    rate = keras.optimizers.schedules.CosineDecay(0.01, 2760)
+    model.compile(keras.optimizers.Adam(rate), "sparse_categorical_crossentropy", metrics=["accuracy"])
     return model
 
 
