@@ -48,11 +48,8 @@ static void gru_forward_share(struct work *work, long me, long all) {
                                     q->panels + (at / WIDTH * both + f) * WIDTH + at % WIDTH, WIDTH, u, 1);
             }
             for (long r = 0; r < rows; r++) {
-                if (!goes_on(q, row + r, t)) {
-                    memcpy(new_h + r * padded, h + r * padded, 4 * padded);
-                    continue;
-                }
-                for (long j = 0; j < padded; j += LANES)
+                if (!goes_on(q, row + r, t)) keep_state(new_h, h, r, padded);
+                for (long j = 0; j < padded && goes_on(q, row + r, t); j += LANES)
                     gru_units(z + r * width + j * SLOTS, gates + r * width + j * SLOTS, h + r * padded + j,
                               new_h + r * padded + j);
             }
@@ -90,15 +87,11 @@ static void gru_backward_share(struct work *work, long me, long all) {
             AT_STEP;
             const float *x = q->x + (row * q->time + read_by(q, t)) * f;
             take_slopes(q, dh, padded, row, rows, t);
-            for (long r = 0; r < rows; r++) {
-                if (!goes_on(q, row + r, t)) {
-                    memset(dz + r * width, 0, 4 * width);
-                    continue;
-                }
-                for (long j = 0; j < padded; j += LANES)
+            set_aside(q, dz, width, 0, dh, padded, row, rows, t);
+            for (long r = 0; r < rows; r++)
+                for (long j = 0; j < padded && goes_on(q, row + r, t); j += LANES)
                     gru_slopes(gates + r * width + j * SLOTS, h + r * padded + j, dh + r * padded + j,
                                dz + r * width + j * SLOTS);
-            }
             add_rows(sums + (f + u) * width, dz, rows, width);
             memset(dx, 0, sizeof dx);
             EACH_PART(q->x_drops) {
@@ -132,5 +125,5 @@ static void gru_backward_share(struct work *work, long me, long all) {
     gather_sums(q, &GRU, me, all);
 }
 
-ENTRY(gru_forward)
-ENTRY(gru_backward)
+ENTRY(sequence, gru_forward)
+ENTRY(sequence, gru_backward)

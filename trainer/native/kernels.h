@@ -18,6 +18,7 @@ typedef long long whole;
 VECTOR(16)
 VECTOR(8)
 VECTOR(4)
+typedef int i16 __attribute__((vector_size(64), aligned(4), may_alias));
 
 /* Vectors of 16 columns that a block of a product has side by side: registers hold 4 to 6 rows of them. */
 #ifdef __AVX512F__
@@ -279,6 +280,13 @@ static void together(void (*share)(struct work *, long, long), struct work *work
     else
         share(work, 0, 1);
 }
+
+/* What a call of a structure of that kind does: its NAME_share, by all threads. */
+#define ENTRY(KIND, NAME)                                                                                             \
+    void NAME(struct KIND *q, long threads, struct team *team) {                                                      \
+        struct work work = {(void **)q};                                                                              \
+        together(NAME##_share, &work, threads, team);                                                                 \
+    }
 
 /* m rows and n columns of a product; see BLOCK. */
 FUSED COMPILED_ONCE static void rows_of_product(float *o, long on, long m, long n, const float *bias, const float *a,

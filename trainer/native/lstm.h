@@ -42,14 +42,13 @@ static void lstm_forward_share(struct work *work, long me, long all) {
                                     t || q->first_h ? both : f, 0);
             }
             for (long r = 0; r < rows; r++) {
-                if (goes_on(q, row + r, t)) {
-                    for (long j = 0; j < padded; j += LANES)
-                        lstm_units(z + r * width + j * SLOTS, gates + r * width + j * SLOTS, c + r * padded + j,
-                                   new_c + r * padded + j, new_h + r * padded + j);
-                    continue;
+                if (!goes_on(q, row + r, t)) {
+                    keep_state(new_c, c, r, padded);
+                    keep_state(new_h, h, r, padded);
                 }
-                memcpy(new_c + r * padded, c + r * padded, 4 * padded);
-                memcpy(new_h + r * padded, h + r * padded, 4 * padded);
+                for (long j = 0; j < padded && goes_on(q, row + r, t); j += LANES)
+                    lstm_units(z + r * width + j * SLOTS, gates + r * width + j * SLOTS, c + r * padded + j,
+                               new_c + r * padded + j, new_h + r * padded + j);
             }
             put_output(q, new_h, padded, row, rows, t);
         }
@@ -89,16 +88,11 @@ static void lstm_backward_share(struct work *work, long me, long all) {
             AT_STEP;
             const float *c = q->carries + (t * q->batch + row) * padded;
             take_slopes(q, dh, apart, row, rows, t);
-            for (long r = 0; r < rows; r++) {
-                if (!goes_on(q, row + r, t)) {
-                    memset(dz + r * width, 0, 4 * width);
-                    memcpy(passed + r * padded, dh + r * apart, 4 * padded);
-                    continue;
-                }
-                for (long j = 0; j < padded; j += LANES)
+            set_aside(q, dz, width, passed, dh, apart, row, rows, t);
+            for (long r = 0; r < rows; r++)
+                for (long j = 0; j < padded && goes_on(q, row + r, t); j += LANES)
                     lstm_slopes(gates + r * width + j * SLOTS, c + r * padded + j, new_h + r * padded + j,
                                 dh + r * apart + j, dc + r * padded + j, dz + r * width + j * SLOTS);
-            }
             take_both(q, seen, h, row, rows, t);
             add_rows(sums + both * width, dz, rows, width);
             if (drops) memset(slopes, 0, sizeof slopes);
@@ -117,8 +111,7 @@ static void lstm_backward_share(struct work *work, long me, long all) {
             if (!drops)
                 rows_of_product(slopes + skipped, apart, rows, apart - skipped, 0, dz, width, 1, q->turned + skipped,
                                 apart, width, 0);
-            for (long r = 0; r < rows; r++)
-                if (!goes_on(q, row + r, t)) memcpy(dh + r * apart, passed + r * padded, 4 * padded);
+            put_back(q, dh, apart, passed, row, rows, t);
             if (q->x_slopes) put_input_slopes(q, slopes, apart, row, rows, t);
         }
         put_states(q, q->first_h_slopes, dh, apart, row, rows);
@@ -128,5 +121,5 @@ static void lstm_backward_share(struct work *work, long me, long all) {
     gather_sums(q, &LSTM, me, all);
 }
 
-ENTRY(lstm_forward)
-ENTRY(lstm_backward)
+ENTRY(sequence, lstm_forward)
+ENTRY(sequence, lstm_backward)

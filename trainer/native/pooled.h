@@ -6,7 +6,6 @@
 #define SHARED
 #include "kernels.h"
 
-typedef int i16 __attribute__((vector_size(64), aligned(4), may_alias));
 typedef unsigned char c16 __attribute__((vector_size(16), aligned(1), may_alias));
 
 /* Sizes and tensors of a call. Windows (high, wide) do not overlap; `top` and `left` are zeros before a picture, and
@@ -286,12 +285,5 @@ static void pooled_backward_share(struct work *work, long me, long all) {
     }
 }
 
-void pooled_forward(struct pooled *q, long threads, struct team *team) {
-    struct work work = {(void **)q};
-    together(pooled_forward_share, &work, threads, team);
-}
-
-void pooled_backward(struct pooled *q, long threads, struct team *team) {
-    struct work work = {(void **)q};
-    together(pooled_backward_share, &work, threads, team);
-}
+ENTRY(pooled, pooled_forward)
+ENTRY(pooled, pooled_backward)

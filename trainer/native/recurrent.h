@@ -175,6 +175,28 @@ INLINE int goes_on(const struct sequence *q, long row, long t) {
     return !q->counts || q->counts[row * q->time + read_by(q, t)];
 }
 
+/* What a row that does not go on has behind a step: the state that it had. */
+INLINE void keep_state(float *to, const float *from, long r, long padded) {
+    memcpy(to + r * padded, from + r * padded, 4 * padded);
+}
+
+/* On the way back such a row has no slopes at its gates, and the slopes of its state pass the step by: they are set
+   aside before the products and put back behind them, where products write over them. */
+INLINE void set_aside(const struct sequence *q, float *dz, long width, float *passed, const float *dh, long apart,
+                      long row, long rows, long t) {
+    for (long r = 0; r < rows && q->counts; r++) {
+        if (goes_on(q, row + r, t)) continue;
+        memset(dz + r * width, 0, 4 * width);
+        if (passed) memcpy(passed + r * upward(q->units), dh + r * apart, 4 * upward(q->units));
+    }
+}
+
+INLINE void put_back(const struct sequence *q, float *dh, long apart, const float *passed, long row, long rows,
+                     long t) {
+    for (long r = 0; r < rows && q->counts; r++)
+        if (!goes_on(q, row + r, t)) memcpy(dh + r * apart, passed + r * upward(q->units), 4 * upward(q->units));
+}
+
 /* A thread's rows, at most MOST_ROWS at a time. */
 #define EACH_BLOCK for (long row = FROM(q->batch), rows; rows = block_of(TO(q->batch) - row), rows; row += rows)
 
@@ -188,9 +210,3 @@ INLINE long state_at(const struct sequence *q, long t) { return q->keeps ? t : t
     float *gates = q->gates + ((q->keeps ? t : 0) * q->batch + row) * width;                                          \
     float *h = q->states + (state_at(q, t) * q->batch + row) * padded;                                                \
     float *new_h = q->states + (state_at(q, t + 1) * q->batch + row) * padded
-
-#define ENTRY(NAME)                                                                                                   \
-    void NAME(struct sequence *q, long threads, struct team *team) {                                                  \
-        struct work work = {(void **)q};                                                                              \
-        together(NAME##_share, &work, threads, team);                                                                 \
-    }

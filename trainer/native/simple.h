@@ -24,12 +24,11 @@ static void simple_forward_share(struct work *work, long me, long all) {
             for (long at = 0; at < padded; at += LANES)
                 rows_of_product(z + at, padded, rows, LANES, biases + at, seen, both, 1, q->panels + at * both, LANES,
                                 t || q->first_h ? both : f, 0);
-            for (long r = 0; r < rows; r++)
-                if (goes_on(q, row + r, t))
-                    for (long j = 0; j < padded; j += LANES)
-                        simple_units(z + r * padded + j, new_h + r * padded + j, q->relu);
-                else
-                    memcpy(new_h + r * padded, h + r * padded, 4 * padded);
+            for (long r = 0; r < rows; r++) {
+                if (!goes_on(q, row + r, t)) keep_state(new_h, h, r, padded);
+                for (long j = 0; j < padded && goes_on(q, row + r, t); j += LANES)
+                    simple_units(z + r * padded + j, new_h + r * padded + j, q->relu);
+            }
             put_output(q, new_h, padded, row, rows, t);
         }
     }
@@ -54,15 +53,10 @@ static void simple_backward_share(struct work *work, long me, long all) {
         for (long t = q->time - 1; t >= 0; t--) {
             AT_STEP;
             take_slopes(q, dh, apart, row, rows, t);
-            for (long r = 0; r < rows; r++) {
-                if (!goes_on(q, row + r, t)) {
-                    memset(dz + r * padded, 0, 4 * padded);
-                    memcpy(passed + r * padded, dh + r * apart, 4 * padded);
-                    continue;
-                }
-                for (long j = 0; j < padded; j += LANES)
+            set_aside(q, dz, padded, passed, dh, apart, row, rows, t);
+            for (long r = 0; r < rows; r++)
+                for (long j = 0; j < padded && goes_on(q, row + r, t); j += LANES)
                     simple_slopes(new_h + r * padded + j, dh + r * apart + j, dz + r * padded + j, q->relu);
-            }
             take_both(q, seen, h, row, rows, t);
             if (any_drops(q)) drop_both(q, seen, seen, 0, row, rows);
             add_rows(sums + both * padded, dz, rows, padded);
@@ -71,8 +65,7 @@ static void simple_backward_share(struct work *work, long me, long all) {
                             apart, padded, 0);
             if (q->x_slopes) drop(q, slopes, apart, slopes, apart, q->x_drops, f, 0, row, rows, 0);
             drop(q, dh, apart, dh, apart, q->h_drops, q->units, 0, row, rows, 0);
-            for (long r = 0; r < rows; r++)
-                if (!goes_on(q, row + r, t)) memcpy(dh + r * apart, passed + r * padded, 4 * padded);
+            put_back(q, dh, apart, passed, row, rows, t);
             if (q->x_slopes) put_input_slopes(q, slopes, apart, row, rows, t);
         }
         put_states(q, q->first_h_slopes, dh, apart, row, rows);
@@ -81,5 +74,5 @@ static void simple_backward_share(struct work *work, long me, long all) {
     gather_sums(q, &SIMPLE, me, all);
 }
 
-ENTRY(simple_forward)
-ENTRY(simple_backward)
+ENTRY(sequence, simple_forward)
+ENTRY(sequence, simple_backward)
