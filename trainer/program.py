@@ -48,12 +48,13 @@ class Program:
         self._written: set[int] = set()
         self.operations: list[Callable[[], Any]] = []
 
-    def within(self, gradients: Mapping[int, Tensor]) -> Program:
+    def within(self, gradients: Mapping[int, Tensor], *, compiles: bool) -> Program:
         """The same program for a part of it that works on weights of its own, whose gradients go to `gradients`.
 
         `gradients` may still grow; those of other weights go where they went.
         """
-        made = Program(ChainMap(cast("Any", gradients), cast("Any", self.gradients)), self.copies)
+        compiles = compiles and self.compiles
+        made = Program(ChainMap(cast("Any", gradients), cast("Any", self.gradients)), self.copies, compiles=compiles)
         made.operations, made._written = self.operations, self._written
         return made
 
@@ -80,6 +81,14 @@ class Program:
     def constant(self, value: float, like: Tensor) -> Tensor:
         """A number as a tensor, which torch takes in half the time of a Python number."""
         return torch.full((), value, dtype=like.dtype, device=like.device)
+
+    def cast(self, x: Tensor, dtype: torch.dtype) -> Tensor:
+        """A tensor in a number type: itself where it has it, or is none of floating point."""
+        if x.dtype == dtype or not x.is_floating_point():
+            return x
+        made = torch.empty_like(x, dtype=dtype)
+        self.do(made.copy_, x)
+        return made
 
     def laid(self, x: Tensor) -> Tensor:
         """`x` with its numbers in a row, so that it can be viewed under other shapes."""

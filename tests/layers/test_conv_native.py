@@ -143,7 +143,7 @@ ALONE: dict[str, tuple[str, list[str]]] = {
     "filters": ("[8, 8, 1]", [CONV.replace("16", "12"), POOL]),
     "groups": ("[8, 8, 1]", ["Conv2D: {filters: 4, kernel_size: 1}", CONV.replace("3, ", "3, groups: 2, "), POOL]),
     "means": ("[8, 8, 1]", [CONV, "AveragePooling2D: {pool_size: 2}"]),
-    "something between": ("[8, 8, 1]", [CONV, "BatchNormalization", POOL]),
+    "something between": ("[8, 8, 1]", [CONV, "LayerNormalization", POOL]),
     "one place": ("[8, 8, 1]", [CONV, "MaxPooling2D: {pool_size: 1}"]),
     "causal": ("[16, 4]", ["Conv1D: {filters: 16, kernel_size: 3, padding: causal}", "MaxPooling1D"]),
     "a number type": ("[8, 8, 1]", [CONV.replace("3, ", "3, dtype: mixed_bfloat16, "), POOL]),

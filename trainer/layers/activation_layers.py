@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, Any
 
 from trainer.activations.base import Activation
+from trainer.activations.elementwise import Relu
 from trainer.activations.vector import Softmax as SoftmaxFunction
 from trainer.constraints.base import Constraint
 from trainer.errors import RecipeError
@@ -12,6 +13,7 @@ from trainer.initializers.base import Initializer
 from trainer.initializers.constant import Zeros
 from trainer.layers.axes import Axes, places
 from trainer.layers.base import Layer, Weights
+from trainer.layers.core import Activation as ActivationLayer
 from trainer.layers.plan import Plan
 from trainer.layers.sums import ask
 from trainer.lazy import F, torch
@@ -72,6 +74,13 @@ class ReLU(Layer):
         if self.max_value is not None:
             follows &= x <= self.max_value
         return follows.to(x.dtype).add_((x < self.threshold).to(x.dtype), alpha=self.negative_slope)
+
+
+def is_relu(layer: Layer) -> bool:
+    """Whether a layer is max(x, 0) and nothing else."""
+    if isinstance(layer, ActivationLayer):
+        return isinstance(layer.activation, Relu)
+    return isinstance(layer, ReLU) and not (layer.threshold or layer.negative_slope) and layer.max_value is None
 
 
 class LeakyReLU(Layer):

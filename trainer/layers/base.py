@@ -115,6 +115,8 @@ class Layer(Declared, kind="layer", room="trainer.layers", keras="keras.layers")
     "Whether the layer takes a list of inputs."
     computes_in_full: ClassVar[bool] = False
     "Whether a mixed number type is that of input and output alone, and the layer computes in float32."
+    casts_inside: ClassVar[bool] = False
+    "Whether `by_hand` of a layer that computes in float32 takes its input as it comes, and may be compiled then."
     across_rows: ClassVar[bool] = False
     "Whether what a row becomes depends on the rows that it comes with (beyond statistics that are weights)."
     reads_ragged: ClassVar[bool] = False

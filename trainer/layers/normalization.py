@@ -10,8 +10,10 @@ from trainer.constraints.base import Constraint
 from trainer.errors import RecipeError
 from trainer.initializers.base import Initializer
 from trainer.initializers.constant import Ones, Zeros
+from trainer.layers.activation_layers import is_relu
 from trainer.layers.axes import place
 from trainer.layers.base import Layer, Weights
+from trainer.layers.normalization_native import HEADER, NormalizedBatch, can_be_native
 from trainer.layers.plan import Plan
 from trainer.layers.sums import ask
 from trainer.lazy import np, torch
@@ -128,6 +130,7 @@ class BatchNormalization(Normalizing):
     "Whether devices that share a batch take its statistics together; on one device they always are of the whole batch."
 
     takes_mask = True
+    casts_inside = True
     # Keras itself refuses it but on TensorFlow, and training has one device.
     not_keras = ("synchronized",)
 
@@ -171,6 +174,9 @@ class BatchNormalization(Normalizing):
         return y
 
     def by_hand(self, p: Program, w: Weights, x: Tensor) -> tuple[Tensor, Pull] | None:
+        if p.compiles and self.compiles(w, None):
+            return self._compiled(p, w, x, relu=False)
+        x = p.cast(x, torch.promote_types(x.dtype, torch.float32))
         if self.renorm or x.numel() == x.shape[self.axis]:
             # torch knows no variance of a single value.
             return None
@@ -196,6 +202,23 @@ class BatchNormalization(Normalizing):
             return _features_back(slope, axis, x.shape) if wanted else None
 
         return _features_back(made, axis, x.shape), pull
+
+    def by_hand_with(self, p: Program, w: Weights, x: Tensor, after: Layer) -> tuple[Tensor, Pull] | None:
+        joins = is_relu(after) and after.dtype == self.dtype and self.compiles(w, after)
+        return self._compiled(p, w, x, relu=True) if joins else None
+
+    def compiles(self, w: Weights, after: Layer | None) -> str:
+        plain = self.axis == -1 and not self.renorm and self.dtype in (None, "float32", "mixed_bfloat16")
+        return HEADER if plain and can_be_native(w.moving_mean, w.gamma, w.beta) else ""
+
+    def _compiled(self, p: Program, w: Weights, x: Tensor, *, relu: bool) -> tuple[Tensor, Pull]:
+        moves = w.training and w.trainable
+        given = None if moves else (w.moving_mean, w.moving_variance)
+        both = NormalizedBatch(p.laid(x), w.gamma, w.beta, given, self.epsilon, relu)
+        made, pull = both.operations(p)
+        if moves:
+            p.do(self._move, w, both.mean, both.variance)
+        return made, pull
 
     def _moments(self, x: Tensor, axis: int, mask: Tensor | None) -> tuple[Tensor, Tensor]:
         """Mean and biased variance over the other axes, which stay as 1, of the steps that count."""

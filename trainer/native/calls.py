@@ -6,7 +6,7 @@ import ctypes
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from trainer.lazy import torch
 from trainer.native.compiler import library
@@ -70,6 +70,9 @@ class Call:
 class BothWays:
     """A layer of one input as two calls of a structure that has `slopes` and `x_slopes`: the way there, and back."""
 
+    overwrites: ClassVar[bool] = False
+    "Whether the slopes of the input may take the place of those of the outputs."
+
     def __init__(self, call: Call, x: Tensor, outputs: Tensor, weights: Sequence[tuple[Tensor | None, Tensor]]):
         """`weights` are with the tensors that the way back fills with their slopes."""
         self.call, self.outputs = call, outputs
@@ -88,10 +91,11 @@ class BothWays:
         p.do(self.there)
 
         def pull(slope: Tensor, wanted: bool) -> Tensor | None:
-            made = torch.empty_like(self.x) if wanted else None
-            self.call.hold(slopes=p.laid(slope), x_slopes=made)
+            slope = p.laid(slope)
+            made = slope if self.overwrites else torch.empty_like(self.x)
+            self.call.hold(slopes=slope, x_slopes=made if wanted else None)
             p.do(self._hand_over, [None if weight is None else p.receiver(weight) for weight, _ in self._weights])
-            return made
+            return made if wanted else None
 
         return self.outputs, pull
 

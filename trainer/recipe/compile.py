@@ -216,9 +216,9 @@ class Compile(Block):
     one, dense models, LSTM and GRU are compiled in float32 alone, and faster so."""
     jit_compile: AutoOrBool = "auto"
     """Whether steps are compiled to machine code by the system's C compiler, whole or, where that can't be, in
-    recurrent layers, convolutions before a MaxPooling and the way back from an Embedding; on a GPU, whether they are
-    recorded as a CUDA graph. `auto` does so when there are enough steps; `true` refuses a model of which nothing can be
-    compiled, or recorded."""
+    recurrent layers, convolutions before a MaxPooling, BatchNormalization and the way back from an Embedding; on a GPU,
+    whether they are recorded as a CUDA graph. `auto` does so when there are enough steps; `true` refuses a model of
+    which nothing can be compiled, or recorded."""
 
     @model_validator(mode="after")
     def _differ_too(self) -> Compile:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from trainer.layers.base import Layer
 from trainer.model.number_types import Typed
 from trainer.program import Program, Pull
 
@@ -18,17 +19,26 @@ class _Nested(Exception):
     """A layer hands its weights to layers of its own."""
 
 
-def between_casts(p: Program, typed: Typed, cell: Any, x: Any) -> tuple[Tensor, Pull] | None:
-    """The layer's own operations; None where it has none or must be left to autograd."""
+def between_casts(
+    p: Program, typed: Typed, cell: Any, x: Any, after: Layer | None = None
+) -> tuple[Tensor, Pull] | None:
+    """The layer's own operations, with those of the layer `after` it where that is given.
+
+    None where it has none or must be left to autograd.
+    """
     layer = typed.layer
     if layer.reads_integers or layer.types_its_output:
         return None
     xs = x if isinstance(x, list) else [x]
     weights: Any = _InType(p, cell, typed.inner)
     try:
-        given = [cast(p, cast(p, t, typed.dtype), typed.inner) for t in xs]
-        inner = p.within(weights.gradients)
-        found = layer.by_hand(inner, weights, given if isinstance(x, list) else given[0])
+        typed_xs = [p.cast(t, typed.dtype) for t in xs]
+        given = typed_xs if layer.casts_inside else [p.cast(t, typed.inner) for t in typed_xs]
+        inner, own = (
+            p.within(weights.gradients, compiles=layer.casts_inside),
+            given if isinstance(x, list) else given[0],
+        )
+        found = layer.by_hand(inner, weights, own) if after is None else layer.by_hand_with(inner, weights, own, after)
     except _Nested:
         return None
     if found is None:
@@ -36,24 +46,15 @@ def between_casts(p: Program, typed: Typed, cell: Any, x: Any) -> tuple[Tensor, 
     out, pull = found
 
     def back(slope: Tensor, wanted: Any) -> Any:
-        slopes = pull(cast(p, slope, out.dtype), wanted)
+        slopes = pull(p.cast(slope, out.dtype), wanted)
         weights.hand_over()
         made = [
-            None if s is None else cast(p, cast(p, s, typed.dtype), t.dtype)
+            None if s is None else p.cast(p.cast(s, typed.dtype), t.dtype)
             for s, t in zip(slopes if isinstance(x, list) else [slopes], xs, strict=True)
         ]
         return made if isinstance(x, list) else made[0]
 
-    return cast(p, out, typed.dtype), back
-
-
-def cast(p: Program, x: Tensor, dtype: torch.dtype) -> Tensor:
-    """A tensor in a number type: itself where it has it, or is none of floating point."""
-    if x.dtype == dtype or not x.is_floating_point():
-        return x
-    made = torch.empty_like(x, dtype=dtype)
-    p.do(made.copy_, x)
-    return made
+    return p.cast(out, typed.dtype), back
 
 
 class _InType:
@@ -70,7 +71,7 @@ class _InType:
         if isinstance(value, nn.Module):
             raise _Nested
         if isinstance(value, nn.Parameter) and value.dtype != self._dtype:
-            own = cast(self._program, value.detach(), self._dtype)
+            own = self._program.cast(value.detach(), self._dtype)
             if id(value) in self._program.gradients:
                 self.gradients[id(own)] = torch.empty_like(own)
                 self._pairs.append((value, own))

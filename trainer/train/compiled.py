@@ -184,9 +184,9 @@ def _headers(network: Network, *, alone: bool) -> set[str]:
     cells = (module for module in network.modules() if isinstance(module, Cell))
     headers = {cell.acts.compiles_for_autograd(cell, network.masked) for cell in cells if isinstance(cell.acts, Layer)}
     for step in network.steps if not alone else ():
-        after = network.after(step)
-        if isinstance(step.layer, Layer):
-            headers.add(step.layer.compiles(step.cell, None if after is None else after.cell.layer))
+        after, layer = network.after(step), step.cell.layer
+        if layer is step.layer or layer.casts_inside:
+            headers.add(layer.compiles(step.cell, None if after is None else after.cell.layer))
     return headers - {""}
 
 

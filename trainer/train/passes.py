@@ -16,7 +16,7 @@ from trainer.losses.shaping import floating, paired
 from trainer.model.network import Cell, Network, Step
 from trainer.program import Program, Pull
 from trainer.regularizers.base import Regularizer
-from trainer.train.casts import between_casts, cast
+from trainer.train.casts import between_casts
 from trainer.train.feed import Batch
 from trainer.train.islands import Unable, island, through_autograd
 from trainer.train.objective import Goal, Objective
@@ -123,6 +123,7 @@ class Pass:
         x, before = xs[0] if len(xs) == 1 else xs, len(self.program.operations)
         if self._with_next(step, x):
             return
+        del self.program.operations[before:]
         found = None if step.options else self._by_hand(step, x)
         weights = self._moves(step.cell)
         if found is None:
@@ -137,19 +138,20 @@ class Pass:
     def _with_next(self, step: Step, x: Any) -> bool:
         """Add a layer's operations and those of the layer after it as one, where they say so."""
         after = self.network.after(step) if self.program.compiles and not step.options else None
-        if after is None or not isinstance(step.layer, Layer):
+        if after is None:
             return False
-        found = step.layer.by_hand_with(self.program, self._cell(step), x, after.cell.layer)
+        found = self._by_hand(step, x, after.cell.layer)
         if found is None:
             return False
         self._made_by(step.reads, after.makes, *found, moves=bool(self._moves(step.cell)))
         return True
 
-    def _by_hand(self, step: Step, x: Any) -> tuple[Any, Any] | None:
-        """What a layer says of itself; None where it says nothing."""
-        if isinstance(step.layer, Layer):
-            return step.layer.by_hand(self.program, self._cell(step), x)
-        return between_casts(self.program, step.layer, self._cell(step), x)
+    def _by_hand(self, step: Step, x: Any, after: Layer | None = None) -> tuple[Any, Any] | None:
+        """What a layer says of itself, with the one after it if that is given; None where it says nothing."""
+        p, cell = self.program, self._cell(step)
+        if not isinstance(step.layer, Layer):
+            return between_casts(p, step.layer, cell, x, after)
+        return step.layer.by_hand(p, cell, x) if after is None else step.layer.by_hand_with(p, cell, x, after)
 
     def _cell(self, step: Step) -> Any:
         """The weights of a layer, as it is handed them."""
@@ -204,14 +206,14 @@ class Pass:
             slope, value = self._by_autograd(goal.loss, own, out, scores, weight, goal.weight)
         elif goal.weight != 1.0:
             p.do(slope.mul_, p.constant(goal.weight, slope))
-        self._add(at, cast(p, slope, out.dtype).view(out.shape))
+        self._add(at, p.cast(slope, out.dtype).view(out.shape))
         return value
 
     def _precise(self, number: int) -> Tensor:
         """An output in float32 at least, as losses and metrics read it."""
         if number not in self._read:
             out = self._values[number]
-            self._read[number] = cast(self.program, out, floating(out).dtype)
+            self._read[number] = self.program.cast(out, floating(out).dtype)
         return self._read[number]
 
     def _rows(self, x: Tensor) -> Tensor:
