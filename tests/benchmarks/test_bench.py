@@ -56,6 +56,19 @@ def test_bench(tmp_path: Path) -> None:
     assert found["machine"] in out
 
 
+def test_judging(tmp_path: Path) -> None:
+    written = tmp_path / "judging.json"
+    out = shown("judging.py", "--rows", "digits", "--peers", "torch", "keras-torch", "--json", str(written))
+    row = json.loads(written.read_text())["rows"]["digits"]
+    assert set(row) == {"trainer", "torch", "keras-torch"}
+    assert all(figures["evaluate_ms"] > 0 < figures["predict_ms"] for figures in row.values())
+    for table, title in zip(out.split("\n\n"), ("evaluating", "predicting"), strict=True):
+        head, _, line = table.strip().splitlines()
+        assert head.startswith(f"| {title} | trainer, ms |")
+        assert line.startswith("| digits |")
+        assert head.count("|") == line.count("|")
+
+
 def test_growth(tmp_path: Path) -> None:
     written, drawn = tmp_path / "growth.json", tmp_path / "growth.png"
     asked = ["--curves", "rows=100,300", "--features", "4", "--epochs", "2"]

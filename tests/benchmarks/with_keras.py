@@ -9,6 +9,7 @@ from typing import Any
 import keras
 from keras import layers as L
 from peer_data import Data, Result
+from repeated import milliseconds
 from rows import Row
 
 LAYERS: dict[str, Callable[..., list[Any]]] = {
@@ -44,11 +45,26 @@ class Clock(keras.callbacks.Callback):
         self.seconds.append(time.perf_counter() - self.began)
 
 
+def model_of(row: Row) -> Any:
+    """The model, compiled."""
+    stack = [layer for kind, *options in row.stack for layer in LAYERS[kind](*options)]
+    model: Any = keras.Sequential([L.Input(row.shape), *stack])
+    model.compile(row.optimizer, LOSSES[row.loss], metrics=["mae" if row.loss == "mse" else "accuracy"])
+    return model
+
+
+def judged(row: Row, data: Data, batch: int) -> dict[str, float]:
+    """Milliseconds of evaluating and of predicting the training rows."""
+    (x, y), model = data.train, model_of(row)
+    return {
+        "evaluate_ms": milliseconds(lambda: model.evaluate(x, y, batch_size=batch, verbose=0)),
+        "predict_ms": milliseconds(lambda: model.predict(x, batch_size=batch, verbose=0)),
+    }
+
+
 def train(row: Row, data: Data, epochs: int) -> Result:
     """Fit, then evaluate the test rows."""
-    stack = [layer for kind, *options in row.stack for layer in LAYERS[kind](*options)]
-    model = keras.Sequential([L.Input(row.shape), *stack])
-    model.compile(row.optimizer, LOSSES[row.loss], metrics=["mae" if row.loss == "mse" else "accuracy"])
+    model = model_of(row)
     clock = Clock()
     history = model.fit(*data.train, epochs=epochs, batch_size=row.batch, verbose=0, callbacks=[clock])
     if data.test is not None:
