@@ -13,10 +13,14 @@ from torch.nn import functional as F
 
 from tests.train.recipes import loaded
 from tests.train.test_direct import hold_alike, record
+from trainer.cli.using import measure
 from trainer.layers.conv_native import PooledConvolution
+from trainer.native import calls
 from trainer.native.compiler import compiler
 from trainer.program import Program
+from trainer.runs.directory import RunDirectory
 from trainer.train.job import Options, Outcome, fit
+from trainer.train.use import OpenRun
 
 pytestmark = pytest.mark.skipif(compiler() is None, reason="needs a C compiler")
 
@@ -174,6 +178,40 @@ def test_other_layers_go_one_by_one(case: str, tmp_path: Path) -> None:
     assert "compiled" not in record(ours)["steps_by"]
     if "a number type" not in case:
         hold_alike(plain, ours)
+
+
+@pytest.mark.parametrize("engine", ["plain", "auto"])
+def test_a_run_is_judged_later_as_it_was_at_its_end(
+    engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To the bit, by the same code; what lies between the two layers can be asked for all the same."""
+    outcome = run(tmp_path, MODELS["twice"], engine=engine)
+    called: list[str] = []
+    before = calls.Call.run
+    monkeypatch.setattr(calls.Call, "run", lambda call, name: (called.append(name), before(call, name))[1])
+    opened = OpenRun(RunDirectory(outcome.directory), Options(runs=tmp_path, device="cpu"))
+    rows = opened.rows("validation")
+    found, outputs, _ = measure(opened, rows)
+    assert found["loss"] == outcome.history["val_loss"][-1]
+    assert set(called) == ({"pooled_forward"} if engine == "auto" else set())
+    called.clear()
+    xs = [slot.rows(slice(None)) for slot in opened.built.feed(rows).xs]
+    graph = opened.built.graph
+    with torch.inference_mode():
+        network = opened.built.network.eval()
+        inner, out = (made for made in network.run(*xs, want=[graph.tensor("conv2d"), *graph.outputs.values()]).outputs)
+    assert not called
+    assert inner.shape[1:] == (8, 8, 16)
+    np.testing.assert_allclose(out.numpy(), next(iter(outputs.values())), atol=1e-6)
+
+
+def test_layers_that_are_read_by_others_too_are_judged_alone(tmp_path: Path) -> None:
+    shape, layers = ALONE["two that read"]
+    both = ["Conv2D: {filters: 16, kernel_size: 2, inputs: pool}", "MaxPooling2D", "Flatten: {name: e}"]
+    both.append("Concatenate: {inputs: [one, other, e]}")
+    plain, ours = (run(tmp_path, (shape, [*layers[:-1], *both]), engine=engine) for engine in ("plain", "auto"))
+    assert record(ours)["steps_by"] == COMPILED
+    hold_alike(plain, ours)
 
 
 def test_fewer_pictures_than_threads() -> None:

@@ -235,6 +235,13 @@ class Layer(Declared, kind="layer", room="trainer.layers", keras="keras.layers")
         """`by_hand` of this layer and of the one that alone reads what it makes, as one; None where each goes alone."""
         return None
 
+    def forward_with(self, w: Weights, x: Any, after: Layer) -> Any | None:
+        """`forward` of this layer and of the one that alone reads what it makes, as one piece of compiled code.
+
+        No gradient is wanted. None where each goes alone.
+        """
+        return None
+
     def compiles(self, w: Weights, after: Layer | None) -> str:
         """The header under `native/` that has the layer as compiled code, for a Program that says `compiles`; or none.
 

@@ -72,6 +72,18 @@ class Conv(Convolving, Kerneled, abstract=True):
         return self.activated(p, *self.slide_by_hand(p, x, w.kernel, w.kernel, w.bias, self.groups))
 
     def by_hand_with(self, p: Program, w: Weights, x: Tensor, after: Layer) -> tuple[Tensor, Pull] | None:
+        both = self._pooled(w, p.laid(x), after)
+        return None if both is None else self.activated(p, *both.operations(p))
+
+    def forward_with(self, w: Weights, x: Tensor, after: Layer) -> Tensor | None:
+        both = self._pooled(w, x.contiguous(), after)
+        if both is None:
+            return None
+        both.there()
+        return self.activation(both.outputs)
+
+    def _pooled(self, w: Weights, x: Tensor, after: Layer) -> PooledConvolution | None:
+        """This layer and the pooling after it for batches like `x`, without the activation; or None."""
         if not self.compiles(w, after) or x.dtype != torch.float32:
             return None
         assert isinstance(after, (MaxPooling1D, MaxPooling2D))
@@ -80,8 +92,7 @@ class Conv(Convolving, Kerneled, abstract=True):
         if not all(out):
             return None
         before = [same_padding(n, k, 1, 1)[0] if self.padding == "same" else 0 for n, k, _ in axes]
-        both = PooledConvolution(p.laid(x), w.kernel, w.bias, after.pool_size, before, out)
-        return self.activated(p, *both.operations(p))
+        return PooledConvolution(x, w.kernel, w.bias, after.pool_size, before, out)
 
     def compiles(self, w: Weights, after: Layer | None) -> str:
         """With the largest of windows that do not overlap, before an activation that keeps which is the largest."""

@@ -32,6 +32,8 @@ class Clock:
         "Who hands layers their random generators, in the pass that is under way; None lets each make its own."
         self.compiles = False
         "Whether layers may be compiled code of their own."
+        self.joins = False
+        "Whether they may be so together with the layer after them, where no gradient is wanted."
         self.mixings: list[Blend] | None = None
         "How targets follow the rows that layers mixed in the pass that is under way."
 

@@ -106,6 +106,8 @@ class Network(nn.Module):
         self.steps = list(self._planned())
         self.ends = [n for end in self._ends for n in self._known[end]]
         self._after = dict(_pairs(self.steps, self.ends))
+        plain = {s.makes for s in self.steps if isinstance(s.layer, Layer)}
+        self._joining = {n: s for n, s in self._after.items() if n in plain and s.last is None and s.penalty is None}
         lasts = {s.makes: s.last for s in self.steps}
         self.ends_in = tuple("linear" if (a := lasts.get(n)) is None else a.recipe_name() for n in self.ends)
         "Name of the activation that makes each output."
@@ -188,8 +190,15 @@ class Network(nn.Module):
         masks: dict[int, Any] = {}
         scores: dict[int, torch.Tensor] = {}
         missing = None if want is None else {n for number in want for n in self._known[number]}
+        after = self._joining if self.clock.joins and self._may_join(want) else {}
         for cell, layer, reads, makes, parts, penalty, last, options, hears in self.steps:
+            if after and makes in values:
+                continue
             x = values[reads[0]] if len(reads) == 1 else [values[i] for i in reads]
+            joined = layer.forward_with(cell, x, after[makes].layer) if makes in after else None
+            if joined is not None:
+                values[after[makes].makes] = joined
+                continue
             if not self.masked:
                 out = layer.forward(cell, x, **options)
             else:
@@ -218,6 +227,10 @@ class Network(nn.Module):
             penalties,
             mixings,
         )
+
+    def _may_join(self, want: Sequence[int] | None) -> bool:
+        """Whether nobody asks for what lies between two layers."""
+        return want is None and not self.masked and not self.training and not torch.is_grad_enabled()
 
     def rows(self) -> Iterator[tuple[WeightSpec, str, torch.Tensor, bool]]:
         """(spec, path, tensor, trainable) of every weight, layer by layer, in Keras's order."""

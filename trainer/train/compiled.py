@@ -149,26 +149,25 @@ def compiled(training: Training) -> Compiled | None:
     except Uncompiled as error:
         training.uncompiled_since = str(error)
         if training.engine != "plain" and on("hand"):
-            training.network.clock.compiles = _layers_compile(training, asked)
+            _compile_layers(training, asked)
         return None
     training.uncompiled_since = ""
     return made
 
 
-def _layers_compile(training: Training, asked: bool) -> bool:
-    """Whether layers are to be compiled code, in steps that as a whole are not."""
+def _compile_layers(training: Training, asked: bool) -> None:
+    """Compile layers, in steps that as a whole are not, where it seems worthwhile or is asked for."""
     few = training.steps * (training.fit.epochs - training.fit.initial_epoch) < FEW_STEPS
     if few and not asked:
-        return False
+        return
     try:
-        return layers_ready(training.network, alone=training.direct is None)
+        compile_layers(training.network, alone=training.direct is None)
     except Uncompiled as error:
         training.uncompiled_since = str(error)
-        return False
 
 
-def layers_ready(network: Network, *, alone: bool) -> bool:
-    """Compile what layers call, some of them at least; `alone`: no more than what autograd goes through.
+def compile_layers(network: Network, *, alone: bool) -> None:
+    """Let layers be compiled code, those that have such a form; `alone`: no more than what autograd goes through.
 
     Raises:
         Uncompiled: there is no compiler, or no way to torch's threads.
@@ -176,7 +175,8 @@ def layers_ready(network: Network, *, alone: bool) -> bool:
     headers = _headers(network, alone=alone)
     for header in sorted(headers):
         get_ready(header)
-    return bool(headers)
+    network.clock.compiles = bool(headers)
+    network.clock.joins = bool(headers) and not alone
 
 
 def _headers(network: Network, *, alone: bool) -> set[str]:

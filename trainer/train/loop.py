@@ -83,7 +83,7 @@ class Training:
         if not self.autograd_since:
             assert isinstance(self.updater, Updater)
             self.direct = Direct(self.network, self.objective, self.updater)
-        self.network.clock.compiles = False
+        self.network.clock.compiles = self.network.clock.joins = False
         self.uncompiled_since = "it was not asked for"
         "Why steps as a whole are not compiled; empty when they are."
         self.compiled: Compiled | None = None

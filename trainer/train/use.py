@@ -21,7 +21,7 @@ from trainer.runs.saved import model_source
 from trainer.sources.columns import Column, Rows, Table
 from trainer.switches import on
 from trainer.train.build import Built, build, real_outlines
-from trainer.train.compiled import layers_ready
+from trainer.train.compiled import compile_layers
 from trainer.train.devices import choose_device, set_threads
 from trainer.train.identity import check_data, source_folder
 from trainer.train.job import reloaded
@@ -61,10 +61,11 @@ class OpenRun:
             self.built: Built = build(self.recipe, outline, sample, self.device, self.state["preprocessing"])
         load_weights(self.built, self.model)
         set_threads(1 << 30)
-        if "layers compiled" in directory.record().get("steps_by", "") and on("compiled") and on("hand"):
+        steps_by = directory.record().get("steps_by", "")
+        if "layers compiled" in steps_by and on("compiled") and on("hand"):
             # As the run itself computed.
             with suppress(Uncompiled):
-                self.built.network.clock.compiles = layers_ready(self.built.network, alone=True)
+                compile_layers(self.built.network, alone=steps_by.startswith("autograd"))
 
     def rows(self, split: str) -> Rows:
         """The rows of a part of the run's own data.
