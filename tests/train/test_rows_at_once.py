@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from tests.train.recipes import DIGITS, trained
+from tests.train.recipes import DIGITS, directory_of, output, trained
+from trainer.model.network import Network
 from trainer.train import scoring
-from trainer.train.devices import SMALL_STEP
+from trainer.train.devices import row_numbers
 from trainer.train.feed import Feed
+from trainer.train.job import Options
+from trainer.train.use import OpenRun
 
-CONV = (
-    "dataset.inputs={image: {preprocess: [{Reshape: {target_shape: [8, 8, 1]}}]}}",
-    "model.layers=[{Conv2D: {filters: 256, kernel_size: 8, activation: relu}}, "
-    "{Conv2D: {filters: 256, kernel_size: 1}}, Flatten, {Dense: {units: 10, activation: softmax}}]",
+LARGE = (
+    "dataset.inputs={image: {preprocess: [{Reshape: {target_shape: [64]}}]}}",
+    "model.layers=[{RepeatVector: {n: 2000}}, GlobalAveragePooling1D, {Dense: {units: 10, activation: softmax}}]",
 )
 WORDS = (
     "dataset.inputs={image: {preprocess: [{Reshape: {target_shape: [64]}}]}}",
@@ -66,9 +69,9 @@ def test_the_figures_stay(tmp_path: Path, loss: str, sizes: list[int], monkeypat
         ("compile.loss={SparseCategoricalCrossentropy: {reduction: sum}}",),
         ("compile.loss={SparseCategoricalCrossentropy: {ignore_class: 3}}",),
         WORDS,
-        CONV,
+        LARGE,
     ],
-    ids=["sums", "left out", "masks", "much work"],
+    ids=["sums", "left out", "masks", "large rows"],
 )
 def test_batches_stay(tmp_path: Path, sets: tuple[str, ...], sizes: list[int]) -> None:
     trained(tmp_path, DIGITS, *sets, "fit.epochs=1")
@@ -80,13 +83,36 @@ def test_so_many_steps_are_of_the_recipe_s_batches(tmp_path: Path, sizes: list[i
     assert sizes[1:3] == [32, 32]
 
 
-def test_as_many_as_one_thread_has_work_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_as_many_as_memory_holds(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     asked: list[int] = []
     real = scoring.rows_at_once
     monkeypatch.setattr(scoring, "rows_at_once", lambda *given: asked.append(real(*given)) or asked[-1])
+    monkeypatch.setattr(scoring, "MOST_NUMBERS", 138 * 100 - 1)
+    # 64 pixels, 32 units, their dropout, and 10 classes.
     trained(tmp_path, DIGITS, "fit.epochs=1")
-    # 64 * 32 + 32 + 32 * 10 + 10 weights.
-    assert set(asked) == {SMALL_STEP // 2410}
+    assert set(asked) == {99}
+
+
+def test_numbers_of_a_row_are_those_of_all_tensors() -> None:
+    graph: Any = SimpleNamespace(shapes={0: (None, 4), 1: [(None, 3, 2), (None, 5)], 2: (None,)})
+    assert row_numbers(graph) == 4 + 6 + 5 + 1
+    graph.shapes[3] = (None, None, 2)
+    assert row_numbers(graph) is None
+
+
+def test_predictions_are_made_many_rows_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    outcome = trained(tmp_path, DIGITS, "fit.epochs=1")
+    x = np.random.default_rng(0).random((1000, 8, 8), "float32")
+    made, seen = [], []
+    before = Network.run
+    monkeypatch.setattr(
+        Network, "run", lambda self, *xs, want: (seen.append(len(xs[0])), before(self, *xs, want=want))[1]
+    )
+    for without in ("", "evaluation"):
+        monkeypatch.setenv("TRAINER_WITHOUT", without)
+        made.append(output(OpenRun(directory_of(outcome), Options(runs=tmp_path, device="cpu")), x))
+    assert seen == [1000, 256, 256, 256, 232]
+    np.testing.assert_allclose(made[0], made[1], atol=1e-6)
 
 
 NUMBERS = """

@@ -12,7 +12,7 @@ from trainer.losses.shaping import floating
 from trainer.model.network import Made, Network
 from trainer.switches import on
 from trainer.train.backward import gradients
-from trainer.train.devices import SMALL_STEP, step_work
+from trainer.train.devices import row_numbers
 from trainer.train.feed import Batch, Feed, Slot
 from trainer.train.objective import Objective
 from trainer.train.scores import Scores, Seen
@@ -127,16 +127,22 @@ def evaluate(
 
 
 MOST_ROWS = 4096
-"Rows that are judged at once, at most."
+"Rows that go through a network at once, at most."
+MOST_NUMBERS = 1 << 24
+"Numbers that they become in all layers together, at most: 64 MB."
 
 
-def rows_at_once(network: Network, objective: Objective, batch_size: int) -> int:
-    """How many rows to judge at a time, where means over rows come out the same: as many as one thread has work for."""
-    goals = objective.goals.values()
+def rows_at_once(network: Network, objective: Objective | None, batch_size: int) -> int:
+    """How many rows to take at a time, where that changes nothing but the time it takes; at least `batch_size`.
+
+    With an objective, loss and metrics must be means over rows.
+    """
+    goals = [] if objective is None else objective.goals.values()
     alike = all(g.loss.is_by_rows() and all(metric.is_by_rows() for metric in g.all_metrics) for g in goals)
+    numbers = row_numbers(network.graph)
     if not alike or network.masked or network.across_rows or network.batch_size or not on("evaluation"):
         return batch_size
-    return max(batch_size, min(MOST_ROWS, SMALL_STEP // max(1, step_work(network.graph, 1))))
+    return batch_size if numbers is None else max(batch_size, min(MOST_ROWS, MOST_NUMBERS // max(1, numbers)))
 
 
 def as_array(made: torch.Tensor) -> np.ndarray:
@@ -151,7 +157,7 @@ def predict(
 
     A network with stateful layers has a batch size of its own.
     """
-    batch_size = network.batch_size or batch_size
+    batch_size = network.batch_size or rows_at_once(network, None, batch_size)
     was, count = network.training, len(slots[0].column)
     network.eval()
     parts = []
