@@ -10,9 +10,11 @@ import pytest
 import torch
 
 from tests.train.recipes import loaded, output, trained
+from tests.train.test_direct import record
 from trainer.errors import RecipeError
 from trainer.runs.directory import RunDirectory
 from trainer.runs.model_file import read_model
+from trainer.train import direct
 from trainer.train.build import Built, build, real_outlines
 from trainer.train.job import Options
 from trainer.train.rows import divide
@@ -86,6 +88,45 @@ def test_a_run_trains_with_them_and_is_used_without(tmp_path: Path) -> None:
     np.testing.assert_array_equal(predicted, output(opened, column))
     share = float((predicted.argmax(1) == np.asarray(opened.rows("test").columns["label"])).mean())
     assert share == pytest.approx(outcome.figures["test.accuracy"])
+
+
+TRANSLATED = STEPS.split("}}, ")[0] + "}}"
+CONV = (
+    "model.layers=[{Conv2D: {filters: 16, kernel_size: 3, activation: relu}}, MaxPooling2D, Flatten, "
+    "{Dropout: {rate: 0.2}}, {Dense: {units: 10, activation: softmax}}]"
+)
+
+
+@pytest.mark.parametrize("folds", [False, True])
+@pytest.mark.parametrize(
+    ("steps", "sets", "by"),
+    [
+        (TRANSLATED, (), "operations in a row"),
+        (TRANSLATED, (CONV, "compile.jit_compile=true"), "operations in a row, some layers compiled"),
+        ("RandomFlip, {RandomRotation: {factor: 0.1, seed: 5}}", (), "operations in a row"),
+        ("{RandomCrop: {height: 6, width: 4}}, {Reshape: {target_shape: [24]}}", (), "operations in a row"),
+        (STEPS, (), "autograd, since rows are mixed"),
+    ],
+)
+def test_steps_without_autograd_are_given_what_was_drawn(
+    tmp_path: Path, steps: str, sets: tuple[str, ...], by: str, folds: bool
+) -> None:
+    """The first 240 rows of 300 train, in batches of 50 and one of 40: each shape has a program of its own."""
+    if folds:
+        sets = (*sets, "fit.validation_split=0", "fit.kfold={folds: 3, final: false}")
+    plain, ours = (trained(tmp_path, recipe(steps), *sets, engine=engine) for engine in ("plain", "auto"))
+    assert record(ours)["steps_by"] == by
+    for one, other in zip([plain.history, *plain.folds], [ours.history, *ours.folds], strict=True):
+        for name, values in one.items():
+            np.testing.assert_allclose(other[name], values, rtol=1e-5, err_msg=name)
+
+
+def test_a_step_that_autograd_takes_after_all_draws_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = trained(tmp_path, recipe(TRANSLATED), engine="plain")
+    monkeypatch.setattr(direct, "MOST_PROGRAMS", 0)
+    ours = trained(tmp_path, recipe(TRANSLATED))
+    assert record(ours)["steps_by"] == "operations in a row"
+    assert ours.history == plain.history
 
 
 @pytest.mark.parametrize(

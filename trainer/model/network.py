@@ -178,15 +178,20 @@ class Network(nn.Module):
         """The step that alone reads what a step makes, where it reads nothing else and nobody is given that."""
         return self._after.get(step.makes)
 
+    def through_fronts(self, inputs: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+        """What the model itself is given: the inputs after the layers in front of it."""
+        given = list(inputs)
+        for place, cells in self.fronts:
+            for cell in cells:
+                # Whatever they compute in, the model is given float32, as Keras's input layers give it.
+                given[place] = cast(cell(given[place]), torch.float32)
+        return tuple(given)
+
     def run(self, *inputs: torch.Tensor, want: Sequence[int] | None = None) -> Made:
         """What the network makes of its input tensors; `want` asks for other tensors of the graph than the outputs."""
         self.clock.penalties = penalties = []
         self.clock.mixings = mixings = []
-        values: dict[int, Any] = dict(zip(self.starts, inputs, strict=True))
-        for place, cells in self.fronts:
-            for cell in cells:
-                # Whatever they compute in, the model is given float32, as Keras's input layers give it.
-                values[self.starts[place]] = cast(cell(values[self.starts[place]]), torch.float32)
+        values: dict[int, Any] = dict(zip(self.starts, self.through_fronts(inputs), strict=True))
         masks: dict[int, Any] = {}
         scores: dict[int, torch.Tensor] = {}
         missing = None if want is None else {n for number in want for n in self._known[number]}

@@ -299,6 +299,8 @@ def _held(training: Training) -> tuple[Direct, Updater]:
         raise Uncompiled(f"gradients come from autograd, since {training.autograd_since}")
     if any(callback.needs_batches for callback in training.callbacks):
         raise Uncompiled("callbacks look at batches")
+    if training.network.fronts:
+        raise Uncompiled("preprocessing draws anew for each batch")
     feed = training.train
     if any(weight is not None for weight in feed.weights):
         raise Uncompiled("rows are weighed")

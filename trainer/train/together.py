@@ -47,7 +47,11 @@ def goes_beside(training: Training, count: int) -> bool:
     )
     moving = {id(parameter) for parameter in updater.parameters}
     whole = all(id(tensor) in moving for _, _, tensor, _ in network.rows())
-    bare = not network.penalized and not any(callback.needs_batches for callback in training.callbacks)
+    bare = (
+        not network.penalized
+        and not network.fronts
+        and not any(callback.needs_batches for callback in training.callbacks)
+    )
     weighed = any(weight is not None for weight in training.train.weights)
     small = step_work(network.graph, training.fit.batch_size) < SMALL_STEP
     return known and whole and bare and not weighed and small and count * training.steps * training.epochs <= MOST_STEPS
