@@ -14,6 +14,7 @@ from tests.keras_files.plain_models import ANIMALS, Case, network, rows
 from tests.parity.fitting import ours
 from tests.parity.test_graphs import GRAPHS, recipe
 from tests.train.recipes import DIGITS, loaded, trained
+from tests.train.test_direct import record
 from trainer.keras_files.exported_program import followed, notes_of, quiet, several, takes_of
 from trainer.layers.dense import Dense
 from trainer.layers.embedding import Embedding
@@ -98,6 +99,21 @@ def test_a_run_by_the_command(tmp_path: Path) -> None:
     with quiet():
         made = torch.export.load(tmp_path / "digits.pt2").module()(torch.rand(3, 8, 8) * 16)
     torch.testing.assert_close(made.sum(1), torch.ones(3))
+
+
+@pytest.mark.parametrize("form", ["pt2", "onnx"])
+def test_a_run_whose_layers_are_compiled(tmp_path: Path, form: str) -> None:
+    """What follows the model to export it is shown torch's own operations."""
+    layers = "[{Conv2D: {filters: 16, kernel_size: 3}}, {BatchNormalization: {}}, ReLU, "
+    layers += (
+        "{Conv2D: {filters: 16, kernel_size: 2}}, MaxPooling2D, Flatten, {Dense: {units: 10, activation: softmax}}]"
+    )
+    shape = "dataset.inputs.image.preprocess=[{Reshape: {target_shape: [8, 8, 1]}}]"
+    outcome = trained(tmp_path, DIGITS, shape, f"model.layers={layers}", "compile.jit_compile=true", "fit.epochs=1")
+    assert record(outcome)["steps_by"] == "operations in a row, some layers compiled"
+    answer = call("export", str(outcome.directory), "--to", form, "-o", str(tmp_path / f"digits.{form}"))
+    assert answer.code == 0, answer.err
+    assert "equal to" in answer.err
 
 
 def test_steps_that_read_texts_stay_outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

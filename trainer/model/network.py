@@ -234,8 +234,9 @@ class Network(nn.Module):
         )
 
     def _may_join(self, want: Sequence[int] | None) -> bool:
-        """Whether nobody asks for what lies between two layers."""
-        return want is None and not self.masked and not self.training and not torch.is_grad_enabled()
+        """Whether nobody asks for what lies between two layers, or follows what each of them does."""
+        alone = torch.is_grad_enabled() or torch.compiler.is_compiling()
+        return want is None and not self.masked and not self.training and not alone
 
     def rows(self) -> Iterator[tuple[WeightSpec, str, torch.Tensor, bool]]:
         """(spec, path, tensor, trainable) of every weight, layer by layer, in Keras's order."""
