@@ -12,6 +12,7 @@ import torch
 from tests.train.recipes import loaded, output, trained
 from tests.train.test_direct import record
 from trainer.errors import RecipeError
+from trainer.model.network import Network
 from trainer.runs.directory import RunDirectory
 from trainer.runs.model_file import read_model
 from trainer.train import direct
@@ -124,7 +125,12 @@ def test_steps_without_autograd_are_given_what_was_drawn(
 def test_a_step_that_autograd_takes_after_all_draws_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plain = trained(tmp_path, recipe(TRANSLATED), engine="plain")
     monkeypatch.setattr(direct, "MOST_PROGRAMS", 0)
+    drawn: list[bool] = []
+    before = Network.through_fronts
+    monkeypatch.setattr(Network, "through_fronts", lambda self, xs: (drawn.append(self.training), before(self, xs))[1])
     ours = trained(tmp_path, recipe(TRANSLATED))
+    # Two epochs of five batches: once for each.
+    assert sum(drawn) == 10
     assert record(ours)["steps_by"] == "operations in a row"
     assert ours.history == plain.history
 

@@ -60,25 +60,25 @@ class Direct:
 
     def step(self, batch: Batch) -> Seen | None:
         """Update the weights by a batch; None, and nothing is done, when autograd must see to it."""
-        if self.network.fronts:
-            batch = Batch(self.network.through_fronts(batch.xs), batch.ys, batch.weights)
-        found = self._of_shape(batch)
-        if found is None:
-            self.network.forget_draws()
-            return None
-        found.run(batch)
-        self.updater.apply_written()
-        return found.seen(batch)
-
-    def _of_shape(self, batch: Batch) -> Pass | None:
-        """The program for batches like this, as the model is given them; None when there is none."""
         key = tuple([x.shape for x in batch.xs])
         found = self._passes.get(key)
         if found is None:
             if key in self._passes or len(self._passes) >= MOST_PROGRAMS:
                 return None
-            found = self._passes[key] = self.built(batch)
-        return found
+            # Whatever is drawn for it will be drawn anew.
+            found = self._passes[key] = self.built(self._given(batch))
+        if found is None:
+            return None
+        batch = self._given(batch)
+        found.run(batch)
+        self.updater.apply_written()
+        return found.seen(batch)
+
+    def _given(self, batch: Batch) -> Batch:
+        """The batch as the model itself is given it."""
+        if not self.network.fronts:
+            return batch
+        return Batch(self.network.through_fronts(batch.xs), batch.ys, batch.weights)
 
     def built(self, batch: Batch) -> Pass | None:
         """The program for batches like this, which has run once; what that moved beside gradients is put back.
