@@ -24,7 +24,7 @@ SWITCHES = {
     "seeds": "seeds of small models trained by several processes",
     "draughtsman": "pictures drawn by a process that gets ready during training",
     "onednn": "large products by oneDNN on processors that MKL is slow on",
-    "evaluation": "rows judged many at a time, whatever the batches of the recipe",
+    "evaluation": "rows judged and predicted many at a time",
     "lists": "multi-hot rows kept as lists of ids",
 }
 "Name to what happens with it."

@@ -20,7 +20,7 @@ from pathlib import Path
 from bench import Bench
 from processes import TRAINER, run, script
 from rows import ROWS
-from tables import amount, fastest, markdown
+from tables import amount, fastest, markdown, peers_of
 
 PEERS = ("keras-torch", "keras-jax", "keras-tensorflow", "torch")
 TABLES = {"evaluate_ms": "evaluating", "predict_ms": "predicting"}
@@ -44,7 +44,7 @@ def measure(bench: Bench, name: str) -> dict[str, dict[str, float]]:
 
 def table(results: dict[str, dict[str, dict[str, float]]], figure: str) -> str:
     """Milliseconds of everyone, and the ratio to the fastest peer."""
-    peers = list(next(iter(results.values())))[1:]
+    peers = peers_of(results)
     head = [TABLES[figure], "trainer, ms", *(f"{peer}, ms" for peer in peers), "fastest peer, ×"]
     lines = [
         [name, *(amount(by[who][figure]) for who in ("trainer", *peers)), fastest(by, figure)]

@@ -194,6 +194,7 @@ def test_a_run_is_judged_later_as_it_was_at_its_end(
     found, outputs, _ = measure(opened, rows)
     assert found["loss"] == outcome.history["val_loss"][-1]
     assert set(called) == ({"pooled_forward"} if engine == "auto" else set())
+    assert opened.built.network.clock.joins == (engine == "auto")
     called.clear()
     xs = [slot.rows(slice(None)) for slot in opened.built.feed(rows).xs]
     graph = opened.built.graph

@@ -13,11 +13,15 @@ import torch
 
 from tests.train.recipes import loaded
 from tests.train.test_direct import hold_alike, record
+from trainer.cli.using import measure
 from trainer.layers.normalization_native import NormalizedBatch
 from trainer.native import calls
 from trainer.native.compiler import compiler
 from trainer.program import Program
+from trainer.runs.directory import RunDirectory
+from trainer.train import compiled
 from trainer.train.job import Options, Outcome, fit
+from trainer.train.use import OpenRun
 
 pytestmark = pytest.mark.skipif(compiler() is None, reason="needs a C compiler")
 
@@ -233,6 +237,18 @@ def test_half_precision_is_read_and_written_as_it_is(
     assert {relu for _, relu in made} == {case in ("relu", "frozen")}
     for key, values in plain.history.items():
         np.testing.assert_allclose(ours.history[key], values, rtol=0.01, err_msg=key)
+
+
+def test_a_run_that_is_judged_compiles_nothing_that_only_training_calls(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outcome = run(tmp_path, WITH_IT["relu"])
+    asked: list[str] = []
+    monkeypatch.setattr(compiled, "get_ready", asked.append)
+    opened = OpenRun(RunDirectory(outcome.directory), Options(runs=tmp_path, device="cpu"))
+    found, _, _ = measure(opened, opened.rows("validation"))
+    assert found["loss"] == outcome.history["val_loss"][-1]
+    assert asked == []
 
 
 def test_a_relu_of_another_number_type_goes_alone(tmp_path: Path) -> None:

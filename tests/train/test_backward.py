@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 
+from tests.train.recipes import trained
 from trainer.train import backward
 
 
@@ -25,6 +27,34 @@ def test_gradients(way: object, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_engine_has_not_moved() -> None:
     assert backward.engine() is not backward.documented
+
+
+TWO = """
+name: two
+seed: 1
+dataset:
+  source: digits
+  inputs: {image: {}}
+  targets: {digit: {field: label}, same: {field: label}}
+  limit: 200
+model:
+  layers:
+    - Flatten: {name: flat}
+    - Dense: {name: digit, units: 10, activation: softmax}
+    - Dense: {name: same, inputs: flat, units: 10, activation: softmax, trainable: false}
+  outputs: [digit, same]
+compile: {optimizer: sgd, loss: {digit: sparse_categorical_crossentropy, same: sparse_categorical_crossentropy}}
+fit: {epochs: 2, batch_size: 50}
+"""
+
+
+@pytest.mark.parametrize("engine", ["plain", "auto"])
+def test_an_output_that_no_weight_moves_goes_along(tmp_path: Path, engine: str) -> None:
+    history = trained(tmp_path, TWO, engine=engine).history
+    first, second = history["digit_loss"]
+    assert second < first
+    assert history["same_loss"][0] == pytest.approx(history["same_loss"][1], rel=1e-6)
+    assert history["loss"] == pytest.approx([first + history["same_loss"][0], second + history["same_loss"][0]])
 
 
 def test_training_loads_no_sympy() -> None:

@@ -225,5 +225,5 @@ def test_facts_are_those_of_the_recipe(tmp_path: Path, sets: tuple[str, ...], wo
     assert job[0].profile is not None
     facts = job[0].profile.facts
     assert (facts.batch_size, facts.watches, facts.saves_all) == (32, words, not words)
-    assert (facts.validation_rows, facts.validation_batch_size, facts.validation_freq) == (150, 32, 1)
+    assert (facts.validation_rows, facts.validation_batch_size, facts.validation_freq) == (150, 4096, 1)
     assert math.isclose(job[0].profile.figures().validations, 4)

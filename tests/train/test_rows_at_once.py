@@ -63,6 +63,19 @@ def test_the_figures_stay(tmp_path: Path, loss: str, sizes: list[int], monkeypat
         np.testing.assert_allclose(many.figures[name], value, rtol=1e-6, err_msg=name)
 
 
+NESTED = (
+    "model.layers=[Flatten, {Sequential: {layers: [{Dense: {units: 8}}]}}, {Dense: {units: 10, activation: softmax}}]",
+)
+HELD = (
+    "dataset.inputs={image: {}}",
+    "model.layers=[{Bidirectional: {layer: {GRU: {units: 4}}}}, {Dense: {units: 10, activation: softmax}}]",
+)
+STEPS_OF_MUCH_WORK = (
+    "dataset.inputs={image: {}}",
+    "model.layers=[{GRU: {units: 100}}, {Dense: {units: 10, activation: softmax}}]",
+)
+
+
 @pytest.mark.parametrize(
     "sets",
     [
@@ -70,8 +83,11 @@ def test_the_figures_stay(tmp_path: Path, loss: str, sizes: list[int], monkeypat
         ("compile.loss={SparseCategoricalCrossentropy: {ignore_class: 3}}",),
         WORDS,
         LARGE,
+        NESTED,
+        HELD,
+        STEPS_OF_MUCH_WORK,
     ],
-    ids=["sums", "left out", "masks", "large rows"],
+    ids=["sums", "left out", "masks", "large rows", "models in it", "layers in layers", "work in every step"],
 )
 def test_batches_stay(tmp_path: Path, sets: tuple[str, ...], sizes: list[int]) -> None:
     trained(tmp_path, DIGITS, *sets, "fit.epochs=1")
@@ -106,13 +122,21 @@ def test_predictions_are_made_many_rows_at_a_time(tmp_path: Path, monkeypatch: p
     made, seen = [], []
     before = Network.run
     monkeypatch.setattr(
-        Network, "run", lambda self, *xs, want: (seen.append(len(xs[0])), before(self, *xs, want=want))[1]
+        Network, "run", lambda self, *xs, **more: (seen.append(len(xs[0])), before(self, *xs, **more))[1]
     )
     for without in ("", "evaluation"):
         monkeypatch.setenv("TRAINER_WITHOUT", without)
         made.append(output(OpenRun(directory_of(outcome), Options(runs=tmp_path, device="cpu")), x))
     assert seen == [1000, 256, 256, 256, 232]
     np.testing.assert_allclose(made[0], made[1], atol=1e-6)
+    monkeypatch.setenv("TRAINER_WITHOUT", "")
+    seen.clear()
+    for sets in (NESTED, STEPS_OF_MUCH_WORK):
+        outcome = trained(tmp_path, DIGITS, *sets, "fit.epochs=1")
+        opened = OpenRun(directory_of(outcome), Options(runs=tmp_path, device="cpu"))
+        seen.clear()
+        output(opened, x)
+        assert seen == [256, 256, 256, 232]
 
 
 NUMBERS = """

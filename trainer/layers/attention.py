@@ -38,6 +38,7 @@ class Attending(Layer, abstract=True):
 
     takes_mask = True
     reads_several = True
+    more_inside = True
     keras_order = "... name trainable dtype use_causal_mask"
 
     def arguments(self) -> tuple[str, ...]:

@@ -117,6 +117,8 @@ class Layer(Declared, kind="layer", room="trainer.layers", keras="keras.layers")
     "Whether a mixed number type is that of input and output alone, and the layer computes in float32."
     casts_inside: ClassVar[bool] = False
     "Whether `by_hand` of a layer that computes in float32 takes its input as it comes, and may be compiled then."
+    more_inside: ClassVar[bool] = False
+    "Whether more comes about in `forward` than what it gives: numbers of every step, or of every pair of steps."
     across_rows: ClassVar[bool] = False
     "Whether what a row becomes depends on the rows that it comes with (beyond statistics that are weights)."
     reads_ragged: ClassVar[bool] = False

@@ -52,6 +52,7 @@ class NormalizedBatch(BothWays):
 
         Shape: x (..., features), float32 or bfloat16; all others (features,)
         """
+        assert x.dtype in (torch.float32, torch.bfloat16)
         features = x.shape[-1]
         self.mean, self.variance = given or torch.empty(2, features).unbind(0)
         half = x.dtype == torch.bfloat16

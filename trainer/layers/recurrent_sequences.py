@@ -39,6 +39,7 @@ class Sequenced(Layer, abstract=True):
     takes_mask = True
     supports_masking = True
     reads_several = True
+    more_inside = True
 
     def plan_step(self, plan: Plan, shape: Shape) -> tuple[Shape, list[Shape]]:
         """Ask for the weights; the shapes of a step's output and of the states."""

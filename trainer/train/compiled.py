@@ -166,26 +166,29 @@ def _compile_layers(training: Training, asked: bool) -> None:
         training.uncompiled_since = str(error)
 
 
-def compile_layers(network: Network, *, alone: bool) -> None:
-    """Let layers be compiled code, those that have such a form; `alone`: no more than what autograd goes through.
+def compile_layers(network: Network, *, alone: bool, trains: bool = True) -> None:
+    """Let layers be compiled code, those that have such a form.
+
+    `alone`: no more than what autograd goes through; where nothing `trains`, no more than what has a part in judging.
 
     Raises:
         Uncompiled: there is no compiler, or no way to torch's threads.
     """
-    headers = _headers(network, alone=alone)
+    headers = _headers(network, alone=alone, trains=trains)
     for header in sorted(headers):
         get_ready(header)
     network.clock.compiles = bool(headers)
     network.clock.joins = bool(headers) and not alone
 
 
-def _headers(network: Network, *, alone: bool) -> set[str]:
-    """The headers that layers call; `alone`: none but those that autograd goes through."""
+def _headers(network: Network, *, alone: bool, trains: bool) -> set[str]:
+    """The headers that layers call; see `compile_layers`."""
     cells = (module for module in network.modules() if isinstance(module, Cell))
     headers = {cell.acts.compiles_for_autograd(cell, network.masked) for cell in cells if isinstance(cell.acts, Layer)}
     for step in network.steps if not alone else ():
         after, layer = network.after(step), step.cell.layer
-        if layer is step.layer or layer.casts_inside:
+        judges = type(layer).forward_with is not Layer.forward_with
+        if (trains or judges) and (layer is step.layer or layer.casts_inside):
             headers.add(layer.compiles(step.cell, None if after is None else after.cell.layer))
     return headers - {""}
 

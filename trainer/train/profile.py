@@ -55,6 +55,7 @@ class Facts:
     "Whether a ModelCheckpoint writes all of the model after every epoch."
     validation_rows: int = 0
     validation_batch_size: int = 32
+    "Rows that are judged at a time."
     validation_freq: int = 1
     compiled: bool = False
     "Whether steps are compiled code."

@@ -18,6 +18,7 @@ from trainer.train.feed import Batch
 from trainer.train.loop import Training
 from trainer.train.passes import Pass
 from trainer.train.profile import Facts, Profile
+from trainer.train.scoring import rows_at_once
 
 
 @dataclass
@@ -190,6 +191,6 @@ def facts(training: Training) -> Facts:
         watches=tuple(type(c).__name__ for c in training.callbacks if c.needs_batches),
         saves_all=any(saves_all(c) for c in training.callbacks),
         validation_rows=0 if validation is None else len(validation),
-        validation_batch_size=fit.validation_batch_size or fit.batch_size,
+        validation_batch_size=rows_at_once(network, training.objective, fit.validation_batch_size or fit.batch_size),
         validation_freq=fit.validation_freq,
     )

@@ -12,7 +12,7 @@ from trainer.losses.shaping import floating
 from trainer.model.network import Made, Network
 from trainer.switches import on
 from trainer.train.backward import gradients
-from trainer.train.devices import row_numbers
+from trainer.train.devices import SMALL_STEP, row_numbers, step_work
 from trainer.train.feed import Batch, Feed, Slot
 from trainer.train.objective import Objective
 from trainer.train.scores import Scores, Seen
@@ -70,7 +70,7 @@ def judge(network: Network, objective: Objective, batch: Batch) -> Judged:
         weighed.append(value)
         if joined is None or scores is None:
             rest.append(value)
-        else:
+        elif scores.requires_grad:
             roots.append(scores)
             seeds.append(joined[1] if goal.weight == 1.0 else joined[1] * goal.weight)
     penalties = [*network.penalties(), *made.penalties]
@@ -129,20 +129,27 @@ def evaluate(
 MOST_ROWS = 4096
 "Rows that go through a network at once, at most."
 MOST_NUMBERS = 1 << 24
-"Numbers that they become in all layers together, at most: 64 MB."
+"Numbers that they are after all layers together, at most: 64 MB."
 
 
 def rows_at_once(network: Network, objective: Objective | None, batch_size: int) -> int:
-    """How many rows to take at a time, where that changes nothing but the time it takes; at least `batch_size`.
+    """How many rows to take at a time, where that moves no more than last digits; at least `batch_size`.
 
-    With an objective, loss and metrics must be means over rows.
+    With an objective, loss and metrics must be means over rows. Models with layers in layers, of which it is not known
+    what comes about inside, take `batch_size` rows, and others with more inside as many as one thread has work for.
     """
     goals = [] if objective is None else objective.goals.values()
     alike = all(g.loss.is_by_rows() and all(metric.is_by_rows() for metric in g.all_metrics) for g in goals)
-    numbers = row_numbers(network.graph)
     if not alike or network.masked or network.across_rows or network.batch_size or not on("evaluation"):
         return batch_size
-    return batch_size if numbers is None else max(batch_size, min(MOST_ROWS, MOST_NUMBERS // max(1, numbers)))
+    graph = network.graph
+    numbers, layers = row_numbers(graph), graph.layers.values()
+    if numbers is None or any(layer.wires or layer.held() for layer in layers):
+        return batch_size
+    most = min(MOST_ROWS, MOST_NUMBERS // max(1, numbers))
+    if any(layer.more_inside for layer in layers):
+        most = min(most, SMALL_STEP // max(1, step_work(graph, 1)))
+    return max(batch_size, most)
 
 
 def as_array(made: torch.Tensor) -> np.ndarray:

@@ -65,7 +65,7 @@ class OpenRun:
         if "layers compiled" in steps_by and on("compiled") and on("hand"):
             # As the run itself computed.
             with suppress(Uncompiled):
-                compile_layers(self.built.network, alone=steps_by.startswith("autograd"))
+                compile_layers(self.built.network, alone=steps_by.startswith("autograd"), trains=False)
 
     def rows(self, split: str) -> Rows:
         """The rows of a part of the run's own data.
