@@ -4,8 +4,8 @@
     python tests/benchmarks/judging.py --rows digits    # bundled data
 
 All training rows of a program: loss and metric, then the outputs alone. We choose how many rows go through at a time;
-the peers are asked once with the program's batch size and once with 1,024, and the faster counts. A figure is the
-median of three calls after one that counts for nothing.
+the peers are asked once with the program's batch size and once with 1,024, and the faster counts. They take turns; a
+figure is the median over rounds of the median of three calls after one that counts for nothing.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import statistics
 import sys
 import tempfile
 from pathlib import Path
@@ -26,20 +27,22 @@ PEERS = ("keras-torch", "keras-jax", "keras-tensorflow", "torch")
 TABLES = {"evaluate_ms": "evaluating", "predict_ms": "predicting"}
 
 
-def measure(bench: Bench, name: str) -> dict[str, dict[str, float]]:
+def measure(bench: Bench, name: str, rounds: int) -> dict[str, dict[str, float]]:
     """Milliseconds of everyone; our run is trained for an epoch beforehand."""
     row, arrays, runs = ROWS[name], bench.scratch / f"{name}-arrays.npz", bench.scratch / "runs"
     folder = bench.folder(row)
     where = ["--data", str(folder)] if folder else []
     sets = [word for change in (*row.sets, "fit.epochs=1", "expect={}") for word in ("--set", change)]
     told = run([*TRAINER, "fit", row.recipe, "--json", "--runs", str(runs), *sets, *where]).out
-    found = {"trainer": script("judged.py", json.loads(told)["result"]["run"], *where).last()}
     script("arrays.py", name, str(arrays), *where)
-    for peer in bench.versions:
-        asked = ["peers.py", peer, name, "--arrays", str(arrays), "--judge"]
-        found[peer] = script(*asked, python=bench.python).last()
+    found: dict[str, list[dict[str, float]]] = {}
+    for _ in range(rounds):
+        found.setdefault("trainer", []).append(script("judged.py", json.loads(told)["result"]["run"], *where).last())
+        for peer in bench.versions:
+            asked = ["peers.py", peer, name, "--arrays", str(arrays), "--judge"]
+            found.setdefault(peer, []).append(script(*asked, python=bench.python).last())
     arrays.unlink()
-    return found
+    return {who: {f: statistics.median(r[f] for r in all_) for f in TABLES} for who, all_ in found.items()}
 
 
 def table(results: dict[str, dict[str, dict[str, float]]], figure: str) -> str:
@@ -58,6 +61,7 @@ def main() -> None:
     rows = [name for name, row in ROWS.items() if not row.folds]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", nargs="*", default=rows, choices=rows)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--data", type=Path, default=os.environ.get("TRAINER_DATA") or None)
     parser.add_argument("--peer-python", default=sys.executable, help="The interpreter that has the peers.")
     parser.add_argument("--peers", nargs="*", choices=PEERS, help="By default those of them that it has.")
@@ -66,7 +70,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         bench = Bench(asked.data, asked.peer_python, asked.peers, Path(scratch))
         bench.versions = {name: version for name, version in bench.versions.items() if name in PEERS}
-        results = {name: measure(bench, name) for name in asked.rows}
+        results = {name: measure(bench, name, asked.rounds) for name in asked.rows}
     print("\n\n".join(table(results, figure) for figure in TABLES))
     if asked.json:
         asked.json.write_text(json.dumps({"peers": bench.versions, "rows": results}, indent=1))

@@ -58,7 +58,9 @@ def test_bench(tmp_path: Path) -> None:
 
 def test_judging(tmp_path: Path) -> None:
     written = tmp_path / "judging.json"
-    out = shown("judging.py", "--rows", "digits", "--peers", "torch", "keras-torch", "--json", str(written))
+    out = shown(
+        "judging.py", "--rows", "digits", "--rounds", "1", "--peers", "torch", "keras-torch", "--json", str(written)
+    )
     row = json.loads(written.read_text())["rows"]["digits"]
     assert set(row) == {"trainer", "torch", "keras-torch"}
     assert all(figures["evaluate_ms"] > 0 < figures["predict_ms"] for figures in row.values())
