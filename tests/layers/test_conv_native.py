@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,14 +34,6 @@ SIZES = {
     "what windows leave": ((3, 4, 11, 11), (32, 1, 1), (4, 3), 0),
     "many windows": ((2, 16, 84, 80), (16, 3, 3), (2, 2), 0),
 }
-
-
-@pytest.fixture(params=[1, 2, 3])
-def threads(request: pytest.FixtureRequest) -> Iterator[int]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(request.param)
-    yield request.param
-    torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("name", SIZES)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +26,6 @@ pytestmark = pytest.mark.skipif(compiler() is None, reason="needs a C compiler")
 
 SIZES = [(1, 16), (7, 16), (300, 32), (257, 48), (90, 64), (600, 112), (5, 4096), (3, 5, 7, 144)]
 EPSILON = 1e-3
-
-
-@pytest.fixture(params=[1, 2, 5])
-def threads(request: pytest.FixtureRequest) -> Iterator[int]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(request.param)
-    yield request.param
-    torch.set_num_threads(before)
 
 
 def drawn(size: tuple[int, ...], half: bool) -> tuple[torch.Tensor, ...]:
