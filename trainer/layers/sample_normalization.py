@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 from trainer.initializers.constant import Ones
 from trainer.layers.axes import SCHEMA, Axes, place, places
 from trainer.layers.base import Layer, Weights
-from trainer.layers.normalization import Normalizing, normalized_back, scaled
+from trainer.layers.normalizing import Normalizing, normalized_back, scaled
 from trainer.layers.plan import Plan
 from trainer.lazy import F, torch
 from trainer.options import Int, PositiveFloat, Rule, integer, read_axes
