@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import field_validator
@@ -72,18 +73,21 @@ class Conv(Convolving, Kerneled, abstract=True):
         return self.activated(p, *self.slide_by_hand(p, x, w.kernel, w.kernel, w.bias, self.groups))
 
     def by_hand_with(self, p: Program, w: Weights, x: Tensor, after: Layer) -> tuple[Tensor, Pull] | None:
-        both = self._pooled(w, p.laid(x), after)
+        both = self._pooled(w, x, after, p.laid)
         return None if both is None else self.activated(p, *both.operations(p))
 
     def forward_with(self, w: Weights, x: Tensor, after: Layer) -> Tensor | None:
-        both = self._pooled(w, x.contiguous(), after)
+        both = self._pooled(w, x, after, torch.Tensor.contiguous)
         if both is None:
             return None
         both.there()
         return self.activation(both.outputs)
 
-    def _pooled(self, w: Weights, x: Tensor, after: Layer) -> PooledConvolution | None:
-        """This layer and the pooling after it for batches like `x`, without the activation; or None."""
+    def _pooled(self, w: Weights, x: Tensor, after: Layer, lay: Callable[[Tensor], Tensor]) -> PooledConvolution | None:
+        """This layer and the pooling after it for batches like `x`, which `lay` puts in a row, without the activation.
+
+        None where each goes alone.
+        """
         if not self.compiles(w, after) or x.dtype != torch.float32:
             return None
         assert isinstance(after, (MaxPooling1D, MaxPooling2D))
@@ -92,7 +96,7 @@ class Conv(Convolving, Kerneled, abstract=True):
         if not all(out):
             return None
         before = [same_padding(n, k, 1, 1)[0] if self.padding == "same" else 0 for n, k, _ in axes]
-        return PooledConvolution(x, w.kernel, w.bias, after.pool_size, before, out)
+        return PooledConvolution(lay(x), w.kernel, w.bias, after.pool_size, before, out)
 
     def compiles(self, w: Weights, after: Layer | None) -> str:
         """With the largest of windows that do not overlap, before an activation that keeps which is the largest."""

@@ -27,17 +27,15 @@ def between_casts(
     None where it has none or must be left to autograd.
     """
     layer = typed.layer
-    if layer.reads_integers or layer.types_its_output:
+    if layer.reads_integers or layer.types_its_output or (after is not None and not layer.casts_inside):
         return None
     xs = x if isinstance(x, list) else [x]
     weights: Any = _InType(p, cell, typed.inner)
     try:
-        typed_xs = [p.cast(t, typed.dtype) for t in xs]
-        given = typed_xs if layer.casts_inside else [p.cast(t, typed.inner) for t in typed_xs]
-        inner, own = (
-            p.within(weights.gradients, compiles=layer.casts_inside),
-            given if isinstance(x, list) else given[0],
-        )
+        given = [p.cast(t, typed.dtype) for t in xs]
+        given = given if layer.casts_inside else [p.cast(t, typed.inner) for t in given]
+        own = given if isinstance(x, list) else given[0]
+        inner = p.within(weights.gradients, compiles=layer.casts_inside)
         found = layer.by_hand(inner, weights, own) if after is None else layer.by_hand_with(inner, weights, own, after)
     except _Nested:
         return None
