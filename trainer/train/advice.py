@@ -87,13 +87,10 @@ def judging(found: Figures) -> str:
     """Measured: pima with a third for validation 1.7 with larger batches, 1.5 when it is done every fifth epoch."""
     facts = found.facts
     batches = found.validations * -(-facts.validation_rows // facts.validation_batch_size)
-    if (
-        facts.validation_rows > facts.validation_batch_size < MANY_ROWS
-        and found.parts["validation"] < SMALL_JUDGING * batches
-    ):
-        return (
-            f"fit.validation_batch_size: {MANY_ROWS} judges more rows at once (the same numbers, but for last digits)"
-        )
+    few = facts.validation_rows > facts.validation_batch_size < MANY_ROWS
+    if few and found.parts["validation"] < SMALL_JUDGING * batches:
+        more = f"fit.validation_batch_size: {MANY_ROWS}"
+        return f"{more} judges more rows at once (the same numbers, but for last digits)"
     return "fit.validation_freq: 5 judges every fifth epoch" if facts.validation_freq == 1 else ""
 
 
