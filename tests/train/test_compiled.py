@@ -17,7 +17,8 @@ from tests.train.recipes import directory_of, loaded
 from tests.train.test_direct import hold_alike, record, weights
 from trainer.errors import RecipeError
 from trainer.native import compiler, kept
-from trainer.native.operations import NotInC, Statements
+from trainer.native.operations import Statements
+from trainer.native.text import NotInC
 from trainer.program import Program
 from trainer.runs.directory import RunDirectory
 from trainer.train import compiled, devices

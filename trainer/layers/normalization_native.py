@@ -56,7 +56,7 @@ class NormalizedBatch(BothWays):
         features = x.shape[-1]
         self.mean, self.variance = given or torch.empty(2, features).unbind(0)
         half = x.dtype == torch.bfloat16
-        sizes = {"rows": x.numel() // features, "features": features, "half": half, "relu": relu, "moves": not given}
+        sizes = {"rows": x.numel() // features, "features": features, "is_half": half, "relu": relu, "moves": not given}
         outputs, slopes = torch.empty_like(x), [torch.empty(features) for _ in range(2)]
         call = Call(HEADER, sizes, _TENSORS)
         super().__init__(call, x, outputs, list(zip((gamma, beta), slopes, strict=True)))

@@ -3,14 +3,14 @@
    bfloat16, what is computed float. */
 #define SHARED
 #include "kernels.h"
+#include "halves.h"
 
-typedef unsigned short h16 __attribute__((vector_size(32), aligned(2), may_alias));
 typedef double d16 __attribute__((vector_size(128), aligned(8), may_alias));
 
 /* Sizes and tensors of a call: x (rows, features), features in whole vectors. Mean and (biased) variance are those of
    the rows where they `move`, and otherwise given. `room` has two rows of doubles for each thread. */
 struct normalized {
-    long rows, features, half, relu, moves;
+    long rows, features, is_half, relu, moves;
     const void *x;
     const float *gamma, *beta;
     const double *epsilon;
@@ -32,21 +32,13 @@ struct normalized {
 #define ROW_OF(CHUNK) ((CHUNK) * few < q->rows ? (CHUNK) * few : q->rows)
 #define OF_CHUNK(CHUNK) long first = ROW_OF(CHUNK), last = ROW_OF((CHUNK) + 1)
 
-INLINE v16 take(const void *from, long at, int half) {
-    if (!half) return *(const v16 *)((const float *)from + at);
-    i16 bits = __builtin_convertvector(*(const h16 *)((const unsigned short *)from + at), i16) << 16;
-    return (v16)bits;
+INLINE v16 take(const void *from, long at, int is_half) {
+    return is_half ? wide_16((const half *)from + at) : *(const v16 *)((const float *)from + at);
 }
 
-/* Rounded to the nearest, to even between two; what is no number stays none. */
-INLINE void put(void *to, long at, v16 x, int half) {
-    if (!half) {
-        *(v16 *)((float *)to + at) = x;
-        return;
-    }
-    i16 bits = (i16)x, high = (bits >> 16) & 0xffff;
-    i16 near = ((bits + 0x7fff + (high & 1)) >> 16) & 0xffff, none = x != x;
-    *(h16 *)((unsigned short *)to + at) = __builtin_convertvector((near & ~none) | ((high | 0x40) & none), h16);
+INLINE void put(void *to, long at, v16 x, int is_half) {
+    if (is_half) put_16((half *)to + at, x);
+    else *(v16 *)((float *)to + at) = x;
 }
 
 INLINE v16 not_below_zero(v16 x) { return (v16)((i16)x & ~(x < 0)); }
@@ -60,15 +52,15 @@ INLINE void join(double *mean, double *squares, double seen, double here, double
 
 /* The moments of V vectors of features over rows: around a mean that is rounded, and what is left of it after. */
 INLINE void moments(const struct normalized *q, long first, long last, long j, double *mean, double *squares, long seen,
-                    int half, int V) {
+                    int is_half, int V) {
     v16 sum[ABREAST] = {0}, square[ABREAST] = {0}, rest[ABREAST] = {0}, middle[ABREAST];
     double rows = last - first;
     for (long r = first; r < last; r++)
-        for (int c = 0; c < V; c++) sum[c] += take(q->x, r * q->features + j + LANES * c, half);
+        for (int c = 0; c < V; c++) sum[c] += take(q->x, r * q->features + j + LANES * c, is_half);
     for (int c = 0; c < V; c++) middle[c] = sum[c] / (float)rows;
     for (long r = first; r < last; r++)
         for (int c = 0; c < V; c++) {
-            v16 apart = take(q->x, r * q->features + j + LANES * c, half) - middle[c];
+            v16 apart = take(q->x, r * q->features + j + LANES * c, is_half) - middle[c];
             rest[c] += apart;
             square[c] += apart * apart;
         }
@@ -82,19 +74,19 @@ INLINE void moments(const struct normalized *q, long first, long last, long j, d
 
 /* Outputs of V vectors of features over rows. */
 INLINE void outputs(const struct normalized *q, long first, long last, long j, const float *mean, const float *scale,
-                    const float *shift, int half, int V) {
+                    const float *shift, int is_half, int V) {
     for (long r = first; r < last; r++)
         for (int c = 0; c < V; c++) {
             long at = j + LANES * c;
-            v16 y = (take(q->x, r * q->features + at, half) - *(const v16 *)(mean + at)) * *(const v16 *)(scale + at);
+            v16 y = (take(q->x, r * q->features + at, is_half) - *(const v16 *)(mean + at)) * *(const v16 *)(scale + at);
             y += *(const v16 *)(shift + at);
-            put(q->outputs, r * q->features + at, q->relu ? not_below_zero(y) : y, half);
+            put(q->outputs, r * q->features + at, q->relu ? not_below_zero(y) : y, is_half);
         }
 }
 
 /* A slope as it is before the relu, which let through what came out above zero. */
-INLINE v16 slope_of(const struct normalized *q, long at, v16 apart, v16 scale, v16 shift, int half) {
-    v16 slope = take(q->slopes, at, half);
+INLINE v16 slope_of(const struct normalized *q, long at, v16 apart, v16 scale, v16 shift, int is_half) {
+    v16 slope = take(q->slopes, at, is_half);
     if (!q->relu) return slope;
     v16 y = apart * scale + shift;
     return (v16)((i16)slope & ~(y <= 0));
@@ -102,14 +94,14 @@ INLINE v16 slope_of(const struct normalized *q, long at, v16 apart, v16 scale, v
 
 /* Sums of slopes, and of slopes times distances from the mean. */
 INLINE void slope_sums(const struct normalized *q, long first, long last, long j, const float *mean, const float *scale,
-                       const float *shift, double *sums, double *products, int half, int V) {
+                       const float *shift, double *sums, double *products, int is_half, int V) {
     v16 sum[ABREAST] = {0}, product[ABREAST] = {0};
     for (long r = first; r < last; r++)
         for (int c = 0; c < V; c++) {
             long at = j + LANES * c;
-            v16 apart = take(q->x, r * q->features + at, half) - *(const v16 *)(mean + at);
+            v16 apart = take(q->x, r * q->features + at, is_half) - *(const v16 *)(mean + at);
             v16 slope = slope_of(q, r * q->features + at, apart, *(const v16 *)(scale + at),
-                                 *(const v16 *)(shift + at), half);
+                                 *(const v16 *)(shift + at), is_half);
             sum[c] += slope;
             product[c] += slope * apart;
         }
@@ -121,20 +113,20 @@ INLINE void slope_sums(const struct normalized *q, long first, long last, long j
 
 /* Slopes of the input: scale * (slope - of_mean - apart * of_spread). */
 INLINE void input_slopes(const struct normalized *q, long first, long last, long j, const float *mean,
-                         const float *scale, const float *shift, const float *of_mean, const float *of_spread, int half,
+                         const float *scale, const float *shift, const float *of_mean, const float *of_spread, int is_half,
                          int V) {
     for (long r = first; r < last; r++)
         for (int c = 0; c < V; c++) {
             long at = j + LANES * c;
-            v16 apart = take(q->x, r * q->features + at, half) - *(const v16 *)(mean + at);
+            v16 apart = take(q->x, r * q->features + at, is_half) - *(const v16 *)(mean + at);
             v16 slope = slope_of(q, r * q->features + at, apart, *(const v16 *)(scale + at),
-                                 *(const v16 *)(shift + at), half);
+                                 *(const v16 *)(shift + at), is_half);
             slope -= *(const v16 *)(of_mean + at) + apart * *(const v16 *)(of_spread + at);
-            put(q->x_slopes, r * q->features + at, slope * *(const v16 *)(scale + at), half);
+            put(q->x_slopes, r * q->features + at, slope * *(const v16 *)(scale + at), is_half);
         }
 }
 
-/* All features of some rows: STATEMENT with `j`, `half` and `V`. */
+/* All features of some rows: STATEMENT with `j`, `is_half` and `V`. */
 #define EACH_FEATURE_IN(HALF, STATEMENT)                                                                              \
     do {                                                                                                              \
         long j = 0;                                                                                                   \
@@ -143,7 +135,7 @@ INLINE void input_slopes(const struct normalized *q, long first, long last, long
         for (; j < q->features; j += LANES) STATEMENT(HALF, 1);                                                       \
     } while (0)
 #define EACH_FEATURE(STATEMENT)                                                                                       \
-    if (q->half) EACH_FEATURE_IN(1, STATEMENT);                                                                       \
+    if (q->is_half) EACH_FEATURE_IN(1, STATEMENT);                                                                       \
     else EACH_FEATURE_IN(0, STATEMENT)
 
 /* What a feature is multiplied by and what is added, from the mean and variance that were found or given. */

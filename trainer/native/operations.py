@@ -7,17 +7,18 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from trainer.lazy import np, torch
+from trainer.lazy import torch
+from trainer.native.text import NotInC, collapsed, is_half, kind_of, looped, number, offset, words
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    Own = Callable[["Statements", "Call"], None]
+
 MOST_TURNED = 1 << 14
 "Numbers of a matrix that is laid out anew on the stack."
-
-
-class NotInC(Exception):
-    """An operation has no form in C; the message names it."""
+MOST_LANES = 64
+"Columns of a panel (`PANEL`), at most."
 
 
 ELEMENTWISE = {
@@ -101,6 +102,7 @@ class Statements:
     "What the pointers p[0], p[1], … lead to."
     lines: list[str] = field(default_factory=list)
     _known: dict[tuple[int, Any], str] = field(default_factory=dict)
+    _rooms: dict[str, int] = field(default_factory=dict)
 
     def pointer(self, tensor: Tensor) -> str:
         """The name of the pointer to a tensor's first number.
@@ -110,13 +112,19 @@ class Statements:
         """
         key = (tensor.data_ptr(), tensor.dtype)
         if key not in self._known:
-            kind = {torch.float32: "float", torch.int64: "whole"}.get(tensor.dtype)
-            if kind is None or tensor.device.type != "cpu":
-                raise NotInC(f"numbers of type {tensor.dtype} on {tensor.device}")
-            number = len(self.tensors)
-            self._known[key] = f"{kind[0]}{number}"
+            self._known[key] = f"{kind_of(tensor)[0]}{len(self.tensors)}"
             self.tensors.append(tensor)
         return self._known[key]
+
+    def room(self, name: str, numbers: int) -> str:
+        """The pointer to memory for so many numbers, in which a statement finds nothing and leaves nothing."""
+        found = self._rooms.get(name)
+        if found is None:
+            found = self._rooms[name] = len(self.tensors)
+            self.tensors.append(torch.empty(numbers, dtype=torch.int32))
+        elif self.tensors[found].numel() < numbers:
+            self.tensors[found] = torch.empty(numbers, dtype=torch.int32)
+        return f"u{found}"
 
     def stand_for(self, tensor: Tensor, each: Tensor) -> None:
         """Read what a tensor holds in step `s` from `each[s]`."""
@@ -124,8 +132,7 @@ class Statements:
 
     def declarations(self) -> list[str]:
         """The pointers by their names."""
-        kinds = {torch.float32: "float", torch.int64: "whole"}
-        each = [(kinds[tensor.dtype], i) for i, tensor in enumerate(self.tensors)]
+        each = [(kind_of(tensor), i) for i, tensor in enumerate(self.tensors)]
         return [f"{kind} *{kind[0]}{i} = ({kind} *)p[{i}];" for kind, i in each]
 
     def add(self, operation: Callable[[], Any]) -> None:
@@ -136,8 +143,10 @@ class Statements:
         """
         call = Call.of(operation)
         own = OWN.get(call.name)
-        if own is not None:
+        if own is not None and call.name not in IN_FLOAT:
             own(self, call)
+        elif own is not None:
+            self._in_float(own, call)
         elif call.name in ELEMENTWISE and not call.options:
             self._elementwise(ELEMENTWISE[call.name], call.out, call.args)
         else:
@@ -152,13 +161,28 @@ class Statements:
             held = self._read(operand, next(places)) if isinstance(operand, torch.Tensor) else number(operand)
             reads.append(f"float {letter} = {held};")
         used = [read for read in reads if f" {read[6]} " in f" {words(expression)} "]
-        body = f"{' '.join(used)} {self._read(out, strides[0])} = {expression};"
+        made = f"narrow({expression})" if is_half(out) else expression
+        body = f"{' '.join(used)} {self._place(out, strides[0])} = {made};"
         self.lines.append(looped(sizes, body))
 
-    def _read(self, tensor: Tensor, strides: Sequence[int]) -> str:
-        if tensor.dtype != torch.float32:
+    def _place(self, tensor: Tensor, strides: Sequence[int]) -> str:
+        if tensor.dtype not in (torch.float32, torch.bfloat16):
             raise NotInC(f"numbers of type {tensor.dtype}")
         return f"{self.pointer(tensor)}[{offset(strides)}]"
+
+    def _read(self, tensor: Tensor, strides: Sequence[int]) -> str:
+        place = self._place(tensor, strides)
+        return f"wide({place})" if is_half(tensor) else place
+
+    def _in_float(self, own: Own, call: Call) -> None:
+        """An operation on what is kept as bfloat16, as one on floats, which is rounded once it is done."""
+        twins = {id(t): torch.empty(t.shape) for t in (call.out, *call.args) if is_half(t)}
+        for read in (arg for arg in call.args if id(arg) in twins):
+            self._elementwise("a", twins[id(read)], (read,))
+        args = tuple(twins.get(id(arg), arg) for arg in call.args)
+        own(self, Call(call.name, args, call.options, twins.get(id(call.out), call.out)))
+        if id(call.out) in twins:
+            self._elementwise("a", call.out, (twins[id(call.out)],))
 
     def _add(self, call: Call) -> None:
         factor = call.options.get("alpha", 1)
@@ -197,7 +221,7 @@ class Statements:
         kept = call.out if keep else call.out.unsqueeze(dim)
         into = [0 if axis == dim else step for axis, step in enumerate(kept.stride())]
         self._zero(call)
-        target = self._read(kept, into)
+        target = self._place(kept, into)
         sizes = list(x.shape)
         longest = max((axis for axis in range(len(sizes)) if axis != dim), key=sizes.__getitem__, default=None)
         self.lines.append(looped(sizes, f"{target} += {self._read(x, x.stride())};", longest))
@@ -227,8 +251,14 @@ class Statements:
         self._product(call, *call.args)
 
     def _product(self, call: Call, bias: Tensor | None, a: Tensor, b: Tensor) -> None:
+        held = [call.out, a, b, *([] if bias is None else [bias])]
         if call.options or not call.out.is_contiguous() or (bias is not None and not bias.is_contiguous()):
             raise NotInC(call.name)
+        if all(is_half(t) for t in held):
+            self._half_product(call, bias, a, b)
+            return
+        if any(t.dtype != torch.float32 for t in held):
+            raise NotInC(f"{call.name} of this number type")
         (m, k), n = a.shape, b.shape[1]
         given = "0" if bias is None else self.pointer(bias)
         o, left, right = (self.pointer(t) for t in (call.out, a, b))
@@ -248,8 +278,24 @@ class Statements:
             line = f"TURNED_PRODUCT({o}, {m}, {n}, {k}, {given}, {left}, {am}, {ak}, {right}, {b.stride(1)});"
         self.lines.append(line)
 
+    def _half_product(self, call: Call, bias: Tensor | None, a: Tensor, b: Tensor) -> None:
+        (m, k), n, pairs = a.shape, b.shape[1], -(-a.shape[1] // 2)
+        if any(1 not in t.stride() and min(t.shape) > 1 for t in (a, b)):
+            raise NotInC(f"{call.name} of this layout")
+        given = "0" if bias is None else self.pointer(bias)
+        o, left, right = (self.pointer(t) for t in (call.out, a, b))
+        am, ak = a.stride() if m > 1 else (1, a.stride(1))
+        if ak != 1 or k % 2:
+            made = self.room("pairs", m * pairs)
+            self.lines.append(f"pairs_share({made}, {left}, {m}, {k}, {am}, {ak}, me, all);")
+            left, am, ak = f"(half *){made}", 2, m
+        threads, room = torch.get_num_threads(), MOST_LANES * pairs
+        own = f"{self.room('panels', threads * room)} + me * {room}"
+        steps = f"{am}, {2 * ak}, {right}, {b.stride(0)}, {b.stride(1) if n > 1 else 1}"
+        self.lines.append(f"half_product_share({o}, {m}, {n}, {k}, {given}, {left}, {steps}, {own}, me, all);")
 
-OWN: dict[str, Callable[[Statements, Call], None]] = {
+
+OWN: dict[str, Own] = {
     "add": Statements._add,
     "clamp": Statements._clamp,
     "elu": Statements._elu,
@@ -261,55 +307,5 @@ OWN: dict[str, Callable[[Statements, Call], None]] = {
     "addmm": Statements._addmm,
 }
 "Operations with a form of their own."
-
-
-def words(expression: str) -> str:
-    """An expression with its names apart."""
-    return "".join(c if c.isalnum() or c in "_." else " " for c in expression)
-
-
-def number(value: Any) -> str:
-    """A number as C writes it in float32, to the last bit.
-
-    Raises:
-        NotInC: it is no finite number.
-    """
-    if not isinstance(value, (int, float)) or not np.isfinite(value):
-        raise NotInC(f"the number {value}")
-    return f"{float(np.float32(value)).hex()}f"
-
-
-def offset(strides: Sequence[int]) -> str:
-    """Where a number lies, from the positions i0, i1, … along the axes."""
-    terms = [f"i{axis} * {step}" if step != 1 else f"i{axis}" for axis, step in enumerate(strides) if step]
-    return " + ".join(terms) or "0"
-
-
-def looped(sizes: Sequence[int], body: str, cut: int | None = 0) -> str:
-    """A statement for every position i0, i1, …
-
-    Axis `cut` is what threads share; where there is none, one thread does it all.
-    """
-    for axis in reversed(range(len(sizes))):
-        first, end = (f"FROM({sizes[axis]})", f"TO({sizes[axis]})") if axis == cut else (0, sizes[axis])
-        body = f"for (long i{axis} = {first}; i{axis} < {end}; i{axis}++) {{ {body} }}"
-    return f"{{ {body} }}" if sizes and cut is not None else f"ALONE {{ {body} }}"
-
-
-def collapsed(shape: Sequence[int], strides: Sequence[Sequence[int]]) -> tuple[list[int], list[list[int]]]:
-    """As few axes as do: those that all tensors have in a row are one."""
-    sizes: list[int] = []
-    kept: list[list[int]] = [[] for _ in strides]
-    for axis, length in enumerate(shape):
-        steps = [s[axis] for s in strides]
-        if length == 1:
-            continue
-        if sizes and all(own[-1] == step * length for own, step in zip(kept, steps, strict=True)):
-            sizes[-1] *= length
-            for own, step in zip(kept, steps, strict=True):
-                own[-1] = step
-            continue
-        sizes.append(length)
-        for own, step in zip(kept, steps, strict=True):
-            own.append(step)
-    return sizes, kept
+IN_FLOAT = ("sum", "softmax", "scatter_add")
+"Those of them that know floats alone."

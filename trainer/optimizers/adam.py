@@ -6,7 +6,7 @@ import functools
 from typing import TYPE_CHECKING, ClassVar
 
 from trainer.lazy import torch
-from trainer.native.operations import number
+from trainer.native.text import number
 from trainer.optimizers.base import SHARED, Slots, StepNumbers, UpdateRule
 from trainer.optimizers.kernels import kernel
 from trainer.optimizers.powers import adam_correction, adam_corrections, nesterov_momenta, power

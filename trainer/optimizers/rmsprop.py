@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from trainer.native.operations import number
+from trainer.native.text import number
 from trainer.optimizers.base import Slots, StepNumbers, UpdateRule
 from trainer.optimizers.kernels import factor
 from trainer.options import Bool, Fraction, NonNegativeFloat, PositiveFloat

@@ -22,7 +22,8 @@ from trainer.model.cell import Cell
 from trainer.model.network import Network
 from trainer.native.calls import get_ready
 from trainer.native.compiler import Uncompiled, library
-from trainer.native.operations import NotInC, Statements
+from trainer.native.operations import Statements
+from trainer.native.text import NotInC
 from trainer.native.threads import team
 from trainer.optimizers.base import StepNumbers, UpdateRule
 from trainer.optimizers.updater import Updater
@@ -75,7 +76,8 @@ class Compiled:
         if short:
             parts.append(_Steps(self._pass(direct, whole), self.feed, self.updater, short, 1, work))
         shared = ["#define SHARED"] * (torch.get_num_threads() > 1)
-        library = _library("\n".join([*shared, '#include "kernels.h"', *(part.text for part in parts)]) + "\n")
+        headers = ['#include "kernels.h"', '#include "halves.h"']
+        library = _library("\n".join([*shared, *headers, *(part.text for part in parts)]) + "\n")
         for part in parts:
             part.load(library)
         self._whole, self._short = parts[0], parts[1] if short else None
@@ -323,6 +325,8 @@ def _update(updater: Updater, c: Statements) -> tuple[str, StepNumbers]:
     statement, numbers_of = found
     (block,) = updater.blocks
     held = {"w": block.weight, "g": block.gradient()[0], **block.slots}
+    if any(tensor.dtype != torch.float32 for tensor in held.values()):
+        raise NotInC(f"weights of type {block.weight.dtype}")
     count, decay = len(numbers_of(np.ones(1), 1)), rule.weight_decay
     if decay:
         own, statement = numbers_of, f"w *= n{count}; {statement}"
