@@ -75,6 +75,39 @@ def close(ours: torch.Tensor, theirs: torch.Tensor) -> None:
     np.testing.assert_allclose(ours.numpy() / scale, theirs.detach().numpy() / scale, atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("name", SIZES)
+@pytest.mark.parametrize("with_bias", [False, True])
+def test_half_precision_is_rounded_once(name: str, with_bias: bool, threads: int) -> None:
+    """Outputs and slopes are those of the same numbers in float32, rounded; slopes of weights are not rounded."""
+    (batch, channels, height, width), (filters, rows, columns), window, around = SIZES[name]
+    random = torch.Generator().manual_seed(3)
+    x, kernel, bias = (
+        torch.randn(shape, generator=random).bfloat16()
+        for shape in ((batch, height, width, channels), (rows, columns, channels, filters), (filters,))
+    )
+    out = [(n + 2 * around - k + 1) // w for n, k, w in zip((height, width), (rows, columns), window, strict=True)]
+    slope = torch.randn(batch, *out, filters, generator=random).relu().bfloat16()
+    made: list[list[torch.Tensor]] = []
+    for dtype in (torch.bfloat16, torch.float32):
+        held = [weight.to(dtype, copy=True) for weight in (kernel, bias)][: 1 + with_bias]
+        views = {id(weight): torch.full(weight.shape, 7.0) for weight in held}
+        program = Program(views)
+        both = PooledConvolution(x.to(dtype), held[0], held[1] if with_bias else None, window, (around,) * 2, out)
+        outputs, pull = both.operations(program)
+        of_x = pull(slope.to(dtype), True)
+        assert of_x is not None
+        # Weights that have moved are read anew.
+        held[0].mul_(-0.5)
+        program.run()
+        made.append([outputs, of_x, *views.values()])
+    assert {t.dtype for t in made[0][:2]} == {torch.bfloat16}
+    for ours, exact in zip(made[0], made[1], strict=True):
+        digits = 2.0**-8 if ours.dtype == torch.bfloat16 else 0
+        room = digits * exact.abs() + 1e-5 * exact.abs().max()
+        assert ((ours.float() - exact).abs() <= room).float().mean() >= 0.999
+        np.testing.assert_allclose(float(ours.float().norm()), float(exact.norm()), rtol=1e-3)
+
+
 @pytest.mark.parametrize("window", [(2, 2), (3, 3), (5, 5), (2, 3)])
 def test_what_is_no_number_stays_none(window: tuple[int, int]) -> None:
     """In whichever place of its window it stands; and the slopes go to places that there are."""
@@ -149,11 +182,11 @@ ALONE: dict[str, tuple[str, list[str]]] = {
 }  # fmt: skip
 
 
-def run(folder: Path, model: tuple[str, list[str]], **options: Any) -> Outcome:
+def run(folder: Path, model: tuple[str, list[str]], *sets: str, **options: Any) -> Outcome:
     shape, layers = model
     lines = "\n    ".join(f"- {line}" for line in layers)
     text = RECIPE.replace("SHAPE", shape).replace("LAYERS", lines)
-    return fit(loaded(text), Options(runs=folder, device="cpu", **options), text.encode(), None)
+    return fit(loaded(text, *sets), Options(runs=folder, device="cpu", **options), text.encode(), None)
 
 
 @pytest.mark.parametrize("case", MODELS)
@@ -161,6 +194,24 @@ def test_training_is_that_of_autograd(case: str, tmp_path: Path) -> None:
     plain, ours = (run(tmp_path, MODELS[case], engine=engine) for engine in ("plain", "auto"))
     assert record(ours)["steps_by"] == COMPILED
     hold_alike(plain, ours)
+
+
+@pytest.mark.parametrize("case", MODELS)
+def test_half_precision_trains_beside_autograd(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And is judged by the same code as float32 is."""
+    called: list[str] = []
+    before = calls.Call.run
+    monkeypatch.setattr(calls.Call, "run", lambda call, name: (called.append(name), before(call, name))[1])
+    half = "model.dtype=mixed_bfloat16"
+    plain, ours = (run(tmp_path, MODELS[case], half, engine=engine) for engine in ("plain", "auto"))
+    assert record(ours)["steps_by"] == COMPILED
+    for key in ("loss", "val_loss"):
+        np.testing.assert_allclose(ours.history[key], plain.history[key], rtol=0.01)
+    called.clear()
+    opened = OpenRun(RunDirectory(ours.directory), Options(runs=tmp_path, device="cpu"))
+    found, _, _ = measure(opened, opened.rows("validation"))
+    assert found["loss"] == ours.history["val_loss"][-1]
+    assert set(called) == {"pooled_forward"}
 
 
 @pytest.mark.parametrize("case", ALONE)

@@ -206,20 +206,6 @@ def test_what_was_overwritten_before_the_way_back_is_noticed() -> None:
         made.sum().backward()
 
 
-def test_layers_between_casts_are_left_to_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A number type of one layer puts all of them between casts."""
-    layers = "{LSTM: {units: 8, return_sequences: true}}, {GRU: {units: 8, dtype: float32}}"
-    called: list[str] = []
-    before = calls.Call.run
-    monkeypatch.setattr(calls.Call, "run", lambda call, name: (called.append(name), before(call, name))[1])
-    outcome = run(tmp_path, layers, "auto")
-    assert "compiled" not in record(outcome)["steps_by"]
-    opened = OpenRun(RunDirectory(outcome.directory), Options(runs=tmp_path, device="cpu"))
-    found, _, _ = measure(opened, opened.rows("validation"))
-    assert found["loss"] == outcome.history["val_loss"][-1]
-    assert not called
-
-
 def test_large_scores_squash_to_the_ends() -> None:
     size, kind = 16, recurrent_kernels.LSTM
     x = torch.tensor([[[-200.0]], [[0.0]], [[200.0]]])
@@ -268,9 +254,9 @@ LAYERS = {
 SOME = "operations in a row, some layers compiled"
 
 
-def run(folder: Path, layers: str, jit: str = "true", **more: Any) -> Outcome:
+def run(folder: Path, layers: str, jit: str = "true", sets: tuple[str, ...] = (), **more: Any) -> Outcome:
     made = RECIPE.format(layers=layers, jit=jit)
-    return fit(loaded(made), Options(runs=folder, device="cpu", **more), made.encode(), None)
+    return fit(loaded(made, *sets), Options(runs=folder, device="cpu", **more), made.encode(), None)
 
 
 @pytest.mark.parametrize("case", LAYERS)
@@ -378,3 +364,36 @@ def test_a_run_goes_on_without_a_compiler_and_says_so(tmp_path: Path, monkeypatc
     calls._library.cache_clear()
     assert "no longer are, since there is no C compiler" in (outcome.directory / "log.txt").read_text()
     assert len(outcome.history["loss"]) == len(began.history["loss"]) + 1
+
+
+BETWEEN_CASTS = {
+    "by hand": "{LSTM: {units: 8, return_sequences: true}}, {GRU: {units: 8}}",
+    "by autograd": "{Bidirectional: {layer: {LSTM: {units: 8}}}}, {Reshape: {target_shape: [2, 8]}}, "
+    "{SimpleRNN: {units: 8, dropout: 0.2}}",
+    "behind a mask": "{Masking: {mask_value: 0}}, {LSTM: {units: 8}}",
+}
+
+
+ROUNDED = {"float32": 1e-6, "mixed_bfloat16": 1e-3, "mixed_float16": 1e-4}
+"What it makes of the loss that steps are not rounded one by one."
+
+
+@pytest.mark.parametrize("case", BETWEEN_CASTS)
+@pytest.mark.parametrize("dtype", ROUNDED)
+def test_layers_between_casts_compute_in_float32(
+    case: str, dtype: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And a run is judged later as it was at its end: by the same code."""
+    called: list[str] = []
+    before = calls.Call.run
+    monkeypatch.setattr(calls.Call, "run", lambda call, name: (called.append(name), before(call, name))[1])
+    layers, typed = BETWEEN_CASTS[case], (f"model.dtype={dtype}", "compile.optimizer={SGD: {learning_rate: 0.05}}")
+    plain, ours = (run(tmp_path, layers, sets=typed, engine=engine) for engine in ("plain", "auto"))
+    assert "lstm_backward" in called
+    for key in ("loss", "val_loss"):
+        np.testing.assert_allclose(ours.history[key], plain.history[key], rtol=ROUNDED[dtype])
+    called.clear()
+    opened = OpenRun(RunDirectory(ours.directory), Options(runs=tmp_path, device="cpu"))
+    found, _, _ = measure(opened, opened.rows("validation"))
+    assert found["loss"] == ours.history["val_loss"][-1]
+    assert called

@@ -115,8 +115,10 @@ class Layer(Declared, kind="layer", room="trainer.layers", keras="keras.layers")
     "Whether the layer takes a list of inputs."
     computes_in_full: ClassVar[bool] = False
     "Whether a mixed number type is that of input and output alone, and the layer computes in float32."
+    in_full_when_compiled: ClassVar[bool] = False
+    "Whether that is so where the layer is compiled code, which knows float32 alone."
     casts_inside: ClassVar[bool] = False
-    "Whether `by_hand` of a layer that computes in float32 takes its input as it comes, and may be compiled then."
+    "Whether `by_hand` takes its input in the layer's number type as it comes, and may be compiled then."
     more_inside: ClassVar[bool] = False
     "Whether more comes about in `forward` than what it gives: numbers of every step, or of every pair of steps."
     across_rows: ClassVar[bool] = False

@@ -38,6 +38,8 @@ class Conv(Convolving, Kerneled, abstract=True):
     groups: PositiveInt = 1
     "Groups of channels that are convolved apart from each other."
 
+    casts_inside = True
+
     @field_validator("padding")
     @classmethod
     def _causal_in_time(cls, value: str) -> str:
@@ -88,7 +90,7 @@ class Conv(Convolving, Kerneled, abstract=True):
 
         None where each goes alone.
         """
-        if not self.compiles(w, after) or x.dtype != torch.float32:
+        if not self.compiles(w, after) or x.dtype != w.kernel.dtype:
             return None
         assert isinstance(after, (MaxPooling1D, MaxPooling2D))
         axes = list(zip(x.shape[1:-1], self.kernel_size, after.pool_size, strict=True))
@@ -102,11 +104,12 @@ class Conv(Convolving, Kerneled, abstract=True):
         """With the largest of windows that do not overlap, before an activation that keeps which is the largest."""
         if not isinstance(after, (MaxPooling1D, MaxPooling2D)) or after.rank != self.rank:
             return ""
-        whole = after.steps == after.pool_size and after.padding == "valid" and after.dtype is None
+        whole = after.steps == after.pool_size and after.padding == "valid"
+        typed = after.dtype == self.dtype in (None, "float32", "mixed_bfloat16")
         plain = {*self.strides, *self.dilation_rate, self.groups} == {1} and self.padding != "causal"
         plain = plain and self.data_format == after.data_format == "channels_last"
-        monotone = isinstance(self.activation, (Relu, Linear))
-        return HEADER if whole and plain and monotone and can_be_native(w.kernel, w.bias, after.pool_size) else ""
+        fits = whole and typed and plain and isinstance(self.activation, (Relu, Linear))
+        return HEADER if fits and can_be_native(w.kernel, w.bias, after.pool_size) else ""
 
 
 class Conv1D(Conv):

@@ -22,18 +22,18 @@ MOST_PLACES = 256
 "Places of a window, which are kept as bytes."
 _SIZES = (
     *("batch", "height", "width", "channels", "rows", "columns", "filters", "high", "wide"),
-    *("out_height", "out_width", "top", "left", "tall", "broad"),
+    *("out_height", "out_width", "top", "left", "tall", "broad", "is_half"),
 )
 _TENSORS = (
-    *("x", "kernel", "bias", "outputs", "places", "slopes", "turned"),
+    *("x", "kernel", "bias", "pairs", "outputs", "places", "slopes", "turned"),
     *("x_slopes", "room", "sums", "kernel_slopes", "bias_slopes"),
 )
 
 
 def can_be_native(kernel: Tensor, bias: Tensor | None, window: Sequence[int]) -> bool:
     """Whether a convolution by this kernel, and the largest of windows of that size, are for compiled code."""
-    held = [t for t in (kernel, bias) if t is not None]
-    plain = all(t.dtype == torch.float32 and t.device.type == "cpu" and t.is_contiguous() for t in held)
+    held, known = [t for t in (kernel, bias) if t is not None], (torch.float32, torch.bfloat16)
+    plain = all(t.dtype in known and t.device.type == "cpu" and t.is_contiguous() for t in held)
     near = kernel.numel() <= MOST_WEIGHTS and 1 < math.prod(window) <= MOST_PLACES
     return plain and near and kernel.shape[-1] % LANES == 0
 
@@ -56,33 +56,44 @@ class PooledConvolution(BothWays):
     ):
         """`window` is that of the pooling, `before` are zeros before each axis, `out` is what comes out along it.
 
-        Shape: x (batch, [height,] width, channels); kernel ([rows,] columns, channels, filters)
+        Shape: x (batch, [height,] width, channels); kernel ([rows,] columns, channels, filters); float32 or bfloat16
         """
+        assert x.dtype == kernel.dtype
         batch, height, width, channels = x.unsqueeze(1).shape if x.dim() == 3 else x.shape
         rows, columns, _, filters = kernel.unsqueeze(0).shape if x.dim() == 3 else kernel.shape
         (high, wide), (out_height, out_width) = flat(tuple(window)), flat(tuple(out))
         tall, broad = out_height * high + rows - 1, out_width * wide + columns - 1
         sizes = (batch, height, width, channels, rows, columns, filters, high, wide, out_height, out_width)
-        sizes = (*sizes, *flat(tuple(before), 0), tall, broad)
+        is_half, run = x.dtype == torch.bfloat16, columns * channels
+        sizes = (*sizes, *flat(tuple(before), 0), tall, broad, is_half)
         call = Call(HEADER, dict(zip(_SIZES, sizes, strict=True)), _TENSORS)
-        outputs, slopes = torch.empty(len(x), *out, filters), [torch.empty_like(kernel), torch.empty(filters)]
+        outputs = torch.empty(len(x), *out, filters, dtype=x.dtype)
+        slopes = [torch.empty(kernel.shape), torch.empty(filters)]
         super().__init__(call, x, outputs, list(zip((kernel, bias), slopes, strict=True)))
-        self._kernel = kernel
-        self._turned = torch.empty_like(kernel.movedim(-1, 0), memory_format=torch.contiguous_format)
+        self._kernel, self._bias = kernel.detach(), None if bias is None else bias.detach()
+        self._turned = torch.empty(filters, *kernel.shape[:-1])
+        self._floats = [None if t is None else t.float() for t in (self._kernel, self._bias)]
+        self._pairs = torch.empty(rows, run // 2, filters, 2, dtype=x.dtype) if is_half and run % 2 == 0 else None
         call.hold(
             x=x,
-            kernel=kernel.detach(),
-            bias=None if bias is None else bias.detach(),
+            kernel=self._floats[0],
+            bias=self._floats[1],
+            pairs=self._pairs,
             outputs=outputs,
             places=torch.empty(outputs.shape, dtype=torch.uint8),
             turned=self._turned,
-            room=torch.empty(call.threads, 2, tall * broad * channels),
+            room=torch.empty(call.threads, 2 * tall * broad * channels + outputs[0].numel()),
             sums=torch.empty(call.threads, kernel.numel() + filters),
             kernel_slopes=slopes[0],
             bias_slopes=slopes[1],
         )
 
     def there(self) -> None:
+        for floats, weight in zip(self._floats, (self._kernel, self._bias), strict=True):
+            if floats is not None and weight is not None and floats is not weight:
+                floats.copy_(weight)
+        if self._pairs is not None:
+            self._pairs.copy_(self._kernel.view(len(self._pairs), -1, 2, self._kernel.shape[-1]).mT)
         self.call.run("pooled_forward")
 
     def back(self) -> None:

@@ -28,6 +28,8 @@ class Recurrent(Stepping, Sequenced, abstract=True):
     activity_regularizer: Regularizer | None = None
     "Penalty on the output."
 
+    in_full_when_compiled = True
+
     cell_name: ClassVar[str] = ""
     "Keras's name of the cell, which stands in the paths of the weights."
 

@@ -106,8 +106,7 @@ class Network(nn.Module):
         self.steps = list(self._planned())
         self.ends = [n for end in self._ends for n in self._known[end]]
         self._after = dict(_pairs(self.steps, self.ends))
-        plain = {s.makes for s in self.steps if isinstance(s.layer, Layer)}
-        self._joining = {n: s for n, s in self._after.items() if n in plain and s.last is None and s.penalty is None}
+        self._joining = {n: s for n, s in self._after.items() if s.last is None and s.penalty is None}
         lasts = {s.makes: s.last for s in self.steps}
         self.ends_in = tuple("linear" if (a := lasts.get(n)) is None else a.recipe_name() for n in self.ends)
         "Name of the activation that makes each output."
@@ -200,7 +199,7 @@ class Network(nn.Module):
             if after and makes in values:
                 continue
             x = values[reads[0]] if len(reads) == 1 else [values[i] for i in reads]
-            joined = layer.forward_with(cell, x, after[makes].layer) if makes in after else None
+            joined = layer.forward_with(cell, x, after[makes].cell.layer) if makes in after else None
             if joined is not None:
                 values[after[makes].makes] = joined
                 continue

@@ -51,17 +51,30 @@ class Typed:
 
     def __init__(self, layer: Layer, dtype: torch.dtype):
         self.layer, self.dtype = layer, dtype
-        self.inner = torch.promote_types(dtype, torch.float32) if layer.computes_in_full else dtype
         self.takes_mask, self.compute_mask = layer.takes_mask, layer.compute_mask
+
+    def inner(self, w: Cell) -> torch.dtype:
+        """What the layer computes in."""
+        layer = self.layer
+        compiled = layer.in_full_when_compiled and w.compiles and bool(layer.compiles_for_autograd(w, True))
+        return torch.promote_types(self.dtype, torch.float32) if layer.computes_in_full or compiled else self.dtype
 
     def forward(self, w: Cell, x: Any, *args: Any, **options: Any) -> Any:
         """The layer's output for the input `x`."""
         if not self.layer.reads_integers:
             # Ids that came as floats would no longer be told apart in half precision.
             x = cast(x, self.dtype)
-        weights: Any = InType(w, self.inner)
-        out = self.layer.forward(weights, cast(x, self.inner), *args, **options)
+        inner = self.inner(w)
+        weights: Any = InType(w, inner)
+        out = self.layer.forward(weights, cast(x, inner), *args, **options)
         return out if self.layer.types_its_output else cast(out, self.dtype)
+
+    def forward_with(self, w: Cell, x: Any, after: Layer) -> Any:
+        """What the layer and the one after it make of the input at once; None where each goes alone."""
+        if not self.layer.casts_inside:
+            return None
+        weights: Any = InType(w, self.inner(w))
+        return self.layer.forward_with(weights, cast(x, self.dtype), after)
 
 
 class InType:
@@ -70,10 +83,9 @@ class InType:
     What is no weight that training moves (statistics, states) is handed out itself: it is there to be overwritten.
     """
 
-    compiles = False
-
     def __init__(self, cell: Any, dtype: torch.dtype):
         self._cell, self._dtype, self.own = cell, dtype, cell.own
+        self.compiles = dtype == torch.float32 and cell.compiles
 
     def __getattr__(self, name: str) -> Any:
         value = getattr(self._cell, name)

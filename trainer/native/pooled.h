@@ -2,22 +2,30 @@
    written: of each window only the largest sum is kept, and where it stood. The way back has one slope for a window,
    which goes to the place of that sum alone. Pictures are laid (row, column, channel), kernels (row, column, channel,
    filter), as in Keras. A thread takes some pictures of the batch and adds up their slopes of the kernel, so that the last
-   digits of these depend on how many threads there are. */
+   digits of these depend on how many threads there are. Pictures, outputs and their slopes are float or bfloat16, sums are
+   float. */
 #define SHARED
 #include "kernels.h"
+#include "halves.h"
 
 typedef unsigned char c16 __attribute__((vector_size(16), aligned(1), may_alias));
 
 /* Sizes and tensors of a call. Windows (high, wide) do not overlap; `top` and `left` are zeros before a picture, and
    `tall` and `broad` what the windows see of it, zeros included. Filters are a multiple of 16. `places` says which sum of
-   its window was the largest; the kernel is turned round as well (filter, row, column, channel). */
+   its window was the largest; the kernel is turned round as well (filter, row, column, channel), and where pictures are
+   bfloat16 and rows of the kernel even, its numbers stand in pairs too (row, column and channel by twos, filter). */
 struct pooled {
     long batch, height, width, channels, rows, columns, filters, high, wide, out_height, out_width, top, left, tall, broad;
-    const float *x, *kernel, *bias;
-    float *outputs;
+    long is_half;
+    const void *x;
+    const float *kernel, *bias;
+    const unsigned *pairs;
+    void *outputs;
     unsigned char *places;
-    const float *slopes, *turned;
-    float *x_slopes, *room, *sums, *kernel_slopes, *bias_slopes;
+    const void *slopes;
+    const float *turned;
+    void *x_slopes;
+    float *room, *sums, *kernel_slopes, *bias_slopes;
 };
 
 /* Numbers of a row of the kernel that lie side by side in a picture too. */
@@ -27,24 +35,44 @@ INLINE long taps_of(const struct pooled *q) { return q->rows * run_of(q); }
 
 INLINE long picture_of(const struct pooled *q) { return q->tall * q->broad * q->channels; }
 
-/* A picture with zeros around it, and what its windows do not see cut off. */
-INLINE void take_picture(const struct pooled *q, float *to, long n) {
-    long down = q->broad * q->channels, rows = q->height < q->tall - q->top ? q->height : q->tall - q->top;
-    long columns = q->width < q->broad - q->left ? q->width : q->broad - q->left;
-    if (rows < q->tall || columns < q->broad) memset(to, 0, 4 * picture_of(q));
-    for (long y = 0; y < rows; y++)
-        memcpy(to + (q->top + y) * down + q->left * q->channels,
-               q->x + ((n * q->height + y) * q->width) * q->channels, 4 * columns * q->channels);
+INLINE long cells_of(const struct pooled *q) { return q->out_height * q->out_width; }
+
+/* What a thread has for a picture: itself, its slopes, and what is made of it or the slopes of that. */
+INLINE long room_of(const struct pooled *q) { return 2 * picture_of(q) + cells_of(q) * q->filters; }
+
+/* Numbers from one place to another, as float or as bfloat16. */
+INLINE void copied(void *to, long at, int to_half, const void *from, long first, int from_half, long count) {
+    const half *halves = (const half *)from + first;
+    const float *floats = (const float *)from + first;
+    if (to_half && from_half) memcpy((half *)to + at, halves, 2 * count);
+    else if (to_half) for (long i = 0; i < count; i++) ((half *)to)[at + i] = narrow(floats[i]);
+    else if (from_half) for (long i = 0; i < count; i++) ((float *)to)[at + i] = wide(halves[i]);
+    else memcpy((float *)to + at, floats, 4 * count);
 }
 
-INLINE void put_picture(const struct pooled *q, const float *from, long n) {
+INLINE void zeros(void *to, long at, int is_half, long count) {
+    if (is_half) memset((half *)to + at, 0, 2 * count);
+    else memset((float *)to + at, 0, 4 * count);
+}
+
+/* A picture with zeros around it, and what its windows do not see cut off. */
+static void take_picture(const struct pooled *q, void *to, int to_half, long n) {
+    long down = q->broad * q->channels, rows = q->height < q->tall - q->top ? q->height : q->tall - q->top;
+    long columns = q->width < q->broad - q->left ? q->width : q->broad - q->left;
+    if (rows < q->tall || columns < q->broad) zeros(to, 0, to_half, picture_of(q));
+    for (long y = 0; y < rows; y++)
+        copied(to, (q->top + y) * down + q->left * q->channels, to_half, q->x,
+               (n * q->height + y) * q->width * q->channels, q->is_half, columns * q->channels);
+}
+
+static void put_picture(const struct pooled *q, const float *from, long n) {
     long down = q->broad * q->channels, across = q->width * q->channels;
     for (long y = 0; y < q->height; y++) {
-        float *to = q->x_slopes + (n * q->height + y) * across;
+        long to = (n * q->height + y) * across;
         long columns = q->width < q->broad - q->left ? q->width : q->broad - q->left;
         if (y >= q->tall - q->top) columns = 0;
-        memcpy(to, from + (q->top + y) * down + q->left * q->channels, 4 * columns * q->channels);
-        memset(to + columns * q->channels, 0, 4 * (across - columns * q->channels));
+        copied(q->x_slopes, to, q->is_half, from, (q->top + y) * down + q->left * q->channels, 0, columns * q->channels);
+        zeros(q->x_slopes, to + columns * q->channels, q->is_half, across - columns * q->channels);
     }
 }
 
@@ -68,38 +96,42 @@ INLINE long place_of(const struct pooled *q, long place) {
 #define ABREAST 1
 #endif
 
-/* V vectors of filters for PLACES places of a picture. */
-#define SUMS(V)                                                                                                       \
-    FUSED INLINE void sums_##V(const struct pooled *q, const float *const *at, const float *kernel, v16 (*sum)[V]) {  \
+/* V vectors of filters for PLACES places of a picture: STEP numbers of it at a time, by PLUS to a sum. */
+#define SUMS(NAME, V, NUMBER, KERNEL, VECTOR, TAKEN, STEP, PLUS)                                                      \
+    FUSED INLINE void NAME(const struct pooled *q, const NUMBER *const *at, long j, v16 (*sum)[V]) {                  \
         long run = run_of(q), down = q->broad * q->channels;                                                          \
+        const KERNEL;                                                                                                 \
         v16 made[PLACES][V];                                                                                          \
         for (int r = 0; r < PLACES; r++)                                                                              \
             for (int c = 0; c < V; c++) made[r][c] = (v16){0};                                                        \
         for (long y = 0; y < q->rows; y++)                                                                            \
-            for (long i = y * down; i < y * down + run; i++, kernel += q->filters)                                    \
+            for (long i = y * down; i < y * down + run; i += STEP, kernel += q->filters)                              \
                 for (int c = 0; c < V; c++) {                                                                         \
-                    v16 row = *(const v16 *)(kernel + 16 * c);                                                        \
-                    for (int r = 0; r < PLACES; r++) made[r][c] += at[r][i] * row;                                    \
+                    VECTOR row = *(const VECTOR *)(kernel + 16 * c);                                                  \
+                    for (int r = 0; r < PLACES; r++) made[r][c] = PLUS(made[r][c], *(const TAKEN *)(at[r] + i), row); \
                 }                                                                                                     \
         for (int r = 0; r < PLACES; r++)                                                                              \
             for (int c = 0; c < V; c++) sum[r][c] = made[r][c];                                                       \
     }
+#define PLUS_NUMBER(SUM, NUMBER, ROW) (SUM) + (NUMBER) * (ROW)
+#define FLOAT_SUMS(NAME, V) SUMS(NAME, V, float, float *kernel = q->kernel + j, v16, float, 1, PLUS_NUMBER)
+#define HALF_SUMS(NAME, V) SUMS(NAME, V, half, unsigned *kernel = q->pairs + j, u16, pair, 2, PLUS_PAIRS)
 
 /* Some windows side by side, of `all` places each; more places than there is room for one after the other. A sum that
    is no number is the largest. */
-#define WINDOWS(V)                                                                                                    \
-    INLINE void windows_##V(const struct pooled *q, const float *picture, long first, long count, long all, long j,   \
-                            float *out, unsigned char *places) {                                                      \
+#define WINDOWS(NAME, EACH, V, NUMBER, SUMS_OF)                                                                       \
+    INLINE void EACH(const struct pooled *q, const NUMBER *picture, long first, long count, long all, long j,         \
+                     float *out, unsigned char *places) {                                                             \
         long room = all < PLACES ? all : PLACES;                                                                      \
         v16 best[PLACES][V], sum[PLACES][V];                                                                          \
         i16 where[PLACES][V];                                                                                         \
         for (long from = 0; from < all; from += room) {                                                               \
-            const float *at[PLACES];                                                                                  \
+            const NUMBER *at[PLACES];                                                                                 \
             for (long r = 0; r < PLACES; r++) {                                                                       \
                 long window = r / room < count ? r / room : count - 1, place = from + r % room;                       \
                 at[r] = picture + corner_of(q, first + window) + place_of(q, place < all ? place : all - 1);          \
             }                                                                                                         \
-            sums_##V(q, at, q->kernel + j, sum);                                                                      \
+            SUMS_OF(q, at, j, sum);                                                                                   \
             for (long r = 0; r < PLACES / room * room && r / room < count && from + r % room < all; r++)              \
                 for (int c = 0; c < V; c++) {                                                                         \
                     long window = r / room;                                                                           \
@@ -117,34 +149,43 @@ INLINE long place_of(const struct pooled *q, long place) {
                 *(c16 *)(places + to) = __builtin_convertvector(where[window][c], c16);                               \
             }                                                                                                         \
     }                                                                                                                 \
-    FUSED static void all_windows_##V(const struct pooled *q, const float *picture, long j, float *out,               \
-                                      unsigned char *places) {                                                        \
-        long cells = q->out_height * q->out_width, all = q->high * q->wide, side = all < PLACES ? PLACES / all : 1;   \
+    FUSED static void NAME(const struct pooled *q, const NUMBER *picture, long j, float *out, unsigned char *places) { \
+        long cells = cells_of(q), all = q->high * q->wide, side = all < PLACES ? PLACES / all : 1;                    \
         for (long first = 0; first < cells; first += side) {                                                          \
             long count = cells - first < side ? cells - first : side;                                                 \
-            if (all == 4) windows_##V(q, picture, first, count, 4, j, out, places);                                   \
-            else windows_##V(q, picture, first, count, all, j, out, places);                                          \
+            if (all == 4) EACH(q, picture, first, count, 4, j, out, places);                                          \
+            else EACH(q, picture, first, count, all, j, out, places);                                                 \
         }                                                                                                             \
     }
-SUMS(1)
-WINDOWS(1)
+FLOAT_SUMS(sums_1, 1)
+HALF_SUMS(pair_sums_1, 1)
+WINDOWS(all_windows_1, windows_1, 1, float, sums_1)
+WINDOWS(all_pair_windows_1, pair_windows_1, 1, half, pair_sums_1)
 #if ABREAST > 1
-SUMS(2)
-WINDOWS(2)
+FLOAT_SUMS(sums_2, 2)
+HALF_SUMS(pair_sums_2, 2)
+WINDOWS(all_windows_2, windows_2, 2, float, sums_2)
+WINDOWS(all_pair_windows_2, pair_windows_2, 2, half, pair_sums_2)
 #else
 #define all_windows_2 all_windows_1
+#define all_pair_windows_2 all_pair_windows_1
 #endif
 
 static void pooled_forward_share(struct work *work, long me, long all) {
     const struct pooled *q = (struct pooled *)work->p;
-    long size = q->out_height * q->out_width * q->filters;
-    float *picture = q->room + 2 * me * picture_of(q);
+    long size = cells_of(q) * q->filters;
+    float *picture = q->room + me * room_of(q), *made = picture + 2 * picture_of(q);
     for (long n = FROM(q->batch); n < TO(q->batch); n++) {
+        float *out = q->is_half ? made : (float *)q->outputs + n * size;
+        unsigned char *places = q->places + n * size;
         long j = 0;
-        take_picture(q, picture, n);
-        for (; j + 32 <= q->filters && ABREAST == 2; j += 32)
-            all_windows_2(q, picture, j, q->outputs + n * size, q->places + n * size);
-        for (; j < q->filters; j += 16) all_windows_1(q, picture, j, q->outputs + n * size, q->places + n * size);
+        take_picture(q, picture, !!q->pairs, n);
+#define WINDOWS_OF(V)                                                                                                 \
+    if (q->pairs) all_pair_windows_##V(q, (half *)picture, j, out, places);                                           \
+    else all_windows_##V(q, picture, j, out, places);
+        for (; j + 32 <= q->filters && ABREAST == 2; j += 32) WINDOWS_OF(2)
+        for (; j < q->filters; j += 16) WINDOWS_OF(1)
+        if (q->is_half) copied(q->outputs, n * size, 1, made, 0, 0, size);
     }
 }
 
@@ -207,8 +248,9 @@ INLINE void run_over(const float *picture, float *back, float *sums, const float
 
 /* A picture's part in the slopes of a kernel, and in those of the picture, filter by filter: (filter, row, column,
    channel). */
-FUSED static void by_filters(const struct pooled *q, const float *picture, float *back, float *sums, long n) {
-    long cells = q->out_height * q->out_width, run = run_of(q), down = q->broad * q->channels, taps = taps_of(q);
+FUSED static void by_filters(const struct pooled *q, const float *picture, float *back, float *sums, const float *slopes,
+                             const unsigned char *seen) {
+    long cells = cells_of(q), run = run_of(q), down = q->broad * q->channels, taps = taps_of(q);
     int corners[MANY], places[MANY_PLACES];
     struct slope found[MANY];
     for (long p = 0; p < q->high * q->wide; p++) places[p] = place_of(q, p);
@@ -216,10 +258,10 @@ FUSED static void by_filters(const struct pooled *q, const float *picture, float
         long some = cells - first < MANY ? cells - first : MANY;
         for (long cell = 0; cell < some; cell++) corners[cell] = corner_of(q, first + cell);
         for (long k = 0; k < q->filters; k++) {
-            long from = (n * cells + first) * q->filters + k, count = 0;
+            long from = first * q->filters + k, count = 0;
             for (long cell = 0; cell < some; cell++) {
-                float slope = q->slopes[from + cell * q->filters];
-                found[count] = (struct slope){slope, corners[cell] + places[q->places[from + cell * q->filters]]};
+                float slope = slopes[from + cell * q->filters];
+                found[count] = (struct slope){slope, corners[cell] + places[seen[from + cell * q->filters]]};
                 count += slope != 0;
             }
             for (long y = 0; y < q->rows; y++)
@@ -233,8 +275,9 @@ FUSED static void by_filters(const struct pooled *q, const float *picture, float
 #define TAPS 12
 
 /* The same of a kernel whose rows are short: place by place, (row, column, channel, filter). */
-FUSED static void by_places(const struct pooled *q, const float *picture, float *sums, long n) {
-    long cells = q->out_height * q->out_width, run = run_of(q), down = q->broad * q->channels, taps = taps_of(q);
+FUSED static void by_places(const struct pooled *q, const float *picture, float *sums, const float *slopes,
+                            const unsigned char *places) {
+    long cells = cells_of(q), run = run_of(q), down = q->broad * q->channels, taps = taps_of(q);
     for (long j = 0; j < q->filters; j += 16)
         for (long first = 0; first < taps; first += TAPS) {
             long away[TAPS];
@@ -243,9 +286,9 @@ FUSED static void by_places(const struct pooled *q, const float *picture, float 
             v16 sum[TAPS];
             for (int t = 0; t < TAPS; t++) sum[t] = (v16){0};
             for (long cell = 0; cell < cells; cell++) {
-                long at = (n * cells + cell) * q->filters + j;
-                v16 slope = *(const v16 *)(q->slopes + at);
-                i16 where = __builtin_convertvector(*(const c16 *)(q->places + at), i16);
+                long at = cell * q->filters + j;
+                v16 slope = *(const v16 *)(slopes + at);
+                i16 where = __builtin_convertvector(*(const c16 *)(places + at), i16);
                 const float *corner = picture + corner_of(q, cell);
                 for (long p = 0; p < q->high * q->wide; p++) {
                     v16 here = (v16)((i16)slope & (where == (int)p));
@@ -261,19 +304,23 @@ FUSED static void by_places(const struct pooled *q, const float *picture, float 
 
 static void pooled_backward_share(struct work *work, long me, long all) {
     const struct pooled *q = (struct pooled *)work->p;
-    long cells = q->out_height * q->out_width, taps = taps_of(q), size = taps * q->filters;
+    long made = cells_of(q) * q->filters, taps = taps_of(q), size = taps * q->filters;
     int is_short = run_of(q) < SHORT;
-    float *picture = q->room + 2 * me * picture_of(q), *back = picture + picture_of(q);
+    float *picture = q->room + me * room_of(q), *back = picture + picture_of(q), *room = back + picture_of(q);
     float *sums = q->sums + me * (size + q->filters), *of_bias = sums + size;
     memset(sums, 0, 4 * (size + q->filters));
     for (long n = FROM(q->batch); n < TO(q->batch); n++) {
-        take_picture(q, picture, n);
+        const float *slopes = q->is_half ? room : (const float *)q->slopes + n * made;
+        const unsigned char *places = q->places + n * made;
+        if (q->is_half) copied(room, 0, 0, q->slopes, n * made, 1, made);
+        take_picture(q, picture, 0, n);
         if (q->x_slopes) memset(back, 0, 4 * picture_of(q));
-        if (is_short) by_places(q, picture, sums, n);
-        if (!is_short || q->x_slopes) by_filters(q, picture, q->x_slopes ? back : 0, is_short ? 0 : sums, n);
+        if (is_short) by_places(q, picture, sums, slopes, places);
+        if (!is_short || q->x_slopes)
+            by_filters(q, picture, q->x_slopes ? back : 0, is_short ? 0 : sums, slopes, places);
         if (q->x_slopes) put_picture(q, back, n);
-        for (long cell = 0; cell < cells; cell++)
-            for (long k = 0; k < q->filters; k++) of_bias[k] += q->slopes[(n * cells + cell) * q->filters + k];
+        for (long cell = 0; cell < made; cell += q->filters)
+            for (long k = 0; k < q->filters; k++) of_bias[k] += slopes[cell + k];
     }
     MEET;
     for (long i = FROM(size + q->filters); i < TO(size + q->filters); i++) {

@@ -212,8 +212,8 @@ class Compile(Block):
     steps."""
     precision: Literal["float32", "bfloat16", "float16"] | None = None
     """What layers compute in that say no number type of their own, on weights kept in float32: `bfloat16` is short for
-    `model: {dtype: mixed_bfloat16}`. On a processor it pays for convolutions that no MaxPooling follows; those before
-    one, dense models, LSTM and GRU are compiled in float32 alone, and faster so."""
+    `model: {dtype: mixed_bfloat16}`. On a processor that multiplies such numbers it pays for dense layers and
+    convolutions; LSTM, GRU and SimpleRNN, where they are compiled, read and give bfloat16 but compute in float32."""
     jit_compile: AutoOrBool = "auto"
     """Whether steps are compiled to machine code by the system's C compiler, whole or, where that can't be, in
     recurrent layers, convolutions before a MaxPooling, BatchNormalization and the way back from an Embedding; on a GPU,

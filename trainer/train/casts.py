@@ -30,12 +30,13 @@ def between_casts(
     if layer.reads_integers or layer.types_its_output or (after is not None and not layer.casts_inside):
         return None
     xs = x if isinstance(x, list) else [x]
-    weights: Any = _InType(p, cell, typed.inner)
+    precise = typed.inner(cell)
+    weights: Any = _InType(p, cell, precise)
     try:
         given = [p.cast(t, typed.dtype) for t in xs]
-        given = given if layer.casts_inside else [p.cast(t, typed.inner) for t in given]
+        given = given if layer.casts_inside else [p.cast(t, precise) for t in given]
         own = given if isinstance(x, list) else given[0]
-        inner = p.within(weights.gradients, compiles=layer.casts_inside)
+        inner = p.within(weights.gradients, compiles=layer.casts_inside or precise == torch.float32)
         found = layer.by_hand(inner, weights, own) if after is None else layer.by_hand_with(inner, weights, own, after)
     except _Nested:
         return None
