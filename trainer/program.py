@@ -83,8 +83,8 @@ class Program:
         return torch.full((), value, dtype=like.dtype, device=like.device)
 
     def cast(self, x: Tensor, dtype: torch.dtype) -> Tensor:
-        """A tensor in a number type: itself where it has it, or is none of floating point."""
-        if x.dtype == dtype or not x.is_floating_point():
+        """A tensor in a number type: itself where it has it, or is none of floating point (nor a tensor, as Bags)."""
+        if not isinstance(x, torch.Tensor) or x.dtype == dtype or not x.is_floating_point():
             return x
         made = torch.empty_like(x, dtype=dtype)
         self.do(made.copy_, x)

@@ -295,6 +295,18 @@ def test_embedding(kind: str, width: int) -> None:
     hold(lines, {"x": ids}, {"first": squared(), "second": squared()}, [normal(1, 2), normal(2, 2)])
 
 
+@pytest.mark.parametrize("kind", ["int64", "float32"])
+@pytest.mark.parametrize("dtype", ["float64", "mixed_bfloat16", "bfloat16"])
+def test_embedding_between_casts(dtype: str, kind: str) -> None:
+    """Of ids that bfloat16 would not tell apart."""
+    ids = np.random.default_rng(0).integers(250, 280, (BATCH * STEPS, 5)).astype(kind)
+    lines = [
+        {"Embedding": {"name": "table", "inputs": "x", "input_dim": 300, "output_dim": 16}},
+        *head("first", "table"),
+    ]
+    hold_typed(lines, {"x": ids}, {"first": squared()}, [normal(1, 2)], dtype)
+
+
 @pytest.mark.parametrize("name", sorted(overriding(Activation)))
 def test_activations(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Between layers, in a layer of its own, and as the last one."""

@@ -104,3 +104,14 @@ def test_float64_equals_keras(shape: tuple[Any, ...], text: str) -> None:
     for a, b in zip(ours, theirs, strict=True):
         assert a.dtype == torch.float64
         close(a, b, f"{text}: output", 1e-10 if b.dtype == torch.float64 else 1e-6)
+
+
+@pytest.mark.parametrize("dtype", ROOM)
+def test_ids_that_come_as_floats_are_told_apart(dtype: DType) -> None:
+    """In bfloat16 257 is no number of its own; the vectors are those of the table, rounded."""
+    cell = cell_in({"Embedding": {"input_dim": 1000, "output_dim": 4}}, (None, 1000), dtype)
+    made = cell(torch.arange(1000, dtype=torch.float32).unsqueeze(0))
+    assert made.dtype == COMPUTE[dtype]
+    assert torch.equal(made[0], cell.embeddings.to(made.dtype))
+    made.sum().backward()
+    assert torch.equal(cell.embeddings.grad, torch.ones_like(cell.embeddings))

@@ -17,13 +17,13 @@ from trainer.block import Block
 from trainer.declare import Declared
 from trainer.errors import Path
 from trainer.layers.plan import Plan
+from trainer.lazy import torch
 from trainer.options import Bool, Name, Rule, complaint
 from trainer.shapes import Shape
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    import torch
     from numpy import ndarray
 
     from trainer.program import Program, Pull
@@ -115,10 +115,10 @@ class Layer(Declared, kind="layer", room="trainer.layers", keras="keras.layers")
     "Whether the layer takes a list of inputs."
     computes_in_full: ClassVar[bool] = False
     "Whether a mixed number type is that of input and output alone, and the layer computes in float32."
-    in_full_when_compiled: ClassVar[bool] = False
-    "Whether that is so where the layer is compiled code, which knows float32 alone."
     casts_inside: ClassVar[bool] = False
-    "Whether `by_hand` takes its input in the layer's number type as it comes, and may be compiled then."
+    "Whether `by_hand` takes its input in the layer's number type as it comes, whatever the layer computes in."
+    compiles_typed: ClassVar[bool] = False
+    "Whether the layer may be compiled code under a number type of its own too."
     more_inside: ClassVar[bool] = False
     "Whether more comes about in `forward` than what it gives: numbers of every step, or of every pair of steps."
     across_rows: ClassVar[bool] = False
@@ -259,6 +259,10 @@ class Layer(Declared, kind="layer", room="trainer.layers", keras="keras.layers")
         `masked`: there may be a mask; whether there is one shows when a batch comes.
         """
         return ""
+
+    def computes_in(self, w: Weights, dtype: torch.dtype) -> torch.dtype:
+        """What the layer computes in, between casts from and to `dtype`, the number type that it is told."""
+        return torch.promote_types(dtype, torch.float32) if self.computes_in_full else dtype
 
     def adapt(self, batches: Iterable[ndarray], shape: Shape) -> dict[str, ndarray]:
         """The weights, by name, that these training rows give; for layers that say `fitted`."""

@@ -38,7 +38,7 @@ class Conv(Convolving, Kerneled, abstract=True):
     groups: PositiveInt = 1
     "Groups of channels that are convolved apart from each other."
 
-    casts_inside = True
+    casts_inside = compiles_typed = True
 
     @field_validator("padding")
     @classmethod

@@ -86,6 +86,8 @@ class Embedding(Table):
     Shape: (batch, ...) -> (batch, ..., output_dim)
     """
 
+    compiles_typed = True
+
     def build(self, plan: Plan, shape: Shape) -> Shape:
         ask(plan, self, "embeddings", (self.input_dim, self.output_dim))
         return (*shape, self.output_dim)
@@ -115,6 +117,10 @@ class Embedding(Table):
 
         p.do(look_up)
         return made.view(*x.shape, self.output_dim), pull
+
+    def computes_in(self, w: Weights, dtype: torch.dtype) -> torch.dtype:
+        """As the table is kept: vectors are rounded once they are found, which gives the same for less."""
+        return w.embeddings.dtype
 
     def compiles(self, w: Weights, after: Layer | None) -> str:
         """For the way back alone."""

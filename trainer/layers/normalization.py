@@ -86,7 +86,7 @@ class BatchNormalization(Normalizing):
     "Whether devices that share a batch take its statistics together; on one device they always are of the whole batch."
 
     takes_mask = True
-    casts_inside = True
+    casts_inside = compiles_typed = True
     # Keras itself refuses it but on TensorFlow, and training has one device.
     not_keras = ("synchronized",)
 

@@ -28,7 +28,7 @@ class Recurrent(Stepping, Sequenced, abstract=True):
     activity_regularizer: Regularizer | None = None
     "Penalty on the output."
 
-    in_full_when_compiled = True
+    compiles_typed = True
 
     cell_name: ClassVar[str] = ""
     "Keras's name of the cell, which stands in the paths of the weights."
@@ -62,6 +62,11 @@ class Recurrent(Stepping, Sequenced, abstract=True):
         rivalled = kind is not None and has_kernel(kind.fused, w.kernel.device, w.kernel.dtype)
         native = self.native(w, alone=masked or bool(self.recurrent_dropout) or not rivalled)
         return "" if native is None else native.header
+
+    def computes_in(self, w: Weights, dtype: torch.dtype) -> torch.dtype:
+        """Compiled code knows float32 alone."""
+        compiled = w.compiles and bool(self.compiles_for_autograd(w, True))
+        return torch.promote_types(dtype, torch.float32) if compiled else dtype
 
     def _goes_through(self) -> bool:
         """Whether a step needs nothing but its input and the state before it."""

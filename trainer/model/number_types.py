@@ -53,27 +53,21 @@ class Typed:
         self.layer, self.dtype = layer, dtype
         self.takes_mask, self.compute_mask = layer.takes_mask, layer.compute_mask
 
-    def inner(self, w: Cell) -> torch.dtype:
-        """What the layer computes in."""
-        layer = self.layer
-        compiled = layer.in_full_when_compiled and w.compiles and bool(layer.compiles_for_autograd(w, True))
-        return torch.promote_types(self.dtype, torch.float32) if layer.computes_in_full or compiled else self.dtype
-
     def forward(self, w: Cell, x: Any, *args: Any, **options: Any) -> Any:
         """The layer's output for the input `x`."""
+        inner = self.layer.computes_in(w, self.dtype)
         if not self.layer.reads_integers:
             # Ids that came as floats would no longer be told apart in half precision.
-            x = cast(x, self.dtype)
-        inner = self.inner(w)
+            x = cast(cast(x, self.dtype), inner)
         weights: Any = InType(w, inner)
-        out = self.layer.forward(weights, cast(x, inner), *args, **options)
+        out = self.layer.forward(weights, x, *args, **options)
         return out if self.layer.types_its_output else cast(out, self.dtype)
 
     def forward_with(self, w: Cell, x: Any, after: Layer) -> Any:
         """What the layer and the one after it make of the input at once; None where each goes alone."""
         if not self.layer.casts_inside:
             return None
-        weights: Any = InType(w, self.inner(w))
+        weights: Any = InType(w, self.layer.computes_in(w, self.dtype))
         return self.layer.forward_with(weights, cast(x, self.dtype), after)
 
 

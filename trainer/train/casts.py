@@ -27,17 +27,19 @@ def between_casts(
     None where it has none or must be left to autograd.
     """
     layer = typed.layer
-    if layer.reads_integers or layer.types_its_output or (after is not None and not layer.casts_inside):
+    if layer.types_its_output or (after is not None and not layer.casts_inside):
         return None
     xs = x if isinstance(x, list) else [x]
-    precise = typed.inner(cell)
-    weights: Any = _InType(p, cell, precise)
+    inner = layer.computes_in(cell, typed.dtype)
+    weights: Any = _InType(p, cell, inner)
     try:
-        given = [p.cast(t, typed.dtype) for t in xs]
-        given = given if layer.casts_inside else [p.cast(t, precise) for t in given]
+        given = xs
+        if not layer.reads_integers:
+            given = [p.cast(t, typed.dtype) for t in xs]
+            given = given if layer.casts_inside else [p.cast(t, inner) for t in given]
         own = given if isinstance(x, list) else given[0]
-        inner = p.within(weights.gradients, compiles=layer.casts_inside or precise == torch.float32)
-        found = layer.by_hand(inner, weights, own) if after is None else layer.by_hand_with(inner, weights, own, after)
+        part = p.within(weights.gradients, compiles=layer.compiles_typed)
+        found = layer.by_hand(part, weights, own) if after is None else layer.by_hand_with(part, weights, own, after)
     except _Nested:
         return None
     if found is None:

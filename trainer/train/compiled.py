@@ -186,13 +186,12 @@ def compile_layers(network: Network, *, alone: bool, trains: bool = True) -> Non
 def _headers(network: Network, *, alone: bool, trains: bool) -> set[str]:
     """The headers that layers call; see `compile_layers`."""
     cells = (module for module in network.modules() if isinstance(module, Cell))
-    known = (cell for cell in cells if isinstance(cell.acts, Layer) or cell.layer.in_full_when_compiled)
+    known = (cell for cell in cells if isinstance(cell.acts, Layer) or cell.layer.compiles_typed)
     headers = {cell.layer.compiles_for_autograd(cell, network.masked) for cell in known}
     for step in network.steps if not alone else ():
         after, layer = network.after(step), step.cell.layer
         judges = type(layer).forward_with is not Layer.forward_with
-        knows = layer is step.layer or layer.casts_inside or layer.in_full_when_compiled
-        if (trains or judges) and knows:
+        if (trains or judges) and (layer is step.layer or layer.compiles_typed):
             headers.add(layer.compiles(step.cell, None if after is None else after.cell.layer))
     return headers - {""}
 

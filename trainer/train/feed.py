@@ -32,6 +32,9 @@ __all__ = ["Batch", "Feed", "Pipeline", "Slot", "input_dtypes", "read_column"]
 RESIDENT_BYTES = 2 << 30
 EPOCH_COPY_BYTES = 32 << 20
 
+LISTS_IN = (None, "float32", "bfloat16", "mixed_bfloat16")
+"Number types of a layer that can be handed Bags: those that torch adds up rows in."
+
 
 class Slot:
     """One feature of a set of rows, ready to be cut into batches."""
@@ -194,7 +197,7 @@ def multi_hot_lists(pipeline: Pipeline, column: Column) -> Bags | None:
 def reads_lists(wiring: Wiring) -> list[bool]:
     """Whether whatever reads each input can be handed Bags."""
     readers = (list(_readers(wiring, number)) for number in wiring.inputs.values())
-    return [all(type(layer) is Dense and layer.dtype is None for layer in each) for each in readers]
+    return [all(type(layer) is Dense and layer.dtype in LISTS_IN for layer in each) for each in readers]
 
 
 def input_dtypes(outline: Outline, drawn: Sequence[Sequence[Layer]]) -> list[torch.dtype | None]:
