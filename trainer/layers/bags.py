@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import numpy
     from torch import Tensor
 
-CHUNK_NUMBERS = 1 << 26
+CHUNK_NUMBERS = 1 << 23
 "Places that are looked at at once where lists are freed of what they say twice."
 
 

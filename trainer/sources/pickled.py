@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from trainer.errors import FileError
+from trainer.lazy import np
+from trainer.sources.columns import Ragged
 
 _ARRAY_MODULES = ("numpy.core.multiarray", "numpy._core.multiarray")
 PER_BYTE = 64
@@ -112,7 +114,20 @@ def _end_of_run(data: bytes, start: int) -> int:
     return run.end() if run else start
 
 
-def object_rows(stream: IO[bytes], length: int, shape: tuple[int, ...], name: str) -> list[array[int]]:
+def _end_to_end(rows: list[list[int]]) -> array[int]:
+    """All numbers of the rows, each of 32 bits if that does."""
+    for kind in "iq":
+        made = array(kind)
+        try:
+            for row in rows:
+                made.fromlist(row)
+        except OverflowError:
+            continue
+        return made
+    raise pickle.UnpicklingError("a number of more than 64 bits")
+
+
+def object_rows(stream: IO[bytes], length: int, shape: tuple[int, ...], name: str) -> Ragged:
     """The rows of a one-dimensional object array of lists of integers, from a pickle of `length` bytes.
 
     Raises:
@@ -128,7 +143,9 @@ def object_rows(stream: IO[bytes], length: int, shape: tuple[int, ...], name: st
             rows = made.rows if isinstance(made, _Array) else None
             if rows is None or len(rows) != shape[0] or not all(type(row) is list for row in rows):
                 raise pickle.UnpicklingError(f"not {shape[0]} lists")
-            return [array("q", row) for row in rows]
+            offsets = np.zeros(len(rows) + 1, "int64")
+            np.cumsum([len(row) for row in rows], out=offsets[1:])
+            return Ragged(np.asarray(_end_to_end(rows)), offsets)
     except Exception as error:  # a damaged pickle can raise anything; nothing of it is run
         said = str(error)[:200] or type(error).__name__
         raise FileError(f"{name}: expected lists of integers: {said}") from None

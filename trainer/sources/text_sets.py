@@ -52,37 +52,36 @@ class WordSet(Source, abstract=True):
         """Name of the set in file names."""
         return type(self).recipe_name()
 
-    def numbered(self, rows: list[Any], labels: numpy.ndarray) -> tuple[Ragged, numpy.ndarray]:
-        """Texts with start mark and offset, the long ones left out.
+    def numbered(self, words: Ragged, labels: numpy.ndarray, order: numpy.ndarray) -> tuple[Ragged, numpy.ndarray]:
+        """Texts and labels in an order, with start mark and offset, the long ones left out.
 
         Raises:
             DataError: none is short enough.
             FileError: negative numbers, or ones beyond any vocabulary.
         """
-        words = Ragged.of(rows)
         if len(words.values) and not 0 <= words.values.min() <= words.values.max() <= MOST_WORDS:
             raise FileError(f"{self.stem}: the texts hold what is no word number")
-        lengths = words.lengths() + (self.start_char is not None)
-        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype("int64")
-        values = np.empty(offsets[-1], "int64")
-        inside = np.ones(len(values), bool)
-        if self.start_char is not None:
-            inside[offsets[:-1]] = False
-            values[offsets[:-1]] = self.start_char
-        values[inside] = words.values + self.index_from
-        made = Ragged(values, offsets)
+        mark = int(self.start_char is not None)
+        lengths = words.lengths()[order] + mark
         if self.maxlen is not None:
             kept = np.flatnonzero(lengths < self.maxlen)
             if not len(kept):
                 raise DataError(f"no text is shorter than maxlen {self.maxlen}", hint="a larger maxlen")
-            made, labels = made.take(kept), labels[kept]
-        return made, labels
+            order, lengths = order[kept], lengths[kept]
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype("int64")
+        # The place before a text's first word becomes its mark.
+        values = words.values.take(_places(words.offsets[order] - mark, offsets, lengths), mode="clip").astype("int64")
+        values += self.index_from
+        if mark:
+            values[offsets[:-1]] = self.start_char
+        return Ragged(values, offsets), labels[order]
 
     def limited(self, words: Ragged, most: int) -> Ragged:
-        """Word numbers outside skip_top to `most` replaced or dropped."""
+        """Word numbers outside skip_top to `most` replaced, where they stand, or dropped."""
         kept = (words.values >= self.skip_top) & (words.values < most)
         if self.oov_char is not None:
-            return Ragged(np.where(kept, words.values, self.oov_char), words.offsets)
+            np.copyto(words.values, self.oov_char, where=~kept)
+            return words
         counts = np.concatenate([[0], np.cumsum(kept)])
         return Ragged(words.values[kept], counts[words.offsets])
 
@@ -115,14 +114,22 @@ class WordSet(Source, abstract=True):
         )
 
 
-def shuffled(random: Any, rows: list[Any], labels: numpy.ndarray) -> tuple[list[Any], numpy.ndarray]:
-    """Rows and labels in the order that Keras's loader draws."""
-    order = np.arange(len(rows))
+def shuffled(random: Any, count: int) -> numpy.ndarray:
+    """The order that Keras's loader draws for so many rows."""
+    order = np.arange(count)
     random.shuffle(order)
-    return [rows[i] for i in order], labels[order]
+    return order
 
 
-def texts(arrays: dict[str, Any], path: Path, x: str, y: str) -> tuple[list[Any], numpy.ndarray]:
+def _places(starts: numpy.ndarray, offsets: numpy.ndarray, lengths: numpy.ndarray) -> numpy.ndarray:
+    """starts[i], starts[i] + 1, … for each row of `lengths`, where row i begins at offsets[i]."""
+    whole = "int32" if max(starts.max(initial=0), 0) + offsets[-1] < 1 << 31 else "int64"
+    made = np.repeat((starts - offsets[:-1]).astype(whole), lengths)
+    made += np.arange(offsets[-1], dtype=whole)
+    return made
+
+
+def texts(arrays: dict[str, Any], path: Path, x: str, y: str) -> tuple[Ragged, numpy.ndarray]:
     """The texts and their labels under these names.
 
     Raises:
@@ -132,7 +139,7 @@ def texts(arrays: dict[str, Any], path: Path, x: str, y: str) -> tuple[list[Any]
     if missing:
         raise FileError(f"{path}: expected an array {missing[0]}, found {', '.join(arrays)}")
     rows, labels = arrays[x], np.asarray(arrays[y])
-    if not isinstance(rows, list) or not rows:
+    if not isinstance(rows, Ragged) or not len(rows):
         raise FileError(f"{path}: expected {x} to hold lists of word numbers")
     if labels.dtype.kind not in "iu" or labels.shape != (len(rows),):
         raise FileError(f"{path}: expected {len(rows)} integers in {y}, found {labels.dtype} {labels.shape}")
@@ -150,7 +157,7 @@ class Imdb(WordSet):
         arrays = read_npz(path, objects=True)
         random = np.random.RandomState(self.seed)
         both = [texts(arrays, path, f"x_{part}", f"y_{part}") for part in ("train", "test")]
-        parts = [self.numbered(*shuffled(random, *part)) for part in both]
+        parts = [self.numbered(words, labels, shuffled(random, len(words))) for words, labels in both]
         most = self.num_words or max(int(w.values.max(initial=0)) for w, _ in parts)
         return self.table(places, path, *[(self.limited(w, most), y) for w, y in parts])
 
@@ -175,7 +182,8 @@ class Reuters(WordSet):
     def open(self, places: Places) -> Table:
         path = find(places, "reuters.npz", self.published)
         random = np.random.RandomState(self.seed)
-        words, topics = self.numbered(*shuffled(random, *texts(read_npz(path, objects=True), path, "x", "y")))
+        words, topics = texts(read_npz(path, objects=True), path, "x", "y")
+        words, topics = self.numbered(words, topics, shuffled(random, len(words)))
         words = self.limited(words, self.num_words or int(words.values.max(initial=0)))
         at = int(len(words) * (1 - self.test_split))
         parts = [slice(0, at), slice(at, None)]
