@@ -5,7 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from trainer.layers.embedding import _added_up, _AddedUp
+from trainer.errors import DataError
+from trainer.layers.embedding import Embedding, _added_up, _AddedUp
+from trainer.layers.plan import Plan
+from trainer.model.cell import Cell, Clock
+from trainer.native.calls import Call
 from trainer.native.compiler import compiler
 
 
@@ -26,3 +30,33 @@ def test_sums_are_those_of_torch(count: int, ids: int, width: int, threads: int)
     expected = _added_up(vectors, places, ids)
     assert torch.equal(made, expected)
     assert torch.equal(into, expected)
+
+
+@pytest.mark.skipif(compiler() is None, reason="needs a C compiler")
+@pytest.mark.parametrize("kind", [torch.int32, torch.int64, torch.float32])
+@pytest.mark.parametrize("width", [16, 48])
+def test_autograd_goes_back_by_them(kind: torch.dtype, width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To the bit, with ids that stand in other orders, and without them where nothing moves or is wanted."""
+    layer, plan = Embedding(input_dim=30, output_dim=width), Plan()
+    layer.build(plan, (None, 9))
+    cell, called = Cell(layer, plan, "table", Clock(0)), []
+    before = Call.run
+    monkeypatch.setattr(Call, "run", lambda call, name: (called.append(name), before(call, name))[1])
+    random = torch.Generator().manual_seed(2)
+    ids = torch.randint(0, 30, (9, 11), generator=random).to(kind).t()
+    slopes = torch.randn(width, 11, 9, generator=random).movedim(0, -1)
+    found = []
+    for cell.clock.compiles in (False, True):
+        made = cell(ids)
+        found.append((made.detach(), *torch.autograd.grad(made, cell.embeddings, slopes)))
+    assert called == ["rows_added_up"]
+    for ours, theirs in zip(*found, strict=True):
+        assert torch.equal(ours, theirs)
+    with torch.no_grad():
+        assert torch.equal(cell(ids), found[0][0])
+    cell.embeddings.requires_grad_(False)
+    assert torch.equal(cell(ids), found[0][0])
+    cell.embeddings.requires_grad_()
+    with pytest.raises(DataError, match="expected ids from 0 to 29"):
+        cell(torch.tensor([[30]]))
+    assert called == ["rows_added_up"]

@@ -253,10 +253,10 @@ class Layer(Declared, kind="layer", room="trainer.layers", keras="keras.layers")
         """
         return ""
 
-    def compiles_for_autograd(self, w: Weights, masked: bool) -> str:
+    def compiles_for_autograd(self, w: Weights, masked: bool, trains: bool) -> str:
         """The header under `native/` that `forward` calls where `w` says `compiles`; or none.
 
-        `masked`: there may be a mask; whether there is one shows when a batch comes.
+        `masked`: there may be a mask; whether there is one shows when a batch comes. `trains`: there is a way back.
         """
         return ""
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+import functools
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal
 
 from trainer.block import Block
 from trainer.constraints.base import Constraint
@@ -52,15 +54,15 @@ class Table(Layer, abstract=True):
     def starts_mask(self) -> bool:
         return self.mask_zero
 
-    def _rows(self, w: Weights, x: Tensor) -> Tensor:
-        """The vectors of ids.
+    def _rows(self, w: Weights, x: Tensor, find: Callable[[Tensor, Tensor], Tensor] | None = None) -> Tensor:
+        """The vectors of ids, as `find` finds them in the table; by default torch does.
 
         Raises:
             DataError: an id below 0 or beyond the vocabulary (on a CPU; a GPU stops with torch's own assertion).
         """
         ids = x if x.dtype in (torch.int32, torch.int64) else x.to(torch.int64)
         try:
-            return F.embedding(ids, w.embeddings)
+            return (find or F.embedding)(ids, w.embeddings)
         except IndexError:
             raise self._out_of_range(ids) from None
 
@@ -93,7 +95,8 @@ class Embedding(Table):
         return (*shape, self.output_dim)
 
     def forward(self, w: Weights, x: Tensor) -> Tensor:
-        return self._rows(w, x)
+        by_threads = w.compiles and torch.is_grad_enabled() and not torch.compiler.is_compiling()
+        return self._rows(w, x, _function() if by_threads and self.compiles(w, None) else None)
 
     def by_hand(self, p: Program, w: Weights, x: Tensor) -> tuple[Tensor, Pull]:
         whole = x.dtype in (torch.int32, torch.int64)
@@ -128,8 +131,33 @@ class Embedding(Table):
         plain = plain and w.embeddings.requires_grad and w.embeddings.is_contiguous()
         return HEADER if plain and self.output_dim % LANES == 0 else ""
 
+    def compiles_for_autograd(self, w: Weights, masked: bool, trains: bool) -> str:
+        return self.compiles(w, None) if trains else ""
+
     def compute_mask(self, x: Tensor, mask: Tensor | None) -> Tensor | None:
         return x != 0 if self.mask_zero else None
+
+
+@functools.cache
+def _function() -> Any:
+    """`F.embedding` whose way back is compiled code; made at first use because its base class needs torch."""
+    from torch.autograd.function import Function, once_differentiable
+
+    class LookUp(Function):
+        @staticmethod
+        def forward(ctx: Any, ids: Tensor, table: Tensor) -> Tensor:
+            ctx.save_for_backward(ids)
+            ctx.count = len(table)
+            return F.embedding(ids, table)
+
+        @staticmethod
+        @once_differentiable
+        def backward(ctx: Any, *gradients: Tensor) -> tuple[None, Tensor]:
+            (slopes,), (ids,) = gradients, ctx.saved_tensors
+            vectors, flat = slopes.contiguous().view(-1, slopes.shape[-1]), ids.to(torch.int64).flatten().contiguous()
+            return None, _AddedUp(vectors, flat, ctx.count)(vectors, flat, ctx.count)
+
+    return LookUp.apply
 
 
 class _AddedUp:

@@ -57,7 +57,7 @@ class Recurrent(Stepping, Sequenced, abstract=True):
         native = self.native(w, alone=False)
         return "" if native is None else native.header
 
-    def compiles_for_autograd(self, w: Weights, masked: bool) -> str:
+    def compiles_for_autograd(self, w: Weights, masked: bool, trains: bool) -> str:
         kind = self.recurrence()
         rivalled = kind is not None and has_kernel(kind.fused, w.kernel.device, w.kernel.dtype)
         native = self.native(w, alone=masked or bool(self.recurrent_dropout) or not rivalled)
@@ -65,7 +65,7 @@ class Recurrent(Stepping, Sequenced, abstract=True):
 
     def computes_in(self, w: Weights, dtype: torch.dtype) -> torch.dtype:
         """Compiled code knows float32 alone."""
-        compiled = w.compiles and bool(self.compiles_for_autograd(w, True))
+        compiled = w.compiles and bool(self.compiles_for_autograd(w, True, True))
         return torch.promote_types(dtype, torch.float32) if compiled else dtype
 
     def _goes_through(self) -> bool:

@@ -187,7 +187,7 @@ def _headers(network: Network, *, alone: bool, trains: bool) -> set[str]:
     """The headers that layers call; see `compile_layers`."""
     cells = (module for module in network.modules() if isinstance(module, Cell))
     known = (cell for cell in cells if isinstance(cell.acts, Layer) or cell.layer.compiles_typed)
-    headers = {cell.layer.compiles_for_autograd(cell, network.masked) for cell in known}
+    headers = {cell.layer.compiles_for_autograd(cell, network.masked, trains) for cell in known}
     for step in network.steps if not alone else ():
         after, layer = network.after(step), step.cell.layer
         judges = type(layer).forward_with is not Layer.forward_with
