@@ -108,6 +108,14 @@ def test_half_precision_is_rounded_once(name: str, with_bias: bool, threads: int
         np.testing.assert_allclose(float(ours.float().norm()), float(exact.norm()), rtol=1e-3)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_no_rows_make_none(dtype: torch.dtype) -> None:
+    kernel = torch.ones(3, 3, 2, 16, dtype=dtype)
+    both = PooledConvolution(torch.ones(0, 8, 8, 2, dtype=dtype), kernel, None, (2, 2), (0, 0), (3, 3))
+    both.there()
+    assert both.outputs.shape == (0, 3, 3, 16)
+
+
 @pytest.mark.parametrize("window", [(2, 2), (3, 3), (5, 5), (2, 3)])
 def test_what_is_no_number_stays_none(window: tuple[int, int]) -> None:
     """In whichever place of its window it stands; and the slopes go to places that there are."""

@@ -397,3 +397,22 @@ def test_layers_between_casts_compute_in_float32(
     found, _, _ = measure(opened, opened.rows("validation"))
     assert found["loss"] == ours.history["val_loss"][-1]
     assert called
+
+
+BESIDE = "{Conv1D: {filters: 16, kernel_size: 2, padding: same}}, {BatchNormalization: {}}"
+"What training alone has compiled, so that whoever is judged later has nothing to be compiled for."
+JUDGED = {
+    "too large for compiled code": f"{BESIDE}, {{LSTM: {{units: 480}}}}",
+    "a cell": f"{BESIDE}, {{RNN: {{cell: {{GRUCell: {{units: 8}}}}}}}}",
+    "a cell behind a mask": f"{{Masking: {{mask_value: 0}}}}, {BESIDE}, {{RNN: {{cell: {{LSTMCell: {{units: 8}}}}}}}}",
+    "a small one beside a large one": "{LSTM: {units: 480, return_sequences: true}}, {GRU: {units: 8}}",
+}
+
+
+@pytest.mark.parametrize("case", JUDGED)
+@pytest.mark.parametrize("dtype", [None, "float32", "mixed_bfloat16"])
+def test_a_run_is_judged_later_in_what_it_was_trained_in(case: str, dtype: str | None, tmp_path: Path) -> None:
+    outcome = run(tmp_path, JUDGED[case], "auto", sets=(f"model.dtype={dtype}",) if dtype else ())
+    opened = OpenRun(RunDirectory(outcome.directory), Options(runs=tmp_path, device="cpu"))
+    found, _, _ = measure(opened, opened.rows("validation"))
+    assert found["loss"] == outcome.history["val_loss"][-1]

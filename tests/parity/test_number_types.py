@@ -115,3 +115,16 @@ def test_ids_that_come_as_floats_are_told_apart(dtype: DType) -> None:
     assert torch.equal(made[0], cell.embeddings.to(made.dtype))
     made.sum().backward()
     assert torch.equal(cell.embeddings.grad, torch.ones_like(cell.embeddings))
+
+
+@pytest.mark.parametrize("reverse_dtype", [None, "float32"])
+def test_vectors_that_are_turned_into_scores_are_not_rounded(reverse_dtype: str | None) -> None:
+    """As in Keras, where the table is."""
+    options = {"input_dim": 20, "output_dim": 8, "reverse_dtype": reverse_dtype}
+    cell = cell_in({"ReversibleEmbedding": options}, (None, 5), "mixed_bfloat16")
+    twin: Any = keras.layers.ReversibleEmbedding(**options, dtype="mixed_bfloat16")
+    twin.build((None, 5))
+    twin.set_weights([t.detach().numpy() for t in (cell.embeddings, cell.reverse_embeddings) if t is not None])
+    x = torch.randn(6, 8, generator=torch.Generator().manual_seed(0))
+    theirs = twin(x, reverse=True).detach().float().numpy()
+    np.testing.assert_allclose(cell(x, reverse=True).detach().float().numpy(), theirs, rtol=1e-6, atol=1e-7)

@@ -278,6 +278,7 @@ def test_empty_texts_and_a_maxlen_that_keeps_none(tmp_path: Path) -> None:
     save_texts(tmp_path / "reuters.npz", [[], [], [], [], []], [0, 1, 2, 3, 4])
     table = Reuters(start_char=None).open(Places(None, tmp_path, False))
     assert columns(table.train)["words"].lengths().tolist() == [0, 0, 0, 0]
+    assert columns(Reuters(num_words=9).open(Places(None, tmp_path, False)).train)["words"].values.tolist() == [1] * 4
     with pytest.raises(DataError, match="no text is shorter than maxlen 1"):
         Reuters(maxlen=1).open(Places(None, tmp_path, False))
 

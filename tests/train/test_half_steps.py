@@ -24,7 +24,7 @@ void paired(unsigned *to, const half *a, long m, long k, long am, long ak, long 
 }}
 void share(half *o, long m, long n, long k, const half *bias, const half *a, long am, long ak, const half *b, long bk,
            long bn, unsigned *room, long me, long all) {{
-    half_product_share(o, m, n, k, bias, a, am, ak, b, bk, bn, room + me * 64 * k, me, all);
+    half_product_share(o, m, n, k, bias, a, am, ak, b, bk, bn, room + me * 64 * ((k + 1) / 2), me, all);
 }}
 """
 PROCESSORS = {"this processor": "#define SHARED", "any processor": "#define SHARED\n#undef __AVX512BF16__"}
@@ -49,7 +49,7 @@ def test_a_product_of_shares_is_the_product_once_rounded(threads: int, layouts: 
     for number, (m, n, k) in enumerate(SHAPES):
         a, b, bias = strided(drawn(m, k), layouts.split()[0]), strided(drawn(k, n), layouts.split()[1]), drawn(n)
         made, pairs = torch.full((m, n), torch.nan).bfloat16(), torch.zeros((k + 1) // 2, m, dtype=torch.int32)
-        room, given = torch.zeros(threads * 64 * k, dtype=torch.int32), bias if number % 2 else None
+        room, given = torch.zeros(threads * 64 * ((k + 1) // 2), dtype=torch.int32), bias if number % 2 else None
         call = partial(called, library, threads)
         am, ak, left = a.stride(0), 2 * a.stride(1), a
         if a.stride(1) != 1 or k % 2:
@@ -80,11 +80,11 @@ def test_numbers_are_rounded_as_torch_rounds_them() -> None:
     text = """
 #include "kernels.h"
 #include "halves.h"
-void there(half *o, const float *x, long n) {{ for (long i = 0; i < n; i++) o[i] = narrow(x[i]); }}
-void back(float *o, const half *x, long n) {{ for (long i = 0; i < n; i++) o[i] = wide(x[i]); }}
-void vectors(half *o, const float *x, long n) {{ for (long i = 0; i < n; i += 16) put_16(o + i, *(v16 *)(x + i)); }}
+void there(half *o, const float *x, long n) { for (long i = 0; i < n; i++) o[i] = narrow(x[i]); }
+void back(float *o, const half *x, long n) { for (long i = 0; i < n; i++) o[i] = wide(x[i]); }
+void vectors(half *o, const float *x, long n) { for (long i = 0; i < n; i += 16) put_16(o + i, *(v16 *)(x + i)); }
 """
-    library = compiler.library(text.format())
+    library = compiler.library(text)
     for name in ("there", "vectors"):
         getattr(library, name)(*(ctypes.c_void_p(t.data_ptr()) for t in (made, x)), ctypes.c_long(len(x)))
         np.testing.assert_array_equal(made.float().numpy(), x.bfloat16().float().numpy())

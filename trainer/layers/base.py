@@ -71,6 +71,11 @@ class Weights(Protocol):
         """Whether the layer may be compiled code of its own."""
         ...
 
+    @property
+    def masked(self) -> bool:
+        """Whether there are masks in the layer's network."""
+        ...
+
     def generator(self, seed: int | None = None) -> torch.Generator:
         """This layer's generator, seeded for the current step (from `seed`, when the layer has one of its own)."""
         ...
@@ -118,7 +123,7 @@ class Layer(Declared, kind="layer", room="trainer.layers", keras="keras.layers")
     casts_inside: ClassVar[bool] = False
     "Whether `by_hand` takes its input in the layer's number type as it comes, whatever the layer computes in."
     compiles_typed: ClassVar[bool] = False
-    "Whether the layer may be compiled code under a number type of its own too."
+    "Whether the layer may be compiled code under a number type of its own too: one that keeps weights in float32."
     more_inside: ClassVar[bool] = False
     "Whether more comes about in `forward` than what it gives: numbers of every step, or of every pair of steps."
     across_rows: ClassVar[bool] = False

@@ -82,7 +82,7 @@ class PooledConvolution(BothWays):
             outputs=outputs,
             places=torch.empty(outputs.shape, dtype=torch.uint8),
             turned=self._turned,
-            room=torch.empty(call.threads, 2 * tall * broad * channels + outputs[0].numel()),
+            room=torch.empty(call.threads, 2 * tall * broad * channels + is_half * math.prod(out) * filters),
             sums=torch.empty(call.threads, kernel.numel() + filters),
             kernel_slopes=slopes[0],
             bias_slopes=slopes[1],

@@ -236,8 +236,10 @@ class ReversibleEmbedding(Table):
         if not reverse:
             return self._rows(w, x)
         kernel = w.embeddings.T if self.tie_weights else w.reverse_embeddings
-        kernel = kernel if self.reverse_dtype is None else kernel.to(getattr(torch, self.reverse_dtype))
-        scores = x.to(kernel.dtype) @ kernel
+        # As in Keras, vectors come as they are, whatever the layer's number type.
+        said = self.reverse_dtype
+        dtype = torch.promote_types(x.dtype, kernel.dtype) if said is None else getattr(torch, said)
+        scores = x.to(dtype) @ kernel.to(dtype)
         cap = self.logit_soft_cap
         return scores if cap is None else torch.tanh(scores / cap) * cap
 

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from trainer.layers.base import Layer, Weights, need_rank
 from trainer.layers.plan import Plan
-from trainer.layers.recurrent_fused import has_kernel
 from trainer.layers.recurrent_gates import GruStep, LstmStep, SimpleStep
 from trainer.layers.recurrent_kernels import is_fused, sequence_by_hand
 from trainer.layers.recurrent_native import native_by_hand
@@ -57,15 +56,9 @@ class Recurrent(Stepping, Sequenced, abstract=True):
         native = self.native(w, alone=False)
         return "" if native is None else native.header
 
-    def compiles_for_autograd(self, w: Weights, masked: bool, trains: bool) -> str:
-        kind = self.recurrence()
-        rivalled = kind is not None and has_kernel(kind.fused, w.kernel.device, w.kernel.dtype)
-        native = self.native(w, alone=masked or bool(self.recurrent_dropout) or not rivalled)
-        return "" if native is None else native.header
-
     def computes_in(self, w: Weights, dtype: torch.dtype) -> torch.dtype:
-        """Compiled code knows float32 alone."""
-        compiled = w.compiles and bool(self.compiles_for_autograd(w, True, True))
+        """float32 where it is compiled code, which knows nothing else."""
+        compiled = w.compiles and bool(self.compiles_for_autograd(w, w.masked, True))
         return torch.promote_types(dtype, torch.float32) if compiled else dtype
 
     def _goes_through(self) -> bool:

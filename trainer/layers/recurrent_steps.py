@@ -14,6 +14,7 @@ from trainer.initializers.random import Orthogonal
 from trainer.initializers.variance import GlorotUniform
 from trainer.layers.base import Layer, Weights
 from trainer.layers.plan import Plan
+from trainer.layers.recurrent_fused import has_kernel
 from trainer.layers.recurrent_kernels import Recurrence, is_fused, whole_sequence
 from trainer.layers.recurrent_native import Native, can_be_native, native_sequence
 from trainer.layers.sums import ask
@@ -165,6 +166,12 @@ class Stepping(Gates, abstract=True):
         native = None if kind is None else kind.native
         weights = (w.kernel, w.recurrent_kernel, w.bias)
         return native if native is not None and can_be_native(native, weights, alone=alone) else None
+
+    def compiles_for_autograd(self, w: Weights, masked: bool, trains: bool) -> str:
+        kind = self.recurrence()
+        rivalled = kind is not None and has_kernel(kind.fused, w.kernel.device, w.kernel.dtype)
+        native = self.native(w, alone=masked or bool(self.recurrent_dropout) or not rivalled)
+        return "" if native is None else native.header
 
     def drops(self, w: Weights, x: Tensor) -> Drops:
         """Draw the dropout of a call; with `recurrent_dropout` each gate has its own, as in Keras."""

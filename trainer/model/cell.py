@@ -32,6 +32,8 @@ class Clock:
         "Who hands layers their random generators, in the pass that is under way; None lets each make its own."
         self.compiles = False
         "Whether layers may be compiled code of their own."
+        self.masked = False
+        "Whether there are masks in the network."
         self.joins = False
         "Whether they may be so together with the layer after them, where no gradient is wanted."
         self.mixings: list[Blend] | None = None
@@ -74,6 +76,10 @@ class Cell(nn.Module):
     @property
     def compiles(self) -> bool:
         return self.clock.compiles
+
+    @property
+    def masked(self) -> bool:
+        return self.clock.masked
 
     def generator(self, seed: int | None = None) -> torch.Generator:
         if self.clock.deals is not None:

@@ -112,7 +112,7 @@ class Network(nn.Module):
         "Name of the activation that makes each output."
         self.penalized = [(s.regularizer, t) for s, _, t, moves in self.rows() if s.regularizer and moves]
         self.across_rows = any(isinstance(cell, Cell) and cell.layer.across_rows for cell in self.modules())
-        self.masked = any(s.cell.layer.starts_mask() for s in self.steps)
+        self.masked = self.clock.masked = any(s.cell.layer.starts_mask() for s in self.steps)
 
     def cell(self, name: str) -> Cell:
         """The built layer of that name."""

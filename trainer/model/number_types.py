@@ -1,5 +1,7 @@
 """Number types of layers: what is cast where a tensor enters a layer, where it leaves it, and where weights are used.
 
+What a layer computes in is as a rule the type that it is told, or else what it says itself (`computes_in`).
+
 A layer that says no type takes tensors and weights as they are, so a model in plain float32 has none of this.
 """
 
@@ -47,7 +49,7 @@ def typed(layer: Layer) -> Layer | Typed:
 
 
 class Typed:
-    """A layer between casts: float inputs come in its type, weights are used in it, and its output has it."""
+    """A layer between casts: float inputs come in its type, and its output has it."""
 
     def __init__(self, layer: Layer, dtype: torch.dtype):
         self.layer, self.dtype = layer, dtype
@@ -55,11 +57,10 @@ class Typed:
 
     def forward(self, w: Cell, x: Any, *args: Any, **options: Any) -> Any:
         """The layer's output for the input `x`."""
-        inner = self.layer.computes_in(w, self.dtype)
+        weights = self._weights(w)
         if not self.layer.reads_integers:
             # Ids that came as floats would no longer be told apart in half precision.
-            x = cast(cast(x, self.dtype), inner)
-        weights: Any = InType(w, inner)
+            x = cast(cast(x, self.dtype), weights.dtype)
         out = self.layer.forward(weights, x, *args, **options)
         return out if self.layer.types_its_output else cast(out, self.dtype)
 
@@ -67,8 +68,11 @@ class Typed:
         """What the layer and the one after it make of the input at once; None where each goes alone."""
         if not self.layer.casts_inside:
             return None
-        weights: Any = InType(w, self.layer.computes_in(w, self.dtype))
-        return self.layer.forward_with(weights, cast(x, self.dtype), after)
+        return self.layer.forward_with(self._weights(w), cast(x, self.dtype), after)
+
+    def _weights(self, w: Cell) -> Any:
+        inner = self.layer.computes_in(w, self.dtype)
+        return InType(w, inner, compiles=self.layer.compiles_typed and inner == torch.float32 and w.compiles)
 
 
 class InType:
@@ -77,16 +81,15 @@ class InType:
     What is no weight that training moves (statistics, states) is handed out itself: it is there to be overwritten.
     """
 
-    def __init__(self, cell: Any, dtype: torch.dtype):
-        self._cell, self._dtype, self.own = cell, dtype, cell.own
-        self.compiles = dtype == torch.float32 and cell.compiles
+    def __init__(self, cell: Any, dtype: torch.dtype, *, compiles: bool = False):
+        self._cell, self.dtype, self.own, self.compiles = cell, dtype, cell.own, compiles
 
     def __getattr__(self, name: str) -> Any:
         value = getattr(self._cell, name)
         if isinstance(value, nn.Parameter):
-            value = cast(value, self._dtype)
+            value = cast(value, self.dtype)
         elif isinstance(value, nn.Module):
-            value = InType(value, self._dtype)
+            value = InType(value, self.dtype)
         if isinstance(value, (torch.Tensor, InType)):
             # Found without this function from now on: recurrent layers ask at every step.
             self.__dict__[name] = value

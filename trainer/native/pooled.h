@@ -37,8 +37,11 @@ INLINE long picture_of(const struct pooled *q) { return q->tall * q->broad * q->
 
 INLINE long cells_of(const struct pooled *q) { return q->out_height * q->out_width; }
 
-/* What a thread has for a picture: itself, its slopes, and what is made of it or the slopes of that. */
-INLINE long room_of(const struct pooled *q) { return 2 * picture_of(q) + cells_of(q) * q->filters; }
+/* What a thread has for a picture: itself, its slopes, and what is made of it or the slopes of that where these are not
+   floats in their place. */
+INLINE long room_of(const struct pooled *q) {
+    return 2 * picture_of(q) + (q->is_half ? cells_of(q) * q->filters : 0);
+}
 
 /* Numbers from one place to another, as float or as bfloat16. */
 INLINE void copied(void *to, long at, int to_half, const void *from, long first, int from_half, long count) {

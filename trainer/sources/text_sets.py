@@ -69,15 +69,16 @@ class WordSet(Source, abstract=True):
                 raise DataError(f"no text is shorter than maxlen {self.maxlen}", hint="a larger maxlen")
             order, lengths = order[kept], lengths[kept]
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype("int64")
-        # The place before a text's first word becomes its mark.
-        values = words.values.take(_places(words.offsets[order] - mark, offsets, lengths), mode="clip").astype("int64")
+        # The place before a text's first word becomes its mark; there is always a number to take.
+        known = words.values if len(words.values) else np.zeros(1, "int32")
+        values = known.take(_places(words.offsets[order] - mark, offsets, lengths), mode="clip").astype("int64")
         values += self.index_from
         if mark:
             values[offsets[:-1]] = self.start_char
         return Ragged(values, offsets), labels[order]
 
     def limited(self, words: Ragged, most: int) -> Ragged:
-        """Word numbers outside skip_top to `most` replaced, where they stand, or dropped."""
+        """Word numbers outside skip_top to `most` replaced or dropped; `words` itself is changed."""
         kept = (words.values >= self.skip_top) & (words.values < most)
         if self.oov_char is not None:
             np.copyto(words.values, self.oov_char, where=~kept)

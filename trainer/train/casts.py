@@ -1,4 +1,4 @@
-"""Layers that say a number type, as operations of a program: between casts, and on weights in that type.
+"""Layers that say a number type, as operations of a program: between casts, on weights in what they compute in.
 
 The casts are those of `trainer.model.number_types`, and so are the roundings: on the way there and on the way back.
 """
