@@ -36,15 +36,19 @@ SIZES = {
 }
 
 
+def drawn(name: str, random: torch.Generator) -> list[torch.Tensor]:
+    """A batch, a kernel and a bias of these sizes."""
+    (batch, channels, height, width), (filters, rows, columns), *_ = SIZES[name]
+    shapes = (batch, height, width, channels), (rows, columns, channels, filters), (filters,)
+    return [torch.randn(shape, generator=random) for shape in shapes]
+
+
 @pytest.mark.parametrize("name", SIZES)
 @pytest.mark.parametrize("with_bias", [False, True])
 def test_outputs_and_slopes_are_those_of_autograd(name: str, with_bias: bool, threads: int) -> None:
-    (batch, channels, height, width), (filters, rows, columns), window, around = SIZES[name]
+    *_, window, around = SIZES[name]
     random = torch.Generator().manual_seed(3)
-    x, kernel, bias = (
-        torch.randn(shape, generator=random).requires_grad_()
-        for shape in ((batch, height, width, channels), (rows, columns, channels, filters), (filters,))
-    )
+    x, kernel, bias = (t.requires_grad_() for t in drawn(name, random))
     planes = F.pad(x.permute(0, 3, 1, 2), (around,) * 4)
     made = F.conv2d(planes, kernel.permute(3, 2, 0, 1), bias if with_bias else None)
     expected = F.max_pool2d(made, window).permute(0, 2, 3, 1)
@@ -79,14 +83,12 @@ def close(ours: torch.Tensor, theirs: torch.Tensor) -> None:
 @pytest.mark.parametrize("with_bias", [False, True])
 def test_half_precision_is_rounded_once(name: str, with_bias: bool, threads: int) -> None:
     """Outputs and slopes are those of the same numbers in float32, rounded; slopes of weights are not rounded."""
-    (batch, channels, height, width), (filters, rows, columns), window, around = SIZES[name]
+    *_, window, around = SIZES[name]
     random = torch.Generator().manual_seed(3)
-    x, kernel, bias = (
-        torch.randn(shape, generator=random).bfloat16()
-        for shape in ((batch, height, width, channels), (rows, columns, channels, filters), (filters,))
-    )
-    out = [(n + 2 * around - k + 1) // w for n, k, w in zip((height, width), (rows, columns), window, strict=True)]
-    slope = torch.randn(batch, *out, filters, generator=random).relu().bfloat16()
+    x, kernel, bias = (t.bfloat16() for t in drawn(name, random))
+    sizes = zip(x.shape[1:3], kernel.shape[:2], window, strict=True)
+    out = [(n + 2 * around - k + 1) // w for n, k, w in sizes]
+    slope = torch.randn(len(x), *out, len(bias), generator=random).relu().bfloat16()
     made: list[list[torch.Tensor]] = []
     for dtype in (torch.bfloat16, torch.float32):
         held = [weight.to(dtype, copy=True) for weight in (kernel, bias)][: 1 + with_bias]
