@@ -34,8 +34,7 @@ class Ragged:
         """The rows of `index`, in its order."""
         starts, lengths = self.offsets[:-1][index], self.lengths()[index]
         offsets = np.concatenate([[0], np.cumsum(lengths)])
-        where = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], lengths)
-        return Ragged(self.values[where], offsets)
+        return Ragged(self.values[places_of(starts, offsets, lengths)], offsets)
 
     @classmethod
     def of(cls, rows: Any, dtype: str = "int64") -> Ragged:
@@ -43,6 +42,14 @@ class Ragged:
         offsets = np.concatenate([[0], np.cumsum([len(r) for r in rows], dtype="int64")]).astype("int64")
         values = np.concatenate([np.asarray(r, dtype) for r in rows]) if len(rows) else np.zeros(0, dtype)
         return cls(values, offsets)
+
+
+def places_of(starts: numpy.ndarray, offsets: numpy.ndarray, lengths: numpy.ndarray) -> numpy.ndarray:
+    """starts[i], starts[i] + 1, … for each of `lengths`, end to end, where row i begins at offsets[i]."""
+    whole = "int32" if starts.max(initial=0) + offsets[-1] < 1 << 31 else "int64"
+    made = np.repeat((starts - offsets[:-1]).astype(whole), lengths)
+    made += np.arange(offsets[-1], dtype=whole)
+    return made
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from trainer.lazy import np
 from trainer.options import NonNegativeInt, PositiveInt, ProperFraction
 from trainer.sources.arrays import read_npz
 from trainer.sources.base import LoaderSeed, Places, Source
-from trainer.sources.columns import Field, Ragged, Rows, Table
+from trainer.sources.columns import Field, Ragged, Rows, Table, places_of
 from trainer.sources.downloading import Published, digest
 from trainer.sources.finding import find
 
@@ -71,7 +71,7 @@ class WordSet(Source, abstract=True):
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype("int64")
         # The place before a text's first word becomes its mark; there is always a number to take.
         known = words.values if len(words.values) else np.zeros(1, "int32")
-        values = known.take(_places(words.offsets[order] - mark, offsets, lengths), mode="clip").astype("int64")
+        values = known.take(places_of(words.offsets[order] - mark, offsets, lengths), mode="clip").astype("int64")
         values += self.index_from
         if mark:
             values[offsets[:-1]] = self.start_char
@@ -120,14 +120,6 @@ def shuffled(random: Any, count: int) -> numpy.ndarray:
     order = np.arange(count)
     random.shuffle(order)
     return order
-
-
-def _places(starts: numpy.ndarray, offsets: numpy.ndarray, lengths: numpy.ndarray) -> numpy.ndarray:
-    """starts[i], starts[i] + 1, … for each row of `lengths`, where row i begins at offsets[i]."""
-    whole = "int32" if max(starts.max(initial=0), 0) + offsets[-1] < 1 << 31 else "int64"
-    made = np.repeat((starts - offsets[:-1]).astype(whole), lengths)
-    made += np.arange(offsets[-1], dtype=whole)
-    return made
 
 
 def texts(arrays: dict[str, Any], path: Path, x: str, y: str) -> tuple[Ragged, numpy.ndarray]:
