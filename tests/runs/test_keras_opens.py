@@ -146,7 +146,7 @@ def hold_figures(made: Opened) -> None:
     built = made.run.built
     ours = evaluate(built.network, made.feed, built.objective, BATCH)
     theirs = made.keras.evaluate(made.x, made.y, batch_size=BATCH, verbose=0, return_dict=True)
-    unknown = {name for name, _, metric, _ in built.objective.metrics() if not metric.keras}
+    unknown = {name for name, _, metric, _ in built.objective.metrics if not metric.keras}
     assert set(ours) - unknown == set(theirs)
     for name, value in theirs.items():
         assert ours[name] == pytest.approx(float(value), rel=1e-5, abs=1e-7), name

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from tests.train.recipes import DIGITS, directory_of, output, trained
+from trainer.layers.graph import row_numbers
 from trainer.model.network import Network
 from trainer.train import scoring
-from trainer.train.devices import row_numbers
 from trainer.train.feed import Feed
 from trainer.train.job import Options
 from trainer.train.use import OpenRun
@@ -110,10 +109,9 @@ def test_as_many_as_memory_holds(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 
 
 def test_numbers_of_a_row_are_those_of_all_tensors() -> None:
-    graph: Any = SimpleNamespace(shapes={0: (None, 4), 1: [(None, 3, 2), (None, 5)], 2: (None,)})
-    assert row_numbers(graph) == 4 + 6 + 5 + 1
-    graph.shapes[3] = (None, None, 2)
-    assert row_numbers(graph) is None
+    shapes: dict[int, Any] = {0: (None, 4), 1: [(None, 3, 2), (None, 5)], 2: (None,)}
+    assert row_numbers(shapes) == 4 + 6 + 5 + 1
+    assert row_numbers({**shapes, 3: (None, None, 2)}) is None
 
 
 def test_predictions_are_made_many_rows_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -130,6 +130,13 @@ def parameters(layer: Layer, plan: Plan) -> tuple[int, int]:
     return moving, still
 
 
+def row_numbers(shapes: Mapping[int, Any]) -> int | None:
+    """Numbers of a row on its way through a model, after each of its layers; None where some shape is open."""
+    each = [one for made in shapes.values() for one in (made if isinstance(made, list) else [made])]
+    sizes = [size(shape[1:]) for shape in each]
+    return None if None in sizes else sum(n or 0 for n in sizes)
+
+
 def built(wiring: Wiring, shapes: Mapping[int, Any], plans: dict[str, Plan], at: Path | None = None) -> dict[int, Any]:
     """The shape of every tensor of a wiring, from those of its inputs; each layer's plan goes to `plans`.
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from torch import nn
 from trainer.activations.base import Activation
 from trainer.layers.arrays import as_numpy
 from trainer.layers.base import Blend, Layer
-from trainer.layers.graph import Graph
+from trainer.layers.graph import Graph, row_numbers
 from trainer.layers.models import Composite
 from trainer.layers.plan import Plan, WeightSpec
 from trainer.layers.wiring import Wiring, hears_masks
@@ -112,7 +113,14 @@ class Network(nn.Module):
         "Name of the activation that makes each output."
         self.penalized = [(s.regularizer, t) for s, _, t, moves in self.rows() if s.regularizer and moves]
         self.across_rows = any(isinstance(cell, Cell) and cell.layer.across_rows for cell in self.modules())
+        self._all = list(self.modules())
         self.masked = self.clock.masked = any(s.cell.layer.starts_mask() for s in self.steps)
+
+    def train(self, mode: bool = True) -> Self:
+        """As torch's, which asks every module for those in it and so takes longer than judging a small model."""
+        for module in self._all:
+            module.__dict__["training"] = mode
+        return self
 
     def cell(self, name: str) -> Cell:
         """The built layer of that name."""
@@ -231,6 +239,12 @@ class Network(nn.Module):
             penalties,
             mixings,
         )
+
+    @functools.cached_property
+    def row_numbers(self) -> int | None:
+        """Those of the graph; None too where layers hold layers, of which it is not known what comes about inside."""
+        nested = any(layer.wires or layer.held() for layer in self.graph.layers.values())
+        return None if nested else row_numbers(self.graph.shapes)
 
     def _may_join(self, want: Sequence[int] | None) -> bool:
         """Whether nobody asks for what lies between two layers, or follows what each of them does."""

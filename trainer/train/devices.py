@@ -29,13 +29,6 @@ def step_work(graph: Graph, batch_size: int) -> int:
     return total * batch_size
 
 
-def row_numbers(graph: Graph) -> int | None:
-    """Numbers of a row on its way through a model, after each of its layers; None where some shape is open."""
-    shapes = [one for made in graph.shapes.values() for one in (made if isinstance(made, list) else [made])]
-    sizes = [size(shape[1:]) for shape in shapes]
-    return None if None in sizes else sum(n or 0 for n in sizes)
-
-
 def choose_device(asked: str = "auto") -> torch.device:
     """The device that was asked for; `auto` takes a GPU when there is one.
 

@@ -31,7 +31,7 @@ def final_figures(built: Built, training: Training, sets: Sets) -> dict[str, flo
         if feed is not None:
             found = evaluate(built.network, feed, built.objective, size)
             figures |= {f"{name}.{k}": v for k, v in found.items()}
-    kinds = {name: snake_case(type(metric).__name__) for name, _, metric, _ in built.objective.metrics()}
+    kinds = {name: snake_case(type(metric).__name__) for name, _, metric, _ in built.objective.metrics}
     for name, values in training.history.items():
         known = [v for v in values if not math.isnan(v)]
         if known:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -37,6 +38,13 @@ class Objective:
         """The goal of the first output, which is the only one of most models."""
         return next(iter(self.goals.values()))
 
+    @functools.cached_property
+    def is_by_rows(self) -> bool:
+        """Whether loss and metrics are means over rows, however these are cut into batches."""
+        goals = self.goals.values()
+        return all(g.loss.is_by_rows() and all(metric.is_by_rows() for metric in g.all_metrics) for g in goals)
+
+    @functools.cached_property
     def metrics(self) -> list[tuple[str, int, Metric, bool]]:
         """(name in logs, number of the output, metric, whether it heeds weights of rows) of every metric."""
         several = len(self.goals) > 1

@@ -70,7 +70,7 @@ class Scores:
 
     def __init__(self, objective: Objective, device: torch.device):
         self.objective, self.device = objective, device
-        self.metrics, self._loss_names = objective.metrics(), ["loss", *objective.loss_names()]
+        self.metrics, self._loss_names = objective.metrics, ["loss", *objective.loss_names()]
         self._alone = not all(metric.is_by_rows() for _, _, metric, _ in self.metrics)
         self.reset()
 

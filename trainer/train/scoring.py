@@ -12,7 +12,7 @@ from trainer.losses.shaping import floating
 from trainer.model.network import Made, Network
 from trainer.switches import on
 from trainer.train.backward import gradients
-from trainer.train.devices import SMALL_STEP, row_numbers, step_work
+from trainer.train.devices import SMALL_STEP, step_work
 from trainer.train.feed import Batch, Feed, Slot
 from trainer.train.objective import Objective
 from trainer.train.scores import Scores, Seen
@@ -138,17 +138,15 @@ def rows_at_once(network: Network, objective: Objective | None, batch_size: int)
     With an objective, loss and metrics must be means over rows. Models with layers in layers, of which it is not known
     what comes about inside, take `batch_size` rows, and others with more inside as many as one thread has work for.
     """
-    goals = [] if objective is None else objective.goals.values()
-    alike = all(g.loss.is_by_rows() and all(metric.is_by_rows() for metric in g.all_metrics) for g in goals)
+    alike = objective is None or objective.is_by_rows
     if not alike or network.masked or network.across_rows or network.batch_size or not on("evaluation"):
         return batch_size
-    graph = network.graph
-    numbers, layers = row_numbers(graph), graph.layers.values()
-    if numbers is None or any(layer.wires or layer.held() for layer in layers):
+    numbers = network.row_numbers
+    if numbers is None:
         return batch_size
     most = min(MOST_ROWS, MOST_NUMBERS // max(1, numbers))
-    if any(layer.more_inside for layer in layers):
-        most = min(most, SMALL_STEP // max(1, step_work(graph, 1)))
+    if any(layer.more_inside for layer in network.graph.layers.values()):
+        most = min(most, SMALL_STEP // max(1, step_work(network.graph, 1)))
     return max(batch_size, most)
 
 
