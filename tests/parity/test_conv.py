@@ -88,6 +88,18 @@ def test_memory_stays_channels_last(spec: str, padding: str) -> None:
     assert cell(torch.randn(2, *(9,) * rank, 5)).is_contiguous()
 
 
+@pytest.mark.parametrize("filters", [1, 3])
+def test_gradients_in_double_precision(filters: int) -> None:
+    """torch, and Keras on it, can't go back through the kernel of a single filter as it lies in Keras's order."""
+    cell, _ = cell_of({"Conv2D": {"filters": filters, "kernel_size": 3}}, (None, 6, 6, 2))
+    x, found = torch.randn(2, 6, 6, 2), []
+    for each in (torch.float32, torch.float64):
+        cell.to(each).zero_grad()
+        cell(x.to(each)).square().sum().backward()
+        found.append(cell.kernel.grad.float())
+    close(*found, "gradient of the kernel", 1e-5)
+
+
 def test_causal_sees_no_future() -> None:
     options = {"filters": 2, "kernel_size": 3, "padding": "causal", "dilation_rate": 2}
     cell, _ = cell_of({"Conv1D": options}, (None, 12, 1))

@@ -20,7 +20,7 @@ from trainer.layers.spatial import (
     to_planes,
 )
 from trainer.layers.sums import Kerneled, ask
-from trainer.layers.windows import Convolving, convolved, torch_kernel
+from trainer.layers.windows import Convolving, convolved, straight, torch_kernel
 from trainer.lazy import F, torch
 from trainer.options import PositiveInt, complaint, raise_all
 from trainer.shapes import Shape
@@ -101,10 +101,7 @@ class ConvTranspose(Convolving, Kerneled, abstract=True):
     def forward(self, w: Weights, x: Tensor) -> Tensor:
         zeros, longer, kept = self._cut()
         spread = F.conv_transpose3d if self.rank == 3 else F.conv_transpose2d
-        planes, kernel = to_planes(x, self.rank, self.data_format), torch_kernel(w.kernel, self.rank)
-        if kernel.dtype in (torch.float16, torch.float64):
-            # On a processor torch can't go back from these to a view.
-            kernel = kernel.contiguous()
+        planes, kernel = to_planes(x, self.rank, self.data_format), straight(torch_kernel(w.kernel, self.rank))
         made = spread(planes, kernel, w.bias, flat(self.strides), zeros, longer, 1, flat(self.dilation_rate))
         return self.activation(from_planes(made[kept], self.rank, self.data_format))
 

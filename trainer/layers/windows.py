@@ -76,7 +76,7 @@ class Windowed(EitherFormat, abstract=True):
         strides, dilation = flat(self.strides), flat(self.dilation_rate)
         convolve = F.conv3d if self.rank == 3 else F.conv2d
         padded = F.pad(planes, ends) if any(ends) else planes
-        made = convolve(padded, torch_kernel(kernel, self.rank), bias, strides, padding, dilation, groups)
+        made = convolve(padded, straight(torch_kernel(kernel, self.rank)), bias, strides, padding, dilation, groups)
         return from_planes(made, self.rank, self.data_format)
 
     def slide_by_hand(
@@ -168,9 +168,7 @@ def convolved(
         found = torch.empty_like(x) if wanted else None
 
         def back() -> None:
-            # In double precision torch can't go back through a turned kernel of a transposed convolution.
-            straight = kernel.contiguous() if kernel.dtype == torch.float64 else kernel
-            slopes = native("convolution_backward")(slope, x, straight, sizes, *how, asked)
+            slopes = native("convolution_backward")(slope, x, straight(kernel), sizes, *how, asked)
             if found is not None:
                 found.copy_(slopes[0])
             if take is not None:
@@ -183,6 +181,11 @@ def convolved(
         return found
 
     return made, pull
+
+
+def straight(kernel: Tensor) -> Tensor:
+    """The kernel, laid anew in types in which torch can't always go back to a turned view on a processor."""
+    return kernel.contiguous() if kernel.dtype in (torch.float16, torch.float64) else kernel
 
 
 def keras_kernel(kernel: Tensor) -> Tensor:
