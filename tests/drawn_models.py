@@ -200,4 +200,4 @@ class Drawn:
 
 def _length(side: int, size: int, step: int, padding: str) -> int:
     """Windows along an axis."""
-    return -(-side // step) if padding == "same" else (side - size) // step + 1
+    return -(-side // step) if padding == "same" else max(0, (side - size) // step + 1)

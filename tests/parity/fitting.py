@@ -89,8 +89,18 @@ def twin(built: Built) -> Any:
     return model
 
 
-def hold_history(made: Loaded, tolerance: float = 1e-5, weights: float = 1e-4, options: Options | None = None) -> None:
-    """Fit both; every value of the history within `tolerance`, final weights and predictions within `weights`."""
+def hold_history(
+    made: Loaded,
+    tolerance: float = 1e-5,
+    weights: float = 1e-4,
+    options: Options | None = None,
+    *,
+    least: float = 1e-6,
+) -> None:
+    """Fit both; every value of the history within `tolerance`, final weights and predictions within `weights`.
+
+    `least` is the scale of weights below which they are rounding, as those whose gradients are zero.
+    """
     built, training = ours(made, options)
     model = twin(built)
     fit = built.recipe.fit
@@ -120,7 +130,7 @@ def hold_history(made: Loaded, tolerance: float = 1e-5, weights: float = 1e-4, o
         known = [v for v in history[name] if v == v]
         np.testing.assert_allclose(known, values, rtol=tolerance, atol=1e-7, err_msg=name)
     for (_, path, tensor, _), value in zip(built.network.rows(), model_weights(model), strict=True):
-        close(tensor, value, f"{path} after training", weights)
+        close(tensor, value, f"{path} after training", weights, least)
     built.network.eval()
     outputs = built.network.run(*(torch.from_numpy(one) for one in (x if isinstance(x, list) else [x]))).outputs
     found = model.predict(x, verbose=0)

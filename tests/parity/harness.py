@@ -17,8 +17,8 @@ from trainer.model.cell import Cell, Clock
 TOLERANCE = 1e-5
 
 
-def close(ours: Any, theirs: Any, what: str, tolerance: float = TOLERANCE) -> None:
-    """Equal within `tolerance` of the scale of Keras's values."""
+def close(ours: Any, theirs: Any, what: str, tolerance: float = TOLERANCE, least: float = 1e-6) -> None:
+    """Equal within `tolerance` of the scale of Keras's values, or of the `least` one that is told from rounding."""
     a, b = as_numpy(ours), as_numpy(theirs)
     assert a.shape == b.shape, f"{what}: shape {a.shape}, Keras has {b.shape}"
     if b.size == 0:
@@ -28,7 +28,7 @@ def close(ours: Any, theirs: Any, what: str, tolerance: float = TOLERANCE) -> No
         return
     np.testing.assert_array_equal(np.isnan(a), np.isnan(b), err_msg=f"{what}: NaN")
     a, b = np.nan_to_num(a), np.nan_to_num(b)
-    scale = max(float(np.abs(b).max()), 1e-6)
+    scale = max(float(np.abs(b).max()), least)
     worst = float(np.abs(a - b).max()) / scale
     assert worst <= tolerance, f"{what}: differs by {worst:.2e} of the scale {scale:.3g}"
 
