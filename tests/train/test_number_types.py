@@ -217,3 +217,17 @@ def test_bfloat16_as_keras_writes_it_is_read(tmp_path: Path) -> None:
     assert [a.dtype for a in found] == [np.dtype("float32")] * 2
     for array, variable in zip(found, model.weights, strict=True):
         assert np.array_equal(array, variable.value.detach().float().numpy())
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_frozen_statistics_in_half_precision(dtype: str, tmp_path: Path) -> None:
+    """They are kept in the layer's type, and what is normalized by them comes in float32."""
+    layers = (
+        "[{Dense: {units: 12}}, {BatchNormalization: {trainable: false}}, {Dense: {units: 10, activation: softmax}}]"
+    )
+    runs = [
+        trained(tmp_path, DIGITS, f"model={{dtype: {dtype}, layers: {layers}}}", "fit.epochs=1", engine=engine)
+        for engine in ("plain", "auto")
+    ]
+    plain, ours = (run.history["loss"] for run in runs)
+    np.testing.assert_allclose(ours, plain, rtol=0.02)

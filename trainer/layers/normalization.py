@@ -140,7 +140,8 @@ class BatchNormalization(Normalizing):
         x = _laid_for_kernels(p, x, axis)
         first, gamma, beta = _features_at_1(x, axis), w.gamma, w.beta
         batch = x.new_zeros(2, x.shape[axis])
-        mean, variance = batch.unbind(0) if moves else (w.moving_mean, w.moving_variance)
+        moving = (w.moving_mean, w.moving_variance)
+        mean, variance = batch.unbind(0) if moves else (p.cast(tensor, x.dtype) for tensor in moving)
         how = (first, gamma, beta, mean, variance, moves, 1.0, self.epsilon)
         made, *kept = native("native_batch_norm")(*how)
         if moves:
