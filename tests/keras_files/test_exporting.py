@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator
@@ -253,3 +254,41 @@ def test_a_model_with_nothing_to_train_goes_into_archives(trainer: Any, tmp_path
     rows = np.eye(4, dtype="float32")
     back = keras.saving.load_model(tmp_path / "back.keras")
     np.testing.assert_allclose(back.predict(rows, verbose=0), model.predict(rows, verbose=0), rtol=1e-6)
+
+
+JOINED = """
+dataset:
+  source: digits
+  inputs: {image: {preprocess: [{Reshape: {target_shape: [64]}}]}}
+  split: {test: {last: 20}}
+  limit: 40
+model:
+  layers:
+    - Embedding: {name: e, inputs: image, input_dim: 17, output_dim: 4, mask_zero: true}
+    - Embedding: {name: f, inputs: image, input_dim: 17, output_dim: 3}
+    - Concatenate: {inputs: [e, f]}
+    - GlobalAveragePooling1D
+    - Dense: {units: 10, activation: softmax}
+compile: {optimizer: adam, loss: sparse_categorical_crossentropy}
+fit: {epochs: 1}
+"""
+LOAD = "import sys, keras; print(*(keras.models.load_model(path).count_params() for path in sys.argv[1:]))"
+
+
+@pytest.mark.parametrize("name", ["", "name: concatenate_1, "])
+def test_keras_in_a_process_of_its_own_joins_masks(trainer: Any, tmp_path: Path, name: str) -> None:
+    """It names the operation that joins them as the layer is named by default, counting from its start."""
+    (tmp_path / "joined.yaml").write_text(JOINED.replace("Concatenate: {", "Concatenate: {" + name))
+    assert trainer("fit", "joined.yaml", "-q").code == 0
+    assert trainer("export", "last", "--to", "keras", "-o", "joined.keras", "-q").code == 0
+    model = RunDirectory.find(tmp_path / "runs", "last").path / "model.h5"
+    for path in (model, tmp_path / "joined.keras"):
+        found = subprocess.run(
+            [sys.executable, "-c", LOAD, str(path), str(path)],
+            env={**os.environ, "KERAS_BACKEND": "torch"},
+            capture_output=True,
+            text=True,
+        )
+        assert found.returncode == 0, found.stderr
+        assert found.stdout.split() == [str(17 * 4 + 17 * 3 + 7 * 10 + 10)] * 2
+    assert trainer("import", "joined.keras", "-q").code == 0

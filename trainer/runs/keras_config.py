@@ -11,6 +11,7 @@ from trainer.block import Block
 from trainer.declare import Declared
 from trainer.layers.base import Layer, policy
 from trainer.layers.graph import Graph, grown
+from trainer.layers.joining import Concatenate
 from trainer.layers.models import Composite, Model
 from trainer.layers.order import Call
 from trainer.losses.base import Loss
@@ -49,9 +50,10 @@ def functional(graph: Graph) -> dict[str, Any]:
     for name, number in graph.inputs.items():
         entry = input_layer(name, list(graph.shapes[number]), graph)
         layers.append({**entry, "name": entry["config"]["name"], "inbound_nodes": []})
-    for name in graph.layers:
-        nodes = [places.node(call) for call in graph.calls if call.layer == name]
-        layers.append({**whole_entry(graph, name), "name": name, "inbound_nodes": nodes})
+    for name, layer in graph.layers.items():
+        nodes, called = [places.node(call) for call in graph.calls if call.layer == name], written_name(name, graph)
+        entry = whole_entry(graph, name) if called == name else layer_entry(called, layer)
+        layers.append({**entry, "name": called, "inbound_nodes": nodes})
     ends = [[places.end(n) for n in numbers.values()] for numbers in (graph.inputs, graph.outputs)]
     starts, outputs = (found if len(found) > 1 else found[0] for found in ends)
     return {
@@ -69,18 +71,19 @@ class _Places:
     def __init__(self, graph: Graph):
         self.graph = graph
         self._found: dict[int, tuple[str, int]] = {}
+        self._makers = {call.output: graph.layers[call.layer] for call in graph.calls}
         for name, number in graph.inputs.items():
             self._found[number] = (input_name(name, graph), 0)
         counts: dict[str, int] = {}
         for call in graph.calls:
             count = counts[call.layer] = counts.get(call.layer, -1) + 1
-            self._found[call.output] = (call.layer, count)
+            self._found[call.output] = (written_name(call.layer, graph), count)
 
     def history(self, number: int, part: int = 0) -> list[Any]:
         """`[layer, call, tensor]` of a tensor."""
         if number in self.graph.wiring.parts:
             number, which = self.graph.wiring.parts[number]
-            part = self.graph.layers[self._found[number][0]].part(which)
+            part = self._makers[number].part(which)
         return [*self._found[number], part]
 
     def end(self, number: int) -> list[Any]:
@@ -114,6 +117,20 @@ def input_name(name: str, graph: Graph) -> str:
     name = (said.layer.name if said is not None else None) or name
     while name in graph.layers:
         name += "_input"
+    return name
+
+
+def written_name(name: str, graph: Graph) -> str:
+    """What a layer is called in the file: as in the recipe, but for a Concatenate named by default that reads masks.
+
+    Keras joins the masks by an operation that it names just so, and opens no model that has a name twice.
+    """
+    plain = not isinstance(graph.layers[name], Concatenate) or not re.fullmatch(r"concatenate(_\d+)?", name)
+    if plain or name in graph.outputs or not any(layer.starts_mask() for layer in graph.layers.values()):
+        return name
+    name += "_layer"
+    while name in graph.layers:
+        name += "_layer"
     return name
 
 
