@@ -102,6 +102,15 @@ def test_a_run_by_the_command(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("form", ["pt2", "onnx"])
+def test_layers_called_by_words_of_python(tmp_path: Path, form: str) -> None:
+    layers = "[Flatten, {Dense: {name: class, units: 8}}, {Dense: {name: None, units: 10, activation: softmax}}]"
+    outcome = trained(tmp_path, DIGITS, f"model.layers={layers}", "fit.epochs=1")
+    answer = call("export", str(outcome.directory), "--to", form, "-o", str(tmp_path / f"digits.{form}"))
+    assert answer.code == 0, answer.err
+    assert "equal to" in answer.err
+
+
+@pytest.mark.parametrize("form", ["pt2", "onnx"])
 def test_a_run_whose_layers_are_compiled(tmp_path: Path, form: str) -> None:
     """What follows the model to export it is shown torch's own operations."""
     layers = "[{Conv2D: {filters: 16, kernel_size: 3}}, {BatchNormalization: {}}, ReLU, "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from trainer.wording import clean
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
+    from trainer.layers.graph import Graph
     from trainer.train.use import OpenRun
 
 OPSET = 20
@@ -30,22 +31,46 @@ def onnx(run: OpenRun, asked: Asked) -> Exported:
     """An `.onnx` file.
 
     Raises:
-        RunError: a layer can't be written, or onnxruntime predicts otherwise.
+        RunError: a layer or its number type can't be written, or onnxruntime predicts otherwise.
         EnvironmentFault: onnx, onnxscript or onnxruntime is not installed.
     """
     needed()
+    check_types(run.built.graph)
     columns, rows = some_rows(run)
     entries = entries_of(run, columns)
     fed = [entry.fed(column) for entry, column in zip(entries, columns, strict=True)]
-    outputs = list(run.built.graph.outputs)
+    inputs, outputs = [entry.name for entry in entries], called(run.built.graph.outputs, [e.name for e in entries])
     with quiet():
         program = followed(run.built.network, entries, fed, "onnx")
-        image = written(program, [e.name for e in entries], outputs)
+        image = written(program, inputs, list(outputs.values()))
     made = ran(image, as_arrays(entries, columns), outputs)
     found = hold(run, columns, made, rows, "onnx")
     lines = (f"onnxruntime, opset {OPSET}, {takes_of(program, entries)}: {words(found)}",)
+    notes = [
+        f"the output {name} is called {other} there, since an input has its name"
+        for name, other in outputs.items()
+        if other != name
+    ]
     figures = {"difference": found.difference, "rows": found.rows, "opset": OPSET}
-    return Exported({asked.output: image}, lines, notes_of(program, entries), figures)
+    return Exported({asked.output: image}, lines, (*notes, *notes_of(program, entries)), figures)
+
+
+def called(outputs: Iterable[str], inputs: Container[str]) -> dict[str, str]:
+    """What each output is called in the file, where no two values have one name: as in the recipe if no input is."""
+    return {name: f"{name}_output" if name in inputs else name for name in outputs}
+
+
+def check_types(graph: Graph) -> None:
+    """Refuse, before a long way there, what onnxruntime has no operators for on a processor.
+
+    Raises:
+        RunError: something is computed in bfloat16.
+    """
+    types = {graph.dtype, *(dtype for layer in graph.layers.values() for dtype in layer.types())}
+    said = sorted(dtype for dtype in types if dtype is not None and "bfloat16" in dtype)
+    if said:
+        message = f"--to onnx: onnxruntime does not compute in bfloat16 on a processor, and the model says {said[0]}"
+        raise RunError(message, hint="--to pt2")
 
 
 def needed() -> None:
@@ -99,8 +124,8 @@ def reason(error: Exception) -> str:
     return f"torch can't write this model: {clean(words.splitlines()[0][:300] if words else type(error).__name__)}"
 
 
-def ran(image: bytes, fed: dict[str, np.ndarray], outputs: Sequence[str]) -> dict[str, np.ndarray]:
-    """What onnxruntime makes of rows.
+def ran(image: bytes, fed: dict[str, np.ndarray], outputs: Mapping[str, str]) -> dict[str, np.ndarray]:
+    """What onnxruntime makes of rows, by the recipe's names; `outputs` has those of the file for them.
 
     Raises:
         RunError: it can't run the file, as where it has no kernel for a number type.
@@ -111,7 +136,7 @@ def ran(image: bytes, fed: dict[str, np.ndarray], outputs: Sequence[str]) -> dic
     settings.log_severity_level = 3
     try:
         session: Any = onnxruntime.InferenceSession(image, settings, providers=["CPUExecutionProvider"])
-        return dict(zip(outputs, session.run(list(outputs), fed), strict=True))
+        return dict(zip(outputs, session.run(list(outputs.values()), fed), strict=True))
     except Exception as error:
         why = clean(str(error).strip().splitlines()[0][:300])
         raise RunError(f"--to onnx: onnxruntime can't run this model here: {why}", hint="--to pt2") from error

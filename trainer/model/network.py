@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import keyword
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -82,9 +83,13 @@ def _pairs(steps: Sequence[Step], ends: Sequence[int]) -> Iterator[tuple[int, St
 
 
 def _key(name: str) -> str:
-    """A layer's name among torch's modules, which take no dots and no name of their own (`type`, `forward`)."""
+    """A layer's name among torch's modules, which take no dots and no name of their own (`type`, `forward`).
+
+    Nor a word of Python's (`class`): torch.export writes them into source.
+    """
     plain = name.replace(".", "·")
-    return f"{plain}·" if hasattr(nn.ModuleDict, plain) or plain == "training" else plain
+    taken = hasattr(nn.ModuleDict, plain) or plain == "training" or keyword.iskeyword(plain)
+    return f"{plain}·" if taken else plain
 
 
 class Network(nn.Module):
