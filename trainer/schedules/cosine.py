@@ -34,7 +34,7 @@ class CosineDecay(Schedule):
     "Name in Keras configs."
     warmup_target: NonNegativeFloat | None = None
     "Rate at the end of the warm-up; null for no warm-up."
-    warmup_steps: NonNegativeFloat = 0
+    warmup_steps: NonNegativeFloat = 0.0
     "Number of steps that the warm-up takes."
 
     @model_validator(mode="after")
