@@ -13,9 +13,9 @@ from tests.train.recipes import DIGITS, loaded
 from trainer.errors import RunError
 from trainer.runs.directory import RunDirectory
 from trainer.runs.model_file import read_model
-from trainer.train.job import Options, Outcome, fit, resume
+from trainer.train.job import Options, Outcome, fit, go_on_or_fit, resume
 from trainer.train.loop import Training
-from trainer.train.progress import Stopped
+from trainer.train.progress import Quiet, Stopped
 
 CALLBACKS = """
 callbacks:
@@ -252,3 +252,75 @@ def test_sums_of_fractions_go_on_to_the_bit(
         with pytest.raises(Stopped):
             fit(loaded(MEANS), options(tmp_path / "cut", engine=engine), b"")
     assert_same(whole, resume(RunDirectory.find(tmp_path / "cut", "last"), options(tmp_path / "cut")))
+
+
+def test_a_run_that_was_killed_while_its_recipe_was_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = RunDirectory.write
+
+    def killed(self: RunDirectory, name: str, data: bytes) -> None:
+        if name == "resolved.yaml":
+            raise Killed
+        real(self, name, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunDirectory, "write", killed)
+        with pytest.raises(Killed):
+            fit(loaded(), options(tmp_path), b"", tmp_path)
+    directory = RunDirectory.find(tmp_path, "last")
+    assert directory.record()["folder"] == str(tmp_path)
+    with pytest.raises(RunError, match="stopped before its recipe was written"):
+        resume(directory, options(tmp_path))
+    said: list[str] = []
+    shown = Quiet()
+    monkeypatch.setattr(shown, "say", said.append, raising=False)
+    begun = go_on_or_fit(loaded(), options(tmp_path, progress=shown), b"", tmp_path)
+    assert begun.directory != directory.path
+    assert said[0].endswith("was stopped before its recipe was written; a new run begins")
+
+
+NORMALIZED = """
+name: normalized
+dataset: {source: diabetes, inputs: {features: {preprocess: [Normalization]}}, limit: 61}
+model: {layers: [{SpectralNormalization: {layer: {Dense: {units: 9}}}}, {Dense: {units: 1}}]}
+compile: {optimizer: SGD, loss: huber}
+fit: {epochs: 3, batch_size: 10}
+"""
+
+
+@pytest.mark.parametrize("steps", [1, 4, 7, 11])
+def test_weights_that_a_pass_writes_over_are_written_once_a_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int
+) -> None:
+    """However often a program for a batch is made: for the first one, for the smaller last one, after a stop."""
+    whole = fit(loaded(NORMALIZED), options(tmp_path / "whole"), b"")
+    plain = fit(loaded(NORMALIZED), options(tmp_path / "plain", engine="plain"), b"")
+    np.testing.assert_allclose(plain.history["loss"], whole.history["loss"], rtol=1e-6)
+    with monkeypatch.context() as patch:
+        stop_after(patch, steps)
+        with pytest.raises(Stopped):
+            fit(loaded(NORMALIZED), options(tmp_path / "cut"), b"")
+    assert_same(whole, resume(RunDirectory.find(tmp_path / "cut", "last"), options(tmp_path)))
+
+
+DIVERGING = """
+name: diverging
+dataset: {source: diabetes, inputs: {features: {preprocess: [Normalization]}}, limit: 61}
+model:
+  layers:
+    - Dense: {units: 4, activation: exponential, kernel_initializer: {RandomNormal: {stddev: 30}}}
+    - Dense: {units: 1}
+compile: {optimizer: {LossScaleOptimizer: {inner_optimizer: {SGD: {learning_rate: 1e-4}}}}, loss: mse}
+fit: {epochs: 3, batch_size: 10}
+callbacks: [TerminateOnNaN, {CSVLogger: {filename: log.csv}}]
+"""
+
+
+def test_a_signal_at_the_batch_that_ends_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = fit(loaded(DIVERGING), options(tmp_path / "whole"), b"")
+    (epochs,) = {len(values) for values in whole.history.values()}
+    assert epochs == 1
+    with monkeypatch.context() as patch:
+        stop_after(patch, 1)
+        with pytest.raises(Stopped):
+            fit(loaded(DIVERGING), options(tmp_path / "cut"), b"")
+    assert_same(whole, resume(RunDirectory.find(tmp_path / "cut", "last"), options(tmp_path)))

@@ -128,6 +128,8 @@ class Layer(Declared, kind="layer", room="trainer.layers", keras="keras.layers")
     "Whether more comes about in `forward` than what it gives: numbers of every step, or of every pair of steps."
     across_rows: ClassVar[bool] = False
     "Whether what a row becomes depends on the rows that it comes with (beyond statistics that are weights)."
+    rewrites: ClassVar[bool] = False
+    "Whether a pass in training writes over weights that training moves."
     reads_ragged: ClassVar[bool] = False
     "Whether the layer takes rows of unequal length (`forward_ragged`)."
     wires: ClassVar[bool] = False

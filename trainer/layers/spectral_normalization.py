@@ -37,7 +37,7 @@ class SpectralNormalization(Layer):
     power_iterations: PositiveInt = 1
     "Turns of the power iteration at each training step."
 
-    takes_mask = True
+    takes_mask = rewrites = True
 
     @property
     def activation(self) -> Activation | None:

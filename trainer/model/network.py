@@ -273,8 +273,12 @@ class Network(nn.Module):
 
     @contextmanager
     def unmoved(self, moving: Sequence[torch.Tensor] = ()) -> Iterator[None]:
-        """Put back what passes move, weights, statistics and states, but not `moving`; later passes draw the same."""
-        those = {id(tensor) for tensor in moving}
+        """Put back what passes move, weights, statistics and states; later passes draw the same.
+
+        Of `moving`, which may be large, only what passes write themselves.
+        """
+        writing = [cell for cell in self.modules() if isinstance(cell, Cell) and cell.layer.rewrites]
+        those = {id(tensor) for tensor in moving} - {id(tensor) for cell in writing for _, _, tensor, _ in cell.rows()}
         still = [tensor for _, _, tensor, _ in self.rows() if id(tensor) not in those]
         kept = [(t, t.clone()) for t in (*still, *self.states().values())]
         try:

@@ -19,9 +19,20 @@ def source_folder(directory: RunDirectory) -> Path:
     return Path(directory.record().get("folder", directory.path))
 
 
+def is_written(directory: RunDirectory) -> bool:
+    """Whether a run keeps its recipe and plugins: it may have been killed before the last of these, the recipe with
+    every value, was written."""
+    return (directory.path / "resolved.yaml").exists()
+
+
 def recipe_digest(directory: RunDirectory) -> str:
     """The sha256 of the recipe that a run keeps."""
-    return hashlib.sha256((directory.path / "resolved.yaml").read_bytes()).hexdigest()
+    return digest_of((directory.path / "resolved.yaml").read_bytes())
+
+
+def digest_of(recipe: bytes) -> str:
+    """The sha256 of a recipe with every value written out."""
+    return hashlib.sha256(recipe).hexdigest()
 
 
 def check_recipe(directory: RunDirectory, record: Mapping[str, Any], allow_change: bool) -> None:
@@ -30,7 +41,9 @@ def check_recipe(directory: RunDirectory, record: Mapping[str, Any], allow_chang
     Raises:
         RunError: names what was changed.
     """
-    changed = ["resolved.yaml"] if record.get("recipe") not in (None, recipe_digest(directory)) else []
+    # One that is missing was never written.
+    edited = is_written(directory) and record.get("recipe") not in (None, recipe_digest(directory))
+    changed = ["resolved.yaml"] if edited else []
     for name, digest in record.get("plugins", {}).items():
         path = directory.path / name
         if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != digest:

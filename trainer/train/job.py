@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 from trainer.errors import DataError, FileError, RecipeError, RunError
@@ -10,7 +9,7 @@ from trainer.recipe.document import dump
 from trainer.recipe.load import Loaded, load_recipe
 from trainer.runs.directory import RunDirectory, list_runs
 from trainer.runs.lock import RunLock
-from trainer.train.identity import check_recipe, recipe_digest, resolved, source_folder
+from trainer.train.identity import check_recipe, digest_of, is_written, resolved, source_folder
 from trainer.train.terms import Options, Outcome
 from trainer.train.unseen import IMPORTED
 from trainer.train.work import Job
@@ -30,9 +29,9 @@ def fit(
     """
     directory = RunDirectory.create(options.runs, options.name or loaded.recipe.name)
     with RunLock(directory.path):
-        write_recipe(directory, loaded, recipe_text, plugins or folder or Path())
-        place = {"folder": str((folder or Path()).resolve()), "recipe": recipe_digest(directory)}
+        place = {"folder": str((folder or Path()).resolve()), "recipe": digest_of(_written_out(loaded))}
         directory.write_record({**directory.record(), **place})
+        write_recipe(directory, loaded, recipe_text, plugins or folder or Path())
         try:
             return Job(directory, loaded, options, folder).run()
         except (RecipeError, DataError, FileError, RunError) as error:
@@ -48,14 +47,17 @@ def go_on_or_fit(loaded: Loaded, options: Options, recipe_text: bytes, folder: P
     """
     found = list_runs(options.runs, options.name or loaded.recipe.name)
     if found:
-        newest, digest = found[-1], hashlib.sha256(_written_out(loaded)).hexdigest()
-        record = newest.record()
-        if record.get("recipe") == digest and record.get("state") != "done":
+        newest, digest = found[-1], digest_of(_written_out(loaded))
+        record, written = newest.record(), is_written(newest)
+        if record.get("recipe") == digest and record.get("state") != "done" and written:
             options.progress.say(f"going on with {newest.path}")
             return resume(newest, options)
-        why = "is complete" if record.get("recipe") == digest else "has another recipe"
+        why = "has another recipe" if record.get("recipe") != digest else "is complete" if written else _UNWRITTEN
         options.progress.say(f"{newest.path} {why}; a new run begins")
     return fit(loaded, options, recipe_text, folder)
+
+
+_UNWRITTEN = "was stopped before its recipe was written"
 
 
 def _written_out(loaded: Loaded) -> bytes:
@@ -65,9 +67,9 @@ def _written_out(loaded: Loaded) -> bytes:
 def write_recipe(directory: RunDirectory, loaded: Loaded, text: bytes, folder: Path) -> None:
     """Keep the recipe as given, with every value written out, and the plugins that it runs."""
     directory.write("recipe.yaml", text)
-    directory.write("resolved.yaml", _written_out(loaded))
     for name in loaded.plugins:
         directory.write(name, (folder / name).read_bytes())
+    directory.write("resolved.yaml", _written_out(loaded))
 
 
 def resume(directory: RunDirectory, options: Options) -> Outcome:
@@ -91,7 +93,8 @@ def resume(directory: RunDirectory, options: Options) -> Outcome:
 def reloaded(directory: RunDirectory, options: Options) -> Loaded:
     """The recipe of a run, with `--epochs` applied."""
     sets = [] if options.epochs is None else [f"fit.epochs={options.epochs}"]
-    path = directory.path / "resolved.yaml"
-    if not path.exists():
-        raise RunError("the run was stopped before its recipe was written", hint="`trainer fit` the recipe again")
-    return load_recipe(path, sets, allow_plugins=options.allow_plugins, plugin_folder=directory.path)
+    if not is_written(directory):
+        raise RunError(f"the run {_UNWRITTEN}", hint="`trainer fit` the recipe again")
+    return load_recipe(
+        directory.path / "resolved.yaml", sets, allow_plugins=options.allow_plugins, plugin_folder=directory.path
+    )

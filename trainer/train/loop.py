@@ -262,9 +262,10 @@ class Training:
                     self.progress.batch(self.batch, self.steps, self.scores.logs)
                 if due and watched:
                     self._tell("on_batch_end", self.batch - 1, BatchLogs(self.scores), only=self._watch_batches)
-                self._heed_signal()
                 if self.stop_reason:
+                    # A signal is heeded at the end of the epoch, which this one has reached.
                     return
+                self._heed_signal()
 
     def batches(self) -> Iterator[Batch]:
         """Batches from the current position to the end of the epoch or of this pass over the rows."""

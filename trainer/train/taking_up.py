@@ -32,7 +32,7 @@ def check_unchanged(
         hint = "`trainer fit` the recipe again with more epochs in its last phase"
         raise RunError("--epochs can't extend a run with phases, which say their epochs themselves", hint=hint)
     if record.get("state") == "done" and options.epochs is None:
-        raise RunError("the run is complete", hint="`--epochs N` extends it")
+        raise RunError("the run is complete", hint="`--epochs N` extends it; `trainer report` draws its page anew")
     changed = check_data(record, table)
     changed += differences(record.get("environment", {}), fingerprint(device))
     if changed and not options.allow_change:
