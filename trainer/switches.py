@@ -13,6 +13,7 @@ from trainer.errors import RecipeError, nearest
 VARIABLE = "TRAINER_WITHOUT"
 SWITCHES = {
     "start": "torch's library bound while the recipe is read, and its parts for tracing left out",
+    "crowd": "threads that give way where other programs compute",
     "denormals": "numbers below 1e-38 count as 0",
     "heap": "freed memory stays with the process",
     "threads": "one thread for small steps",

@@ -56,6 +56,13 @@ def test_bench(tmp_path: Path) -> None:
     assert found["machine"] in out
 
 
+def test_at_once() -> None:
+    head, _, line = shown("at_once.py", "--rows", "digits", "--rounds", "1").split("\n\n")[0].splitlines()
+    assert head == "| row | alone: ms an epoch | 2 at once, giving way (×) | 2 at once, not (×) |"
+    assert line.startswith("| digits |")
+    assert line.count("(") == 2
+
+
 def test_judging(tmp_path: Path) -> None:
     written = tmp_path / "judging.json"
     out = shown(

@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from threading import Thread
 
+from trainer.cli.crowd import crowded, give_way
 from trainer.lazy import leave_tracing_out
 from trainer.switches import cores, on
 
@@ -17,12 +18,16 @@ NEEDS_TORCH = {"fit", "resume", "reproduce", "evaluate", "predict", "generate", 
 "Commands that always, or nearly so, come to import torch."
 
 
-def make_ready(command: str) -> None:
+def make_ready(command: str, was_crowded: bool = False) -> None:
     """Begin to load what takes longest; nothing depends on it.
+
+    `was_crowded`: other programs computed already when this one began, so that it is none of their short moments.
 
     Raises:
         RecipeError: an optimisation is switched off that there is not.
     """
+    if command in NEEDS_TORCH and on("crowd") and was_crowded and crowded():
+        give_way()
     if not on("start"):
         return
     leave_tracing_out()

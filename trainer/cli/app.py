@@ -14,6 +14,7 @@ from typer.exceptions import TyperException
 from trainer import __version__
 from trainer.cli import catalogue, drawing, exporting, fitting, generating, importing, inspecting, judging, using
 from trainer.cli.common import command, envelope, session
+from trainer.cli.crowd import crowded
 from trainer.errors import Problem, TrainerError, path_text
 from trainer.wording import clean
 
@@ -69,7 +70,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with its code."""
     # Python looks for garbage all the time that modules load, and once more through all of torch at the end: 0.5 s.
     gc.set_threshold(GARBAGE)
-    session.ahead = True
+    session.ahead, session.crowded = True, crowded()
     code = run(arguments)
     gc.freeze()
     sys.exit(code)

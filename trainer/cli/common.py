@@ -34,6 +34,8 @@ class Session:
     quiet: bool = False
     ahead: bool = False
     "Whether the program does nothing but this command, so that it may prepare what comes at its end."
+    crowded: bool = False
+    "Whether other programs computed when it began."
     lines: list[str] = field(default_factory=list)
 
 
@@ -83,7 +85,7 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(function)
     def with_common(**given: Any) -> None:
         if session.ahead:
-            make_ready(session.command)
+            make_ready(session.command, session.crowded)
         # The session has them: their callbacks noted them there.
         function(**{name: value for name, value in given.items() if name not in common})
 
