@@ -7,9 +7,13 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.cli.test_commands import trainer as trainer
 from trainer.cli.profiling import MOST_LAYERS, totals
+from trainer.train.loop import Training
 from trainer.train.profile import PARTS
+from trainer.train.progress import Stopped
 
 
 def test_fit_shows_where_the_time_went(trainer: Any) -> None:
@@ -44,6 +48,28 @@ def test_quiet_says_nothing_but_the_run(trainer: Any) -> None:
     said = trainer("fit", "digits.yaml", "--profile", "-q")
     assert said.err == ""
     assert (Path(said.out.strip()) / "profile.json").exists()
+
+
+def test_a_run_that_goes_on_is_profiled_from_there(trainer: Any) -> None:
+    folder = Path(trainer("fit", "digits.yaml", "-q").out.strip())
+    said = trainer("resume", str(folder), "--epochs", "5", "--profile", "--json")
+    kept = json.loads((folder / "profile.json").read_text())
+    assert said.json["result"]["profile"] == kept
+    assert kept["steps"] == 15
+
+
+def test_a_run_that_is_stopped_has_a_profile(trainer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = Training.end_epoch
+
+    def stopped(self: Training) -> None:
+        real(self)
+        if self.epoch == 1:
+            raise Stopped(2)
+
+    monkeypatch.setattr(Training, "end_epoch", stopped)
+    assert trainer("fit", "digits.yaml", "--profile", "-q").code == 130
+    (file,) = Path().rglob("profile.json")
+    assert json.loads(file.read_text())["steps"] == 30
 
 
 def test_a_dry_run_has_nothing_to_profile(trainer: Any) -> None:

@@ -70,6 +70,9 @@ ProgressOption = Annotated[
     str, typer.Option("--progress", metavar="auto|bar|plain|none", help="How training shows itself.")
 ]
 DeviceOption = Annotated[str, typer.Option("--device", metavar="auto|cpu|cuda", help="Where to compute.")]
+ProfileOption = Annotated[
+    bool, typer.Option("--profile", help="Say where the time of a step went, and what to change.")
+]
 PluginsOption = Annotated[
     bool, typer.Option("--plugins/--no-plugins", help="Whether a recipe may run Python files beside it.")
 ]

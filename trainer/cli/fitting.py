@@ -12,6 +12,7 @@ from trainer.cli.common import (
     DataOption,
     DeviceOption,
     PluginsOption,
+    ProfileOption,
     ProgressOption,
     RunsOption,
     SetOption,
@@ -42,9 +43,7 @@ def fit(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the newest run of this recipe if it was stopped.")
     ] = False,
-    profile: Annotated[
-        bool, typer.Option("--profile", help="Say where the time of a step went, and what to change.")
-    ] = False,
+    profile: ProfileOption = False,
     device: DeviceOption = "auto",
     engine: Annotated[
         str, typer.Option("--engine", metavar="auto|plain", help="plain leaves every gradient to autograd.")
@@ -99,6 +98,7 @@ def resume(
     allow_change: Annotated[
         bool, typer.Option("--allow-change", help="Go on though data or versions differ (numbers may too).")
     ] = False,
+    profile: ProfileOption = False,
     device: DeviceOption = "auto",
     plugins: PluginsOption = True,
     runs: RunsOption = Path("runs"),
@@ -115,7 +115,8 @@ def resume(
     with Draughtsman(session.ahead) as draughtsman:
         from trainer.train.job import resume as go_on
 
-        chosen = options(runs, data, progress, device, plugins=plugins, allow_change=allow_change, epochs=epochs)
+        asked = {"allow_change": allow_change, "epochs": epochs, "profile": profile}
+        chosen = options(runs, data, progress, device, plugins=plugins, **asked)
         finish(go_on(directory, chosen), draughtsman)
 
 

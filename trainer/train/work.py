@@ -89,6 +89,8 @@ class Job:
             # Where the record was written and the log can't be, the record says enough.
             with contextlib.suppress(EnvironmentFault):
                 self.log.note(f"{state}: {error}")
+                if self.profile is not None:
+                    write_profile(self.directory, self.profile, time.perf_counter() - self.started)
             raise
 
     def _run(self) -> Outcome:
