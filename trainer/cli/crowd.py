@@ -1,8 +1,8 @@
 """Other programs that compute when a command starts, and giving way to them.
 
 torch's threads wait for each other in a loop, for five milliseconds at a time. Where another program wants the same
-processors, the one that is waited for has none of them meanwhile: two trainings at once then take four times as long as
-one after the other.
+processors, the one that is waited for has none of them meanwhile: two trainings at once then take up to five times as
+long as one after the other (tests/benchmarks/at_once.py).
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Collection, Container, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -55,9 +55,15 @@ def onnx(run: OpenRun, asked: Asked) -> Exported:
     return Exported({asked.output: image}, lines, (*notes, *notes_of(program, entries)), figures)
 
 
-def called(outputs: Iterable[str], inputs: Container[str]) -> dict[str, str]:
+def called(outputs: Collection[str], inputs: Container[str]) -> dict[str, str]:
     """What each output is called in the file, where no two values have one name: as in the recipe if no input is."""
-    return {name: f"{name}_output" if name in inputs else name for name in outputs}
+    found: dict[str, str] = {}
+    for name in outputs:
+        other = name
+        while other in inputs or (other != name and other in outputs):
+            other += "_output"
+        found[name] = other
+    return found
 
 
 def check_types(graph: Graph) -> None:
