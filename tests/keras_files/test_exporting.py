@@ -292,3 +292,31 @@ def test_keras_in_a_process_of_its_own_joins_masks(trainer: Any, tmp_path: Path,
         assert found.returncode == 0, found.stderr
         assert found.stdout.split() == [str(17 * 4 + 17 * 3 + 7 * 10 + 10)] * 2
     assert trainer("import", "joined.keras", "-q").code == 0
+
+
+AN_OUTPUT = """
+import keras
+from trainer.layers.graph import grown
+from trainer.layers.lines import Lines
+from trainer.layers.wiring import wire
+from trainer.runs.keras_config import model_config
+
+lines = [
+    {"Embedding": {"name": "e", "inputs": "concatenate_layer", "input_dim": 12, "output_dim": 6, "mask_zero": True}},
+    {"Embedding": {"name": "f", "inputs": "concatenate_layer", "input_dim": 12, "output_dim": 3}},
+    {"Concatenate": {"inputs": ["e", "f"]}},
+    "GlobalAveragePooling1D",
+    {"Dense": {"units": 4}},
+]
+read = [Lines.line(line) for line in Lines.spelled(lines)]
+graph = grown(wire(read, ["concatenate_layer"], ["concatenate", "dense"]), {"concatenate_layer": (None, 9)})
+model = keras.Model.from_config(model_config(graph)["config"])
+print(*(tuple(made.shape) for made in model.outputs))
+"""
+
+
+def test_so_it_is_where_that_is_an_output_beside_an_input_of_the_other_name() -> None:
+    environment = {**os.environ, "KERAS_BACKEND": "torch"}
+    found = subprocess.run([sys.executable, "-c", AN_OUTPUT], env=environment, capture_output=True, text=True)
+    assert found.returncode == 0, found.stderr
+    assert found.stdout.strip() == "(None, 9, 9) (None, 4)"

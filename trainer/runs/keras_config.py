@@ -126,10 +126,10 @@ def written_name(name: str, graph: Graph) -> str:
     Keras joins the masks by an operation that it names just so, and opens no model that has a name twice.
     """
     plain = not isinstance(graph.layers[name], Concatenate) or not re.fullmatch(r"concatenate(_\d+)?", name)
-    if plain or name in graph.outputs or not any(layer.starts_mask() for layer in graph.layers.values()):
+    if plain or not any(layer.starts_mask() for layer in graph.layers.values()):
         return name
     name += "_layer"
-    while name in graph.layers:
+    while name in graph.layers or name in graph.inputs:
         name += "_layer"
     return name
 
