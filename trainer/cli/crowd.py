@@ -17,7 +17,7 @@ LOAD = Path("/proc/loadavg")
 TURNS, WAITING = "GOMP_SPINCOUNT", "OMP_WAIT_POLICY"
 "What torch's OpenMP reads when it is loaded."
 FEW_TURNS = "2000"
-"Of that loop: some 30 microseconds. Alone on the machine, steps with pauses between operations lose by it."
+"Of that loop: some 30 microseconds (its own 300,000 take 4.7 ms). Alone on the machine, steps with pauses lose by it."
 
 
 def crowded() -> bool:
