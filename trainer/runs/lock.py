@@ -11,6 +11,18 @@ from types import TracebackType
 from trainer.errors import RunError
 from trainer.runs.files import fault, sweep
 
+_held: set[int] = set()
+"Open lock files of this process."
+
+
+def _let_go() -> None:
+    """A copy of this process (`fork`) holds nothing: it may outlive it by a moment."""
+    while _held:
+        os.close(_held.pop())
+
+
+os.register_at_fork(after_in_child=_let_go)
+
 
 class RunLock:
     """Holds a run directory for this process, until the block ends or the process does, however it ends.
@@ -43,6 +55,7 @@ class RunLock:
                 raise self._held(holder) from None
             raise fault(error, path, "lock") from error
         self._handle = handle
+        _held.add(handle)
         sweep(self.directory)
         return self
 
@@ -54,6 +67,7 @@ class RunLock:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None):
         # The file stays: removing it would let a third process lock another file of the same name.
         if self._handle is not None:
+            _held.discard(self._handle)
             os.close(self._handle)
             self._handle = None
 

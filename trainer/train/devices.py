@@ -73,12 +73,17 @@ def settings_kept() -> Iterator[None]:
         torch.set_flush_denormal(not keeps_denormals)
 
 
-def set_threads(work: int, kept: int | None = None) -> int:
+def threads_for(work: int, kept: int | None = None) -> int:
     """Threads for a step of `work` multiply-adds: one for small steps, all cores otherwise.
 
     The number changes the order of sums, so a resumed run uses the one that it began with (`kept`).
     """
-    threads = kept or (1 if work < SMALL_STEP and on("threads") else cores())
+    return kept or (1 if work < SMALL_STEP and on("threads") else cores())
+
+
+def set_threads(work: int, kept: int | None = None) -> int:
+    """Let torch have the threads for a step (`threads_for`), which are returned, and set what else makes steps fast."""
+    threads = threads_for(work, kept)
     if on("heap"):
         keep_heap()
     # Numbers below 1e-38 slow recurrent layers down five times and mean nothing; set before threads start.

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from trainer.runs.files import fault
-from trainer.train.progress import Progress
+from trainer.train.progress import Progress, Quiet
 from trainer.wording import EpochLine, clean
 
 
 def now() -> str:
     """The time in UTC, to the second."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+class Line(NamedTuple):
+    """Something that was said or noted."""
+
+    time: str
+    text: str
+    shown: bool
+    "Whether it is for the user too."
 
 
 class RunLog:
@@ -31,13 +41,27 @@ class RunLog:
         Raises:
             EnvironmentFault: the system refuses.
         """
+        self._write(f"{now()} {clean(text)}\n")
+
+    def _write(self, lines: str) -> None:
         try:
             before, self._whole = b"" if self._whole else self._after_half_a_line(), False
             with open(self.path, "ab") as file:
-                file.write(before + f"{now()} {clean(text)}\n".encode())
+                file.write(before + lines.encode())
             self._whole = True
         except OSError as error:
             raise fault(error, self.path) from error
+
+    def tell(self, lines: Sequence[Line]) -> None:
+        """Lines of another process: all go to the file, and to the user those for him and the last.
+
+        Raises:
+            EnvironmentFault: the system refuses.
+        """
+        self._write("".join([f"{line.time} {clean(line.text)}\n" for line in lines]))
+        for number, line in enumerate(lines, 1):
+            if line.shown or number == len(lines):
+                self.shown.say(line.text)
 
     def _after_half_a_line(self) -> bytes:
         """What must stand before a line: a run that was killed may have left half of one."""
@@ -70,3 +94,19 @@ class RunLog:
     def close(self) -> None:
         """Training is over."""
         self.shown.close()
+
+
+class Told(RunLog):
+    """Keeps what another process has to say, until the run's own log tells it."""
+
+    def __init__(self) -> None:
+        super().__init__(Quiet(), Path())
+        self.lines: list[Line] = []
+
+    def note(self, text: str) -> None:
+        """A line for the file alone."""
+        self.lines.append(Line(now(), text, False))
+
+    def say(self, text: str) -> None:
+        """A line for the user, and for the file."""
+        self.lines.append(Line(now(), text, True))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,10 +27,11 @@ from trainer.sources.columns import Table
 from trainer.train.beginning import begin_with, optimizer_state
 from trainer.train.build import Built, build, real_outlines
 from trainer.train.closing import closing_line, finite, fold_figures, outcome_of, write_outcome, write_profile
-from trainer.train.devices import choose_device, set_threads, settings_kept, step_work
+from trainer.train.devices import choose_device, set_threads, settings_kept, step_work, threads_for
 from trainer.train.figures import final_figures, verdicts
 from trainer.train.fingerprint import fingerprint
-from trainer.train.log import RunLog, now
+from trainer.train.fold_processes import FoldProcesses, FoldResult, processes
+from trainer.train.log import RunLog, Told, now
 from trainer.train.loop import Training
 from trainer.train.profile import Profile
 from trainer.train.profiled import Profiled
@@ -63,6 +65,8 @@ class Job:
         self.saved: dict[str, Any] = {}
         self.model: ModelFile | None = None
         self.log = RunLog(options.progress, directory.path / "log.txt")
+        self.apart: Told | None = None
+        "Of a process that trains folds for the run's own."
         self.started = time.perf_counter()
         self.last_write, self.write_cost = time.perf_counter(), 0.0
         self.profile = Profile() if options.profile else None
@@ -230,23 +234,52 @@ class Job:
         return training
 
     def _folds(self, outline: Outline, sets: Sets) -> list[dict[str, Any]]:
-        """Train what folds are left, side by side where they can go so."""
-        folds = fold_sets(self.recipe, outline, sets)
-        if not self.finished_folds and not self.saved and self._side_by_side(folds):
+        """Train what folds are left: by several processes, or side by side where they can go so, or one by one."""
+        folds, first = fold_sets(self.recipe, outline, sets), len(self.finished_folds)
+        # A run that goes on does so as it began: the last digits are others side by side.
+        beside = self.record.get("folds_side_by_side") if self.going_on else None
+        count = 1 if beside else self._processes(folds[first:])
+        fresh = not first and not self.saved
+        if count == 1 and fresh and beside is not False and self._side_by_side(folds):
             return self.finished_folds
-        for number, fold in enumerate(folds[len(self.finished_folds) :], len(self.finished_folds)):
-            self.fold = number
-            rows = f"{len(fold.train)} rows train, {len(fold.validation or ())} validate"
-            self.log.say(f"Fold {number + 1}/{len(folds)}: {rows}")
-            self._finish_fold(self._train(fold)[1])
+        if folds and fresh:
+            self._note(folds_side_by_side=False, state="running")
+        with FoldProcesses(lambda n: self._apart(n, folds[n]), range(first, len(folds)), count) as others:
+            for number, fold in enumerate(folds[first:], first):
+                self.fold = number
+                rows = f"{len(fold.train)} rows train, {len(fold.validation or ())} validate"
+                self.log.say(f"Fold {number + 1}/{len(folds)}: {rows}")
+                done = others.result(number, self.signals)
+                if done is not None:
+                    self.log.tell(done.told)
+                self._finish_fold(done or FoldResult.of(self._train(fold)[1]))
         self.fold = None
         return self.finished_folds
 
-    def _finish_fold(self, training: Training) -> None:
+    def _processes(self, folds: list[Sets]) -> int:
+        """How many processes train the folds that are left."""
+        if len(folds) < 2 or self.device.type != "cpu" or self.profile is not None or self.recipe.model.weights:
+            return 1
+        fits = [stage.fit for stage in self.stages]
+        graphs = [outline.graph for outline in self.outlines if outline.graph is not None]
+        work = max(step_work(graph, fit.batch_size) for graph, fit in zip(graphs, fits, strict=True))
+        threads = threads_for(work, self.record.get("threads") if self.going_on else None)
+        if threads > 1:
+            return 1
+        rows = sum(len(fold.train) for fold in folds)
+        return processes(len(folds), sum(rows // fit.batch_size * (fit.epochs - fit.initial_epoch) for fit in fits))
+
+    def _apart(self, number: int, fold: Sets) -> FoldResult:
+        """A fold trained in a process of its own, which leaves all but the fold's folder to the run's."""
+        self.fold, self.finished_folds = number, []
+        self.log = self.apart = Told()
+        return replace(FoldResult.of(self._train(fold)[1]), told=self.apart.lines)
+
+    def _finish_fold(self, done: FoldResult) -> None:
         number = len(self.finished_folds) + 1
-        self.finished_folds.append({"history": training.history, "values": training.validate()})
-        self.fold_seconds.append(round(sum(training.epoch_seconds), 6))
-        history = History.of(training.history_epochs, training.history)
+        self.finished_folds.append({"history": done.history, "values": done.values})
+        self.fold_seconds.append(done.seconds)
+        history = History.of(done.epochs, done.history)
         self.directory.write(f"folds/{number}/history.csv", history.to_csv())
 
     def _side_by_side(self, folds: list[Sets]) -> bool:
@@ -266,11 +299,12 @@ class Job:
             training.checkpoint, training.progress = _no_checkpoint, Quiet()
             for callback in training.callbacks if self.going_on else ():
                 callback.forget(training.directory)
+        self._note(folds_side_by_side=True, state="running")
         rows = ", ".join(str(len(fold.train)) for fold in folds)
         self.log.say(f"{len(folds)} folds side by side: {rows} rows train; shown are means")
         Together(trainings, self.log).run()
         for training in trainings:
-            self._finish_fold(training)
+            self._finish_fold(FoldResult.of(training))
         return True
 
     def _take_up(self, table: Table) -> None:
@@ -284,6 +318,8 @@ class Job:
 
     def _checkpoint(self, built: Built, training: Training, force: bool) -> None:
         since = time.perf_counter() - self.last_write
+        if self.apart is not None:
+            return
         if not force and since < max(self.options.checkpoint_every, CHECKPOINT_SHARE * self.write_cost):
             return
         began = time.perf_counter()
@@ -336,6 +372,8 @@ class Job:
         """Write run.json anew with some values changed; the clock adds up over resumes."""
         before = self.record.get("seconds", 0.0) if self.going_on else 0.0
         self.record |= values
+        if self.apart is not None:
+            return
         if values.get("state") != "running":
             self.record.pop("error", None) if values.get("state") == "done" else None
             self.record["seconds"] = round(before + time.perf_counter() - self.started, 3)
