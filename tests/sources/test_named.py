@@ -72,6 +72,9 @@ IMDB = [
     {"start_char": 7, "oov_char": 9, "index_from": 20, "num_words": 300},
     {"seed": 1},
     {"seed": 0, "maxlen": 100, "num_words": 50, "skip_top": 10, "index_from": 5},
+    # Numbers that 32 bits don't hold.
+    {"index_from": 1 << 31},
+    {"oov_char": 1 << 40, "num_words": 100},
 ]
 
 

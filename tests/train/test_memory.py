@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -23,6 +24,24 @@ code = run(["fit", "recipe.yaml", "--runs", "runs", "--progress", "none", "-q"])
 print(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1])
 sys.exit(code)
 """
+LEFT = """
+import ctypes
+from trainer.train.devices import return_heap
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+
+def resident():
+    return 4096 * int(open("/proc/self/statm").read().split()[1])
+
+blocks = [libc.malloc(100_000) for _ in range(1000)]
+for block in blocks:
+    ctypes.memset(block, 1, 100_000)
+for block in blocks[:-1]:
+    libc.free(block)
+before = resident()
+return_heap()
+print(before - resident())
+"""
 FEATURES, ROWS = 100, 200_000
 
 
@@ -43,3 +62,10 @@ def test_a_run_takes_the_memory_of_its_data(tmp_path: Path) -> None:
     small, large = peak(tmp_path / "small", 2000), peak(tmp_path / "large", ROWS)
     # Once the data, and not twice; how much of what comes and goes stays with a process differs from run to run.
     assert 0.5 * data < large - small < 1.9 * data
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries are left as they are")
+def test_freed_memory_goes_back() -> None:
+    """The last block is still in use, so that the system would not get those before it by itself."""
+    done = subprocess.run([sys.executable, "-c", LEFT], capture_output=True, text=True, check=True)
+    assert int(done.stdout) > 90_000_000

@@ -71,7 +71,11 @@ class WordSet(Source, abstract=True):
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype("int64")
         # The place before a text's first word becomes its mark; there is always a number to take.
         known = words.values if len(words.values) else np.zeros(1, "int32")
-        values = known.take(places_of(words.offsets[order] - mark, offsets, lengths), mode="clip").astype("int64")
+        # Half the memory of int64 where every number fits.
+        most = max(MOST_WORDS + self.index_from, self.start_char or 0, self.oov_char or 0)
+        whole = "int32" if most < 1 << 31 else "int64"
+        taken = known.take(places_of(words.offsets[order] - mark, offsets, lengths), mode="clip")
+        values = taken.astype(whole, copy=False)
         values += self.index_from
         if mark:
             values[offsets[:-1]] = self.start_char

@@ -31,6 +31,8 @@ __all__ = ["Batch", "Feed", "Pipeline", "Slot", "input_dtypes", "read_column"]
 
 RESIDENT_BYTES = 2 << 30
 EPOCH_COPY_BYTES = 32 << 20
+MADE_AT_ONCE = 1 << 16
+"Numbers of a resident tensor that are made at a time: what comes about on the way takes several times their memory."
 
 LISTS_IN = (None, "float32", "bfloat16", "mixed_bfloat16")
 "Number types of a layer that can be handed Bags: those that torch adds up rows in."
@@ -64,8 +66,9 @@ class Slot:
         if not self.pipeline.cells and not isinstance(column, Ragged):
             return self._cast(self.pipeline.rest(column))
         made: torch.Tensor | None = None
-        for start in range(0, len(column), CHUNK):
-            rows = slice(start, min(start + CHUNK, len(column)))
+        many = max(1, min(CHUNK, MADE_AT_ONCE // max(1, size(self.pipeline.shape[1:]) or 1)))
+        for start in range(0, len(column), many):
+            rows = slice(start, min(start + many, len(column)))
             part = self._cast(self.pipeline.rest(take(column, rows)))
             if made is None:
                 made = part.new_empty(len(column), *part.shape[1:])

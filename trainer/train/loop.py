@@ -28,6 +28,7 @@ from trainer.runs.keras_config import model_config
 from trainer.streams import stream
 from trainer.switches import on
 from trainer.train.compiled import Compiled, compiled
+from trainer.train.devices import SMALL_STEP, step_work
 from trainer.train.direct import Direct, hindrance
 from trainer.train.divergence import diverged
 from trainer.train.feed import Batch, Feed
@@ -68,7 +69,8 @@ class Training:
         self.history_epochs: list[int] = []
         self.mine = [SimpleNamespace() for _ in self.callbacks]
         self._watch_batches = [c.needs_batches for c in self.callbacks]
-        self.scores = Scores(self.objective, self.train.device)
+        large = step_work(self.network.graph, self.fit.batch_size) >= SMALL_STEP
+        self.scores = Scores(self.objective, self.train.device, large)
         self.stop_reason = ""
         self.epoch_seconds: list[float] = []
         self.begun = False

@@ -20,7 +20,7 @@ from trainer.train.objective import Objective
 MOST_NUMBERS, MOST_STEPS = 1 << 18, 1024
 "So many outputs, or batches, are kept until they are added to the sums."
 MOST_BETWEEN = 16
-"The same of autograd's steps: small tensors that are kept between the large ones of a step let the heap grow."
+"The same of large steps: small tensors that are kept between the large ones of a step let the heap grow."
 
 
 class Seen(NamedTuple):
@@ -68,8 +68,9 @@ class Scores:
     callbacks do, lets all be added up first (`settle`).
     """
 
-    def __init__(self, objective: Objective, device: torch.device):
-        self.objective, self.device = objective, device
+    def __init__(self, objective: Objective, device: torch.device, large: bool = False):
+        """`large`: steps come and go with large tensors, as those of autograd do."""
+        self.objective, self.device, self.large = objective, device, large
         self.metrics, self._loss_names = objective.metrics, ["loss", *objective.loss_names()]
         self._alone = not all(metric.is_by_rows() for _, _, metric, _ in self.metrics)
         self.reset()
@@ -87,7 +88,8 @@ class Scores:
         # Without its inputs, which may be large and of which nothing is asked any more.
         self._kept.append(Seen(Batch((), seen.batch.ys, seen.batch.weights), *seen[1:]))
         self._numbers += sum([output.numel() for output in seen.outputs])
-        most = MOST_STEPS if seen.total is None or self.device.type != "cpu" else MOST_BETWEEN
+        large = self.device.type == "cpu" and (self.large or seen.total is not None)
+        most = MOST_BETWEEN if large else MOST_STEPS
         if self._is_alone(seen.outputs) or self._numbers >= MOST_NUMBERS or len(self._kept) >= most:
             self.settle()
 

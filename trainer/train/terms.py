@@ -9,6 +9,7 @@ from typing import Any
 from trainer.recipe.schema import Recipe
 from trainer.sources.base import Places
 from trainer.sources.columns import Table
+from trainer.train.devices import return_heap
 from trainer.train.progress import Progress, Quiet
 
 CHECKPOINT_LEAST = 2.0
@@ -62,4 +63,6 @@ class Outcome:
 
 def open_table(recipe: Recipe, folder: Path | None, options: Options) -> Table:
     """The rows of a recipe's source."""
-    return recipe.dataset.source.open(Places(folder, options.data, options.download))
+    table = recipe.dataset.source.open(Places(folder, options.data, options.download))
+    return_heap()
+    return table

@@ -262,6 +262,9 @@ class Job:
             return 1
         fits = [stage.fit for stage in self.stages]
         graphs = [outline.graph for outline in self.outlines if outline.graph is not None]
+        if len(graphs) < len(fits):
+            # Its shapes follow from what each fold learns.
+            return 1
         work = max(step_work(graph, fit.batch_size) for graph, fit in zip(graphs, fits, strict=True))
         threads = threads_for(work, self.record.get("threads") if self.going_on else None)
         if threads > 1:
