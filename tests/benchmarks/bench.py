@@ -95,19 +95,22 @@ def same_models(name: str, found: dict[str, list[Figures]]) -> None:
 
 
 def start_up(rounds: int, bench: Bench) -> Figures:
-    """Seconds of commands that train nothing, of the first step of a small recipe, and of reading a file of 100 MB."""
+    """Seconds of commands that train nothing, of the first step of a small recipe, of reading a file of 100 MB, and of
+    `import torch`, which the last two do."""
     data = bench.data
-    commands = {"help_s": ["--help"], "validate_s": ["validate", "recipes/mnist_cnn.yaml"]}
+    commands = {
+        "help_s": [*TRAINER, "--help"],
+        "validate_s": [*TRAINER, "validate", "recipes/mnist_cnn.yaml"],
+        "import_torch_alone_s": [sys.executable, "-c", "import torch"],
+    }
     if data:
-        commands["first_step_s"] = ["fit", "recipes/pima.yaml", "--dry-run", "--data", str(data)]
+        commands["first_step_s"] = [*TRAINER, "fit", "recipes/pima.yaml", "--dry-run", "--data", str(data)]
     if any(peer.startswith("keras") for peer in bench.versions):
         model = str(bench.scratch / "model.keras")
         script("model_file.py", model, python=bench.python)
-        commands["import_of_100_MB_s"] = ["import", model, "--runs", str(bench.scratch / "runs")]
-    return {
-        name: statistics.median(run([*TRAINER, *command]).seconds for _ in range(rounds))
-        for name, command in commands.items()
-    }
+        commands["import_of_100_MB_s"] = [*TRAINER, "import", model, "--runs", str(bench.scratch / "runs")]
+    taken = [{name: run(command).seconds for name, command in commands.items()} for _ in range(rounds)]
+    return {name: statistics.median(each[name] for each in taken) for name in commands}
 
 
 def main() -> None:

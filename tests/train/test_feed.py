@@ -9,7 +9,7 @@ import torch
 from tests.train.recipes import loaded
 from trainer.errors import DataError
 from trainer.recipe.dataset import Feature
-from trainer.sources.columns import Ragged, Rows
+from trainer.sources.columns import Column, Ragged, Rows
 from trainer.train import feed
 from trainer.train.build import Built, build, real_outlines
 from trainer.train.feed import Feed
@@ -74,6 +74,34 @@ def test_kept_and_cut_rows_are_the_same_numbers(monkeypatch: pytest.MonkeyPatch)
     kept = made.training_feed(train).xs[0].rows(slice(None))
     monkeypatch.setattr(feed, "RESIDENT_BYTES", 0)
     assert torch.equal(made.training_feed(train).xs[0].rows(slice(None)), kept)
+
+
+def test_rows_that_were_let_go_are_made_again(fed: Feed) -> None:
+    before = [batch.xs for batch in fed.batches(7)]
+    fed.let_go()
+    assert fed.xs[0].bytes == 0
+    for xs, batch in zip(before, fed.batches(7), strict=True):
+        assert all(torch.equal(x, again) for x, again in zip(xs, batch.xs, strict=True))
+
+
+def test_few_rows_are_made_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What comes about on the way takes several times their memory; the numbers are the same."""
+    whole, rows = built()
+    want = whole.feed(rows).xs[0].resident
+    asked, real = list[int](), feed.take
+
+    def noted(column: Column, index: slice) -> Column:
+        asked.append(index.stop - index.start)
+        return real(column, index)
+
+    monkeypatch.setattr(feed, "take", noted)
+    monkeypatch.setattr(feed, "MADE_AT_ONCE", 640)
+    found = whole.feed(rows).xs[0].resident
+    assert asked
+    assert max(asked) == 10
+    assert want is not None
+    assert found is not None
+    assert torch.equal(want, found)
 
 
 def test_preprocessing_is_fitted_to_the_training_rows_alone() -> None:

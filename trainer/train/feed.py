@@ -147,6 +147,11 @@ class Feed:
             span = slice(number * batch_size, min((number + 1) * batch_size, len(self)))
             yield self._rows(span if order is None else order[span])
 
+    def let_go(self) -> None:
+        """Hold no inputs ready any more: those that are asked for after all are made then."""
+        for slot in self.xs:
+            slot.resident = None
+
     def _fits_twice(self) -> bool:
         """Whether an epoch's rows may be copied into their order."""
         sizes = [slot.bytes for slot in (*self.xs, *self.ys)]

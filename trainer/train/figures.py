@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from trainer.callbacks.base import better
 from trainer.errors import RecipeError
@@ -12,6 +12,7 @@ from trainer.naming import snake_case
 from trainer.recipe.expectation import Expectation
 from trainer.recipe.schema import Recipe
 from trainer.train.build import Built
+from trainer.train.feed import Feed
 from trainer.train.loop import Training
 from trainer.train.rows import Sets
 from trainer.train.scoring import evaluate
@@ -21,16 +22,23 @@ def final_figures(built: Built, training: Training, sets: Sets) -> dict[str, flo
     """Everything that `expect` can name of a finished training, but for folds."""
     fit_options = built.recipe.fit
     size = fit_options.validation_batch_size or fit_options.batch_size
-    parts = {"train": built.feed(sets.train) if _needs(built.recipe, "train.") else None, "val": training.validation}
-    parts["test"] = built.feed(sets.test) if sets.test is not None else None
+    training.train.let_go()
+    # One after the other: a set's rows go before the next one's are made.
+    parts: dict[str, Callable[[], Feed | None]] = {
+        "train": lambda: built.feed(sets.train) if _needs(built.recipe, "train.") else None,
+        "val": lambda: training.validation,
+        "test": lambda: built.feed(sets.test) if sets.test is not None else None,
+    }
     figures: dict[str, float] = {
         "parameters": summarize(built.graph).parameters,
         "epochs": len(training.history_epochs),
     }
-    for name, feed in parts.items():
+    for name, rows in parts.items():
+        feed = rows()
         if feed is not None:
             found = evaluate(built.network, feed, built.objective, size)
             figures |= {f"{name}.{k}": v for k, v in found.items()}
+        del feed
     kinds = {name: snake_case(type(metric).__name__) for name, _, metric, _ in built.objective.metrics}
     for name, values in training.history.items():
         known = [v for v in values if not math.isnan(v)]
