@@ -126,6 +126,17 @@ def test_integers_reach_a_layer_that_reads_them_and_become_numbers_for_others() 
         assert rows.reshape(-1).tolist() == list(range(128))
 
 
+def test_a_bad_row_is_named_with_its_number_among_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However few rows are made at a time."""
+    monkeypatch.setattr(feed, "MADE_AT_ONCE", 1)
+    encoding = "{CategoryEncoding: {num_tokens: 16, output_mode: count}}"
+    made, rows = built(TEXT.replace("Normalization]", f"{encoding}]"))
+    first = int(np.flatnonzero((np.asarray(rows.columns["image"]).reshape(103, 64) == 16).any(1))[0])
+    assert first > 0
+    with pytest.raises(DataError, match=f"found 16 in row {first} "):
+        made.training_feed(rows)
+
+
 def test_text_is_named_with_its_row() -> None:
     rows = Rows({"a": np.array(["1", "2", "two"], dtype=object)})
     with pytest.raises(DataError, match=r'column "a" holds text \("two" in row 3\)'):

@@ -6,10 +6,12 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,7 +20,7 @@ from tests.train.test_together import DROPOUT, NUMBERS, PARTS, recipe
 from trainer.errors import EnvironmentFault
 from trainer.runs.directory import RunDirectory
 from trainer.runs.lock import is_held
-from trainer.train import fold_processes, work
+from trainer.train import compiled, fold_processes, work
 from trainer.train.fold_processes import FoldProcesses, FoldResult, processes
 from trainer.train.job import Options, Outcome, fit, resume
 from trainer.train.loop import Training
@@ -41,6 +43,7 @@ CASES: dict[str, dict[str, str]] = {
     "more folds than processes": {"folds: 4": "folds: 5"},
     "compiled": {"COMPILE": PARTS["COMPILE"].replace("metrics", "jit_compile: true, metrics")},
 }
+OPERATIONS = compiled.LAYER * 2 + compiled.AROUND
 PROGRAM = """
 from trainer.cli.app import main
 from trainer.train import fold_processes
@@ -128,17 +131,28 @@ def test_by_autograd(tmp_path: Path, begun: list[int]) -> None:
     assert len(begun) == 1
 
 
-def test_phases(tmp_path: Path, begun: list[int]) -> None:
+def test_phases_stay_in_one_process(tmp_path: Path, begun: list[int]) -> None:
+    """How the steps of the later ones are taken is decided when they begin."""
     text = text_of({"epochs: 6, ": ""}).replace("fit:", f"{PHASES}\nfit:")
+    assert len(fit(loaded(text), Options(runs=tmp_path, device="cpu"), text.encode()).folds) == 4
+    assert not begun
 
-    def trained(folder: Path) -> Outcome:
-        return fit(loaded(text), Options(runs=folder, device="cpu"), text.encode())
 
-    ours = trained(tmp_path / "several")
+def test_folds_that_would_go_different_ways_by_themselves(tmp_path: Path, begun: list[int]) -> None:
+    """Those of 14 steps an epoch save too little for compiling, those of 15 enough: the first fold decides."""
+    changes = {
+        **NUMBERS,
+        "LIMIT": "265",
+        "folds: 4": "folds: 10",
+        "epochs: 6, batch_size: 16": "epochs: 92, batch_size: 17",
+    }
     with pytest.MonkeyPatch.context() as patched:
-        patched.setenv("TRAINER_WITHOUT", "folds,together")
-        alike(ours, trained(tmp_path / "one"))
-    assert len(begun) == 1
+        patched.setattr(compiled, "WORTHWHILE", 14.5 * 92 * OPERATIONS * compiled.OPERATION)
+        apart = one_by_one(tmp_path / "one", changes)
+        ours = run(tmp_path / "several", changes)
+    assert begun
+    assert len({len(fold["loss"]) for fold in ours.folds}) == 1
+    alike(ours, apart)
 
 
 def test_what_was_said_stands_in_the_order_of_the_folds(tmp_path: Path, begun: list[int]) -> None:
@@ -164,15 +178,15 @@ def test_what_was_said_stands_in_the_order_of_the_folds(tmp_path: Path, begun: l
 
 
 class Fails:
-    """A training that comes to grief in copies of this process."""
+    """A training that comes to grief in copies of this process, in its third epoch."""
 
     def __init__(self, how: str):
         self.how, self.here = how, os.getpid()
-        self.real = Training.finish
+        self.real = Training.end_epoch
 
     def __call__(self, training: Training) -> None:
         self.real(training)
-        if os.getpid() != self.here:
+        if os.getpid() != self.here and training.epoch == 2:
             if self.how == "killed":
                 os.kill(os.getpid(), signal.SIGKILL)
             raise EnvironmentFault("no room")
@@ -182,11 +196,49 @@ class Fails:
 def test_what_fails_elsewhere_is_trained_here(
     tmp_path: Path, how: str, begun: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    apart = one_by_one(tmp_path / "one", {})
+    """What the other left of a callback's file goes: nothing is added to it."""
+    changes = {"CALLBACKS": "[{CSVLogger: {filename: own.csv, append: true}}]"}
+    apart = one_by_one(tmp_path / "one", changes)
     fails = Fails(how)
-    monkeypatch.setattr(Training, "finish", lambda self: fails(self))  # pyright: ignore[reportUnknownLambdaType]
-    alike(run(tmp_path / "several", {}), apart)
+    monkeypatch.setattr(Training, "end_epoch", lambda self: fails(self))  # pyright: ignore[reportUnknownLambdaType]
+    alike(run(tmp_path / "several", changes), apart)
     assert len(begun) == 1
+
+
+def test_where_nobody_keeps_what_is_left_of_processes(tmp_path: Path, begun: list[int]) -> None:
+    """A launcher may have had SIGCHLD ignored."""
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        ours = run(tmp_path / "several", {})
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+    assert begun
+    alike(ours, one_by_one(tmp_path / "one", {}))
+
+
+@pytest.mark.parametrize("what", ["fork", "file"])
+def test_a_system_that_refuses(tmp_path: Path, what: str, begun: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> int:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(*((os, "fork") if what == "fork" else (tempfile, "TemporaryFile")), refused)
+        ours = run(tmp_path / "several", {})
+    assert not begun
+    alike(ours, one_by_one(tmp_path / "one", {}))
+
+
+def test_a_process_with_threads_trains_alone(tmp_path: Path, begun: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the same numbers: not as one batched model."""
+    monkeypatch.setattr(threading, "active_count", lambda: 2)
+    alike(run(tmp_path / "several", {}), one_by_one(tmp_path / "one", {}))
+    assert not begun
+
+
+def test_whoever_is_told_outside_the_run_hears_of_one_fold_at_a_time(tmp_path: Path, begun: list[int]) -> None:
+    changes = {"CALLBACKS": "[{RemoteMonitor: {root: 'http://localhost:9'}}]"}
+    assert len(run(tmp_path, changes).folds) == 4
+    assert not begun
 
 
 def test_an_error_of_a_fold_is_told_as_ever(tmp_path: Path, begun: list[int]) -> None:
@@ -226,8 +278,41 @@ def test_a_signal_while_others_train(tmp_path: Path, begun: list[int], monkeypat
 
 def _waits() -> bool:
     """Whether the one who looks for signals waits for another process."""
-    frame = sys._getframe(2)
+    frame = sys._getframe(3)
     return frame.f_code is FoldProcesses.result.__code__
+
+
+def test_what_others_had_finished_is_not_trained_again(
+    tmp_path: Path, begun: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped in its first fold when the others were done with theirs, a run has two of four folds left."""
+    here, real, text = os.getpid(), Training.step, text_of({})
+
+    def waits(self: Training, batch: Any) -> None:
+        real(self, batch)
+        if os.getpid() == here and self.epoch == 4 and self.batch == 1:
+            until = time.monotonic() + 60
+            while time.monotonic() < until and _runs(begun[0]):
+                time.sleep(0.01)
+            self.signalled.got = 2  # pyright: ignore[reportFunctionMemberAccess]
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Training, "step", waits)
+        with pytest.raises(Stopped):
+            fit(loaded(text), Options(runs=tmp_path / "stopped", device="cpu"), text.encode())
+    (directory,) = (path for path in (tmp_path / "stopped" / "folds").iterdir() if path.is_dir())
+    trained, finish = list[int](), Training.finish
+    monkeypatch.setattr(
+        Training,
+        "finish",
+        lambda self: (trained.append(int(self.directory.name)), finish(self))[1],  # pyright: ignore[reportUnknownLambdaType]
+    )
+    monkeypatch.setenv("TRAINER_WITHOUT", "folds")
+    resumed = resume(RunDirectory(directory), Options(runs=tmp_path, device="cpu"))
+    assert trained == [1, 2]
+    whole = one_by_one(tmp_path / "one", {})
+    assert (resumed.folds, resumed.figures) == (whole.folds, whole.figures)
+    assert (directory / "log.txt").read_text().count("Epoch 6/6") == 4
 
 
 def test_a_killed_run_leaves_nobody_behind(tmp_path: Path) -> None:
@@ -288,18 +373,17 @@ def _runs(process: int) -> bool:
         ("", 1, 100_000, 1),
         ("few steps", 4, 1000, 1),
         ("switched off", 4, 100_000, 1),
-        ("threads", 4, 100_000, 1),
+        ("many rows", 4, 100_000, 1),
         ("one core", 4, 100_000, 1),
         ("another system", 4, 100_000, 1),
     ],
 )
 def test_when_others_help(monkeypatch: pytest.MonkeyPatch, why: str, folds: int, steps: int, count: int) -> None:
     monkeypatch.setattr(fold_processes, "cores", lambda: 1 if why == "one core" else 2)
-    monkeypatch.setattr(threading, "active_count", lambda: 2 if why == "threads" else 1)
     monkeypatch.setattr(sys, "platform", "darwin" if why == "another system" else "linux")
     if why == "switched off":
         monkeypatch.setenv("TRAINER_WITHOUT", "folds")
-    assert processes(folds, steps) == count
+    assert processes(folds, steps, 1 << (28 if why == "many rows" else 20)) == count
 
 
 @pytest.mark.parametrize(
@@ -320,7 +404,7 @@ def test_what_stays_in_one_process(tmp_path: Path, sets: dict[str, str], begun: 
 def test_shares() -> None:
     """The first folds are the run's own; nobody has two more than another."""
     for count, numbers in ((1, range(3)), (2, range(5)), (3, range(2, 9)), (4, range(4))):
-        shares = FoldProcesses(lambda number: FoldResult({}, [], {}, 0.0), numbers, count)._shares
+        shares = FoldProcesses(lambda number: FoldResult({}, [], {}, 0.0), numbers, count, lambda: 0)._shares
         assert [number for share in shares for number in share] == list(numbers)
         sizes = [len(share) for share in shares]
         assert sizes == sorted(sizes, reverse=True)

@@ -80,6 +80,8 @@ class Callback(Declared, kind="callback", room="trainer.callbacks", keras="keras
     "Whether the optimizer must keep moving averages of the weights (`use_ema`)."
     needs_batches: ClassVar[bool] = False
     "Whether on_batch_end must be called (it costs a look at the loss every step)."
+    in_order: ClassVar[bool] = False
+    "Whether somebody outside the run is told, so that folds must come one after the other."
 
     def on_train_begin(self, my: SimpleNamespace, run: Run) -> None:
         """Before the first epoch of a fresh run, or of a phase; not again on resume. Set every attribute of `my` here.

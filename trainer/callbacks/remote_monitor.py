@@ -43,6 +43,8 @@ class RemoteMonitor(Callback):
     https://keras.io/api/callbacks/remote_monitor/
     """
 
+    in_order = True
+
     root: Annotated[str, Rule("an address such as http://localhost:9000", _address, {"type": "string"})] = (
         "http://localhost:9000"
     )

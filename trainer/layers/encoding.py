@@ -146,6 +146,8 @@ class PadSequences(Layer, keras=""):
 
     def forward_ragged(self, w: Weights, values: Tensor, offsets: Tensor) -> Tensor:
         """The padded rows (batch, maxlen) of a batch whose row i is values[offsets[i]:offsets[i + 1]]."""
+        if abs(self.value) >= 1 << 31:
+            values = values.long()
         kept = offsets.diff().clamp(max=self.maxlen)
         first = offsets[1:] - kept if self.truncating == "pre" else offsets[:-1]
         rows = torch.arange(len(kept), device=values.device) * self.maxlen

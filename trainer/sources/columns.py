@@ -94,6 +94,12 @@ class Rows:
     def __len__(self) -> int:
         return len(next(iter(self.columns.values()))) if self.columns else 0
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the columns that can be read."""
+        arrays = [c.values if isinstance(c, Ragged) else c for c in self.columns.values()]
+        return sum(array.nbytes for array in arrays if not isinstance(array, Unreadable))
+
     def column(self, name: str) -> Column:
         """A column to read.
 

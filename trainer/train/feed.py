@@ -69,7 +69,12 @@ class Slot:
         many = max(1, min(CHUNK, MADE_AT_ONCE // max(1, size(self.pipeline.shape[1:]) or 1)))
         for start in range(0, len(column), many):
             rows = slice(start, min(start + many, len(column)))
-            part = self._cast(self.pipeline.rest(take(column, rows)))
+            try:
+                part = self._cast(self.pipeline.rest(take(column, rows)))
+            except DataError:
+                # All rows at once tell the number that the bad one has among them.
+                self._cast(self.pipeline.rest(column))
+                raise
             if made is None:
                 made = part.new_empty(len(column), *part.shape[1:])
             made[rows] = part

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -35,7 +37,7 @@ from trainer.train.log import RunLog, Told, now
 from trainer.train.loop import Training
 from trainer.train.profile import Profile
 from trainer.train.profiled import Profiled
-from trainer.train.progress import Quiet
+from trainer.train.progress import Quiet, Stopped
 from trainer.train.rows import Sets, check_class_weight, divide, first_target, fold_sets
 from trainer.train.signals import Signals
 from trainer.train.stages import Memory, from_epoch, go_on, hand_over, phase_line, placed, rehearse
@@ -67,15 +69,20 @@ class Job:
         self.log = RunLog(options.progress, directory.path / "log.txt")
         self.apart: Told | None = None
         "Of a process that trains folds for the run's own."
+        self.others: FoldProcesses | None = None
+        "Processes that train folds for this one."
         self.started = time.perf_counter()
         self.last_write, self.write_cost = time.perf_counter(), 0.0
         self.profile = Profile() if options.profile else None
         self.running = False
+        self.signals: Callable[[], int] = lambda: 0
         self.fold: int | None = None
         self.stages, self.stage = self.recipe.stages(), 0
         self.finished_folds: list[dict[str, Any]] = []
         self.fold_seconds: list[float] = []
-        "Of the folds that this process trained."
+        "Of the folds that were trained since the run went on."
+        self.ahead: dict[int, FoldResult] = {}
+        "Folds that other processes had finished, beyond those in a row, when the run stopped."
         self.memory = Memory(self.recipe.callbacks)
 
     def run(self) -> Outcome:
@@ -216,6 +223,12 @@ class Job:
         changes = steps_noted(self.record, self.recipe, self.stage, training)
         if changes:
             self._note(**changes, state="running")
+        if self.apart is not None:
+            # Threads of the process that this is a copy of are not here.
+            assert threads == 1
+        elif self.others is not None:
+            # From here on all folds go as this one does.
+            self.others.begin()
         training.saves_first = self.stage > 0
         training.save_model = lambda path, weights_only: self._save_model(built, path, weights_only)
         training.checkpoint = lambda run, force: self._checkpoint(built, run, force)
@@ -228,10 +241,16 @@ class Job:
                 self._note(continued=f"epoch {training.epoch}: {training.stop_reason}", state="running")
                 training.stop_reason = ""
             self.saved = {}
-        elif self.going_on and self.stage == 0:
+        elif self.stage == 0 and (self.going_on or self._begun_elsewhere()):
             for callback in training.callbacks:
                 callback.forget(training.directory)
         return training
+
+    def _begun_elsewhere(self) -> bool:
+        """Whether another process may have begun this fold, which is this one's after all."""
+        if self.others is None or self.fold is None or self.apart is not None:
+            return False
+        return self.others.was_shared(self.fold)
 
     def _folds(self, outline: Outline, sets: Sets) -> list[dict[str, Any]]:
         """Train what folds are left: by several processes, or side by side where they can go so, or one by one."""
@@ -244,38 +263,58 @@ class Job:
             return self.finished_folds
         if folds and fresh:
             self._note(folds_side_by_side=False, state="running")
-        with FoldProcesses(lambda n: self._apart(n, folds[n]), range(first, len(folds)), count) as others:
+        left = [number for number in range(first, len(folds)) if number not in self.ahead]
+        own: tuple[Built, Training] | None = None
+        train = lambda number: self._apart(number, folds[number])  # noqa: E731
+        with FoldProcesses(train, left, min(count, max(1, len(left))), self.signals) as self.others:
             for number, fold in enumerate(folds[first:], first):
-                self.fold = number
                 rows = f"{len(fold.train)} rows train, {len(fold.validation or ())} validate"
                 self.log.say(f"Fold {number + 1}/{len(folds)}: {rows}")
-                done = others.result(number, self.signals)
-                if done is not None:
-                    self.log.tell(done.told)
-                self._finish_fold(done or FoldResult.of(self._train(fold)[1]))
-        self.fold = None
+                done = self.ahead.pop(number, None) or self._from_others(number, own)
+                if done is None:
+                    self.fold = number
+                    own = self._train(fold)
+                    self._finish_fold(FoldResult.of(own[1]))
+                    continue
+                self.log.tell(done.told)
+                self._finish_fold(done)
+                if own is not None:
+                    self._checkpoint(*own, force=False)
+        self.fold = self.others = None
         return self.finished_folds
+
+    def _from_others(self, number: int, own: tuple[Built, Training] | None) -> FoldResult | None:
+        """What another process made of a fold; None when it is this one's to train."""
+        assert self.others is not None
+        try:
+            return self.others.result(number)
+        except Stopped:
+            if own is not None:
+                self._checkpoint(*own, force=True)
+            raise
 
     def _processes(self, folds: list[Sets]) -> int:
         """How many processes train the folds that are left."""
-        if len(folds) < 2 or self.device.type != "cpu" or self.profile is not None or self.recipe.model.weights:
-            return 1
         fits = [stage.fit for stage in self.stages]
-        graphs = [outline.graph for outline in self.outlines if outline.graph is not None]
-        if len(graphs) < len(fits):
-            # Its shapes follow from what each fold learns.
+        alone = len(folds) < 2 or len(fits) > 1 or self.device.type != "cpu" or self.profile is not None
+        # What holds for all folds is decided in the first; a plugin may keep something beside its memory.
+        outward = any(c.in_order or not type(c).__module__.startswith("trainer.") for c in self.recipe.callbacks)
+        if alone or outward or self.recipe.model.weights or self.outlines[0].graph is None:
             return 1
-        work = max(step_work(graph, fit.batch_size) for graph, fit in zip(graphs, fits, strict=True))
-        threads = threads_for(work, self.record.get("threads") if self.going_on else None)
-        if threads > 1:
+        work = step_work(self.outlines[0].graph, fits[0].batch_size)
+        if threads_for(work, self.record.get("threads") if self.going_on else None) > 1:
             return 1
         rows = sum(len(fold.train) for fold in folds)
-        return processes(len(folds), sum(rows // fit.batch_size * (fit.epochs - fit.initial_epoch) for fit in fits))
+        raw = max(fold.train.nbytes for fold in folds)
+        return processes(len(folds), rows // fits[0].batch_size * (fits[0].epochs - fits[0].initial_epoch), raw)
 
     def _apart(self, number: int, fold: Sets) -> FoldResult:
         """A fold trained in a process of its own, which leaves all but the fold's folder to the run's."""
+        assert self.others is not None
+        signals, others = self.signals, self.others
         self.fold, self.finished_folds = number, []
         self.log = self.apart = Told()
+        self.signals = lambda: signals() or (signal.SIGTERM if others.orphaned() else 0)
         return replace(FoldResult.of(self._train(fold)[1]), told=self.apart.lines)
 
     def _finish_fold(self, done: FoldResult) -> None:
@@ -317,6 +356,8 @@ class Job:
         if found is not None:
             self.model, self.saved = found
             self.finished_folds = self.saved["folds"]
+            ahead = self.saved.get("ahead", {})
+            self.ahead = {int(number): FoldResult.of_data(result) for number, result in ahead.items()}
             self.memory.load_state(self.saved.get("memory", {}))
 
     def _checkpoint(self, built: Built, training: Training, force: bool) -> None:
@@ -336,13 +377,20 @@ class Job:
             "fold": self.fold,
             "stage": self.stage,
             "began": built.recipe.fit.initial_epoch,
-            "folds": self.finished_folds,
+            # A model that a callback writes says nothing of other folds.
+            "folds": self.finished_folds if training is not None else [],
+            "ahead": self._ahead() if training is not None else {},
             "preprocessing": built.preprocessing(),
             "memory": self.memory.state(built.recipe.callbacks),
             "training": training.state() if training is not None else None,
         }
         described = training_config(built.optimizer, list(built.objective.goals.values()), built.graph.name)
         return model_bytes(built.network, described, state)
+
+    def _ahead(self) -> dict[str, Any]:
+        """Folds that are finished beyond those in a row."""
+        found = {**self.ahead, **(self.others.finished() if self.others is not None else {})}
+        return {str(number): result.as_data() for number, result in found.items()}
 
     def _save_model(self, built: Built, path: str, weights_only: bool) -> None:
         data = weights_bytes(built.network) if weights_only else self._model_bytes(built, None)
