@@ -20,9 +20,10 @@ from tests.train.test_together import DROPOUT, NUMBERS, PARTS, recipe
 from trainer.errors import EnvironmentFault
 from trainer.runs.directory import RunDirectory
 from trainer.runs.lock import is_held
-from trainer.train import compiled, fold_processes, work
+from trainer.train import compiled, fold_processes
 from trainer.train.fold_processes import FoldProcesses, FoldResult, processes
 from trainer.train.job import Options, Outcome, fit, resume
+from trainer.train.log import Told
 from trainer.train.loop import Training
 from trainer.train.progress import Stopped
 from trainer.train.signals import Signals
@@ -158,7 +159,7 @@ def test_folds_that_would_go_different_ways_by_themselves(tmp_path: Path, begun:
 def test_what_was_said_stands_in_the_order_of_the_folds(tmp_path: Path, begun: list[int]) -> None:
     shown: list[str] = []
 
-    class Shown(work.Told):
+    class Shown(Told):
         def say(self, text: str) -> None:
             shown.append(text)
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests.train.recipes import loaded
 from trainer.runs.directory import RunDirectory
-from trainer.train import work
+from trainer.train import folds
 from trainer.train.job import Options, Outcome, fit, resume
 from trainer.train.progress import Stopped
 from trainer.train.together import Together
@@ -109,7 +109,7 @@ def taken(monkeypatch: pytest.MonkeyPatch) -> list[Together]:
             super().__init__(*given)
             found.append(self)
 
-    monkeypatch.setattr(work, "Together", Noted)
+    monkeypatch.setattr(folds, "Together", Noted)
     return found
 
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import signal
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,27 +15,24 @@ from trainer.model.network import Network
 from trainer.model.summary import summarize
 from trainer.recipe.load import Loaded
 from trainer.recipe.model import Weights
-from trainer.recipe.outline import Outline
 from trainer.recipe.phases import phase_name
 from trainer.recipe.schema import Recipe
 from trainer.report.model_graph import of_graph
 from trainer.runs.directory import RunDirectory
-from trainer.runs.history import History
 from trainer.runs.keras_config import training_config
 from trainer.runs.model_file import ModelFile, model_bytes, weights_bytes
 from trainer.sources.columns import Table
 from trainer.train.beginning import begin_with, optimizer_state
 from trainer.train.build import Built, build, real_outlines
 from trainer.train.closing import closing_line, finite, fold_figures, outcome_of, write_outcome, write_profile
-from trainer.train.devices import choose_device, set_threads, settings_kept, step_work, threads_for
+from trainer.train.devices import choose_device, set_threads, settings_kept, step_work
 from trainer.train.figures import final_figures, verdicts
 from trainer.train.fingerprint import fingerprint
-from trainer.train.fold_processes import FoldProcesses, FoldResult, processes
+from trainer.train.folds import Folds
 from trainer.train.log import RunLog, Told, now
 from trainer.train.loop import Training
 from trainer.train.profile import Profile
 from trainer.train.profiled import Profiled
-from trainer.train.progress import Quiet, Stopped
 from trainer.train.rows import Sets, check_class_weight, divide, first_target, fold_sets
 from trainer.train.signals import Signals
 from trainer.train.stages import Memory, from_epoch, go_on, hand_over, phase_line, placed, rehearse
@@ -45,7 +40,6 @@ from trainer.train.state import load_weights
 from trainer.train.stepping import jit_compile, steps_noted
 from trainer.train.taking_up import check_unchanged, extend, last_checkpoint
 from trainer.train.terms import Options, Outcome, open_table
-from trainer.train.together import Together, goes_beside, in_step
 
 CHECKPOINT_SHARE = 25
 "A checkpoint is written at an epoch's end when this many times its own cost has passed since the last one."
@@ -69,8 +63,6 @@ class Job:
         self.log = RunLog(options.progress, directory.path / "log.txt")
         self.apart: Told | None = None
         "Of a process that trains folds for the run's own."
-        self.others: FoldProcesses | None = None
-        "Processes that train folds for this one."
         self.started = time.perf_counter()
         self.last_write, self.write_cost = time.perf_counter(), 0.0
         self.profile = Profile() if options.profile else None
@@ -78,11 +70,7 @@ class Job:
         self.signals: Callable[[], int] = lambda: 0
         self.fold: int | None = None
         self.stages, self.stage = self.recipe.stages(), 0
-        self.finished_folds: list[dict[str, Any]] = []
-        self.fold_seconds: list[float] = []
-        "Of the folds that were trained since the run went on."
-        self.ahead: dict[int, FoldResult] = {}
-        "Folds that other processes had finished, beyond those in a row, when the run stopped."
+        self.folds = Folds(self)
         self.memory = Memory(self.recipe.callbacks)
 
     def run(self) -> Outcome:
@@ -96,7 +84,7 @@ class Job:
                 # Refused before anything was done: the run stays what it was.
                 raise
             state = "interrupted" if not isinstance(error, TrainerError) else "failed"
-            self._note(state=state, error=str(error))
+            self.note(state=state, error=str(error))
             # Where the record was written and the log can't be, the record says enough.
             with contextlib.suppress(EnvironmentFault):
                 self.log.note(f"{state}: {error}")
@@ -124,19 +112,19 @@ class Job:
             self.record |= {"plugins": self.loaded.plugins, "rows": sets.counts(), "created": now()}
         if self.going_on and self.options.epochs is not None:
             self.record["recipe"] = extend(self.directory, self.recipe)
-        self._note(state="running")
+        self.note(state="running")
         self.running = True
         self.log.note(self._heading())
-        fold_results = self._folds(outline, sets)
+        fold_results = self.folds.run(fold_sets(recipe, outline, sets))
         if recipe.fit.kfold is not None and not recipe.fit.kfold.final:
             return self._finish(None, None, sets, fold_results)
         if recipe.fit.kfold is not None:
             self.log.say(f"Final fit on all {len(sets.train)} rows")
-        built, training = self._train(sets)
+        built, training = self.train(sets)
         built.words = table.words
         return self._finish(built, training, sets, fold_results)
 
-    def _train(self, sets: Sets) -> tuple[Built, Training]:
+    def train(self, sets: Sets) -> tuple[Built, Training]:
         """All phases one after the other, from where the run stands."""
         here = bool(self.saved) and self.saved["fold"] == self.fold
         first = self.saved.get("stage", 0) if here else 0
@@ -163,7 +151,7 @@ class Job:
                 rehearse(self.recipe, self.outlines, sets.train, self.device, built.preprocessing())
             if stage.model.weights is not None:
                 self._begin_with(built.network, stage.model.weights)
-        training = self._training(stage, built, sets)
+        training = self.start(stage, built, sets)
         if before is not None:
             go_on(before[1], training)
         elif not here and stage.model.weights is not None and stage.model.weights.optimizer:
@@ -185,7 +173,7 @@ class Job:
         self.log.say(f"Weights of {begun.file}: {begun.found}")
         self.log.note(begun.found.table())
         self.directory.write("transfer.txt", f"{begun.file}\n{begun.found.table()}\n".encode())
-        self._note(weights=begun.record(), state="running")
+        self.note(weights=begun.record(), state="running")
 
     def _heading(self) -> str:
         rows = ", ".join(f"{count} {name}" for name, count in self.record["rows"].items())
@@ -193,14 +181,15 @@ class Job:
         versions = f"trainer {trainer.__version__}, torch {self.record['environment']['torch']}"
         return f"{verb} {self.recipe.name}, seed {self.recipe.seed}, on {self.device} ({versions}); rows: {rows}"
 
-    def _training(self, recipe: Recipe, built: Built, sets: Sets) -> Training:
+    def start(self, recipe: Recipe, built: Built, sets: Sets) -> Training:
+        """The training of a phase, where the run stands in it; no step is taken yet."""
         threads = self.record.get("threads") if self.going_on else None
         # One number for all phases: which of them a run was in when it stopped makes no difference then.
         most = max(stage.fit.batch_size for stage in self.stages)
         threads = set_threads(step_work(built.graph, most), threads)
         if threads != self.record.get("threads"):
             # On record before the first step, for they change the order of sums.
-            self._note(threads=threads, state="running")
+            self.note(threads=threads, state="running")
         train = built.training_feed(sets.train)
         validation = built.feed(sets.validation) if sets.validation is not None else None
         made = Training if self.profile is None else partial(Profiled, profile=self.profile)
@@ -222,132 +211,27 @@ class Job:
         )
         changes = steps_noted(self.record, self.recipe, self.stage, training)
         if changes:
-            self._note(**changes, state="running")
-        if self.apart is not None:
-            # Threads of the process that this is a copy of are not here.
-            assert threads == 1
-        elif self.others is not None:
-            # From here on all folds go as this one does.
-            self.others.begin()
+            self.note(**changes, state="running")
+        # Threads of the process that this may be a copy of are not here.
+        assert self.apart is None or threads == 1
+        # From here on all folds go as this one does.
+        self.folds.let_others_begin()
         training.saves_first = self.stage > 0
         training.save_model = lambda path, weights_only: self._save_model(built, path, weights_only)
-        training.checkpoint = lambda run, force: self._checkpoint(built, run, force)
+        training.checkpoint = lambda run, force: self.keep(built, run, force)
         if self.saved and self.saved["fold"] == self.fold:
             assert self.model is not None
             load_weights(built, self.model)
             training.load_state(self.saved["training"])
             if self.options.epochs is not None and training.stop_reason:
                 # Its recipe would stop there again.
-                self._note(continued=f"epoch {training.epoch}: {training.stop_reason}", state="running")
+                self.note(continued=f"epoch {training.epoch}: {training.stop_reason}", state="running")
                 training.stop_reason = ""
             self.saved = {}
-        elif self.stage == 0 and (self.going_on or self._begun_elsewhere()):
+        elif self.stage == 0 and (self.going_on or self.folds.begun_elsewhere(self.fold)):
             for callback in training.callbacks:
                 callback.forget(training.directory)
         return training
-
-    def _begun_elsewhere(self) -> bool:
-        """Whether another process may have begun this fold, which is this one's after all."""
-        if self.others is None or self.fold is None or self.apart is not None:
-            return False
-        return self.others.was_shared(self.fold)
-
-    def _folds(self, outline: Outline, sets: Sets) -> list[dict[str, Any]]:
-        """Train what folds are left: by several processes, or side by side where they can go so, or one by one."""
-        folds, first = fold_sets(self.recipe, outline, sets), len(self.finished_folds)
-        # A run that goes on does so as it began: the last digits are others side by side.
-        beside = self.record.get("folds_side_by_side") if self.going_on else None
-        count = 1 if beside else self._processes(folds[first:])
-        fresh = not first and not self.saved
-        if count == 1 and fresh and beside is not False and self._side_by_side(folds):
-            return self.finished_folds
-        if folds and fresh:
-            self._note(folds_side_by_side=False, state="running")
-        left = [number for number in range(first, len(folds)) if number not in self.ahead]
-        own: tuple[Built, Training] | None = None
-        train = lambda number: self._apart(number, folds[number])  # noqa: E731
-        with FoldProcesses(train, left, min(count, max(1, len(left))), self.signals) as self.others:
-            for number, fold in enumerate(folds[first:], first):
-                rows = f"{len(fold.train)} rows train, {len(fold.validation or ())} validate"
-                self.log.say(f"Fold {number + 1}/{len(folds)}: {rows}")
-                done = self.ahead.pop(number, None) or self._from_others(number, own)
-                if done is None:
-                    self.fold = number
-                    own = self._train(fold)
-                    self._finish_fold(FoldResult.of(own[1]))
-                    continue
-                self.log.tell(done.told)
-                self._finish_fold(done)
-                if own is not None:
-                    self._checkpoint(*own, force=False)
-        self.fold = self.others = None
-        return self.finished_folds
-
-    def _from_others(self, number: int, own: tuple[Built, Training] | None) -> FoldResult | None:
-        """What another process made of a fold; None when it is this one's to train."""
-        assert self.others is not None
-        try:
-            return self.others.result(number)
-        except Stopped:
-            if own is not None:
-                self._checkpoint(*own, force=True)
-            raise
-
-    def _processes(self, folds: list[Sets]) -> int:
-        """How many processes train the folds that are left."""
-        fits = [stage.fit for stage in self.stages]
-        alone = len(folds) < 2 or len(fits) > 1 or self.device.type != "cpu" or self.profile is not None
-        # What holds for all folds is decided in the first; a plugin may keep something beside its memory.
-        outward = any(c.in_order or not type(c).__module__.startswith("trainer.") for c in self.recipe.callbacks)
-        if alone or outward or self.recipe.model.weights or self.outlines[0].graph is None:
-            return 1
-        work = step_work(self.outlines[0].graph, fits[0].batch_size)
-        if threads_for(work, self.record.get("threads") if self.going_on else None) > 1:
-            return 1
-        rows = sum(len(fold.train) for fold in folds)
-        raw = max(fold.train.nbytes for fold in folds)
-        return processes(len(folds), rows // fits[0].batch_size * (fits[0].epochs - fits[0].initial_epoch), raw)
-
-    def _apart(self, number: int, fold: Sets) -> FoldResult:
-        """A fold trained in a process of its own, which leaves all but the fold's folder to the run's."""
-        assert self.others is not None
-        signals, others = self.signals, self.others
-        self.fold, self.finished_folds = number, []
-        self.log = self.apart = Told()
-        self.signals = lambda: signals() or (signal.SIGTERM if others.orphaned() else 0)
-        return replace(FoldResult.of(self._train(fold)[1]), told=self.apart.lines)
-
-    def _finish_fold(self, done: FoldResult) -> None:
-        number = len(self.finished_folds) + 1
-        self.finished_folds.append({"history": done.history, "values": done.values})
-        self.fold_seconds.append(done.seconds)
-        history = History.of(done.epochs, done.history)
-        self.directory.write(f"folds/{number}/history.csv", history.to_csv())
-
-    def _side_by_side(self, folds: list[Sets]) -> bool:
-        """Train all folds at once; nothing is done where they can't go together."""
-        trainings: list[Training] = []
-        for number, fold in enumerate(folds if len(self.stages) == 1 and not self.recipe.model.weights else []):
-            self.fold = number
-            with placed(self.recipe, 0):
-                built = build(self.recipe, self.outlines[0], fold.train, self.device)
-                trainings.append(self._training(self.recipe, built, fold))
-            if not goes_beside(trainings[0], len(folds)):
-                break
-        self.fold = None
-        if len(trainings) < max(len(folds), 2) or not in_step(trainings):
-            return False
-        for training in trainings:
-            training.checkpoint, training.progress = _no_checkpoint, Quiet()
-            for callback in training.callbacks if self.going_on else ():
-                callback.forget(training.directory)
-        self._note(folds_side_by_side=True, state="running")
-        rows = ", ".join(str(len(fold.train)) for fold in folds)
-        self.log.say(f"{len(folds)} folds side by side: {rows} rows train; shown are means")
-        Together(trainings, self.log).run()
-        for training in trainings:
-            self._finish_fold(FoldResult.of(training))
-        return True
 
     def _take_up(self, table: Table) -> None:
         """Go on from the last checkpoint, where there is one."""
@@ -355,12 +239,11 @@ class Job:
         found = last_checkpoint(self.directory, self.options, self.log)
         if found is not None:
             self.model, self.saved = found
-            self.finished_folds = self.saved["folds"]
-            ahead = self.saved.get("ahead", {})
-            self.ahead = {int(number): FoldResult.of_data(result) for number, result in ahead.items()}
+            self.folds.load_state(self.saved)
             self.memory.load_state(self.saved.get("memory", {}))
 
-    def _checkpoint(self, built: Built, training: Training, force: bool) -> None:
+    def keep(self, built: Built, training: Training, force: bool) -> None:
+        """Write a checkpoint, by `force` or when it is time for one."""
         since = time.perf_counter() - self.last_write
         if self.apart is not None:
             return
@@ -378,19 +261,13 @@ class Job:
             "stage": self.stage,
             "began": built.recipe.fit.initial_epoch,
             # A model that a callback writes says nothing of other folds.
-            "folds": self.finished_folds if training is not None else [],
-            "ahead": self._ahead() if training is not None else {},
+            **(self.folds.state() if training is not None else {"folds": []}),
             "preprocessing": built.preprocessing(),
             "memory": self.memory.state(built.recipe.callbacks),
             "training": training.state() if training is not None else None,
         }
         described = training_config(built.optimizer, list(built.objective.goals.values()), built.graph.name)
         return model_bytes(built.network, described, state)
-
-    def _ahead(self) -> dict[str, Any]:
-        """Folds that are finished beyond those in a row."""
-        found = {**self.ahead, **(self.others.finished() if self.others is not None else {})}
-        return {str(number): result.as_data() for number, result in found.items()}
 
     def _save_model(self, built: Built, path: str, weights_only: bool) -> None:
         data = weights_bytes(built.network) if weights_only else self._model_bytes(built, None)
@@ -413,13 +290,13 @@ class Job:
         if self.profile is not None:
             outcome.profile = write_profile(self.directory, self.profile, outcome.seconds)
         seconds = [round(s, 6) for s in training.epoch_seconds] if training is not None else []
-        if self.fold_seconds:
-            self.record["fold_seconds"] = self.fold_seconds
-        self._note(state="done", figures=figures, finished=now(), best_epoch=outcome.best_epoch, epoch_seconds=seconds)
+        if self.folds.seconds:
+            self.record["fold_seconds"] = self.folds.seconds
+        self.note(state="done", figures=figures, finished=now(), best_epoch=outcome.best_epoch, epoch_seconds=seconds)
         self.log.note(closing_line(outcome))
         return outcome
 
-    def _note(self, **values: Any) -> None:
+    def note(self, **values: Any) -> None:
         """Write run.json anew with some values changed; the clock adds up over resumes."""
         before = self.record.get("seconds", 0.0) if self.going_on else 0.0
         self.record |= values
@@ -429,7 +306,3 @@ class Job:
             self.record.pop("error", None) if values.get("state") == "done" else None
             self.record["seconds"] = round(before + time.perf_counter() - self.started, 3)
         self.directory.write_record(finite(self.record))
-
-
-def _no_checkpoint(training: Training, force: bool) -> None:
-    """Folds side by side are kept when all of them are done."""
