@@ -69,8 +69,8 @@ import trainer.cli.app, trainer.cli.inspecting, trainer.recipe.load, trainer.tra
 
 trainer.train.pictures.draw = lambda directory: None  # curves come after everything that matters here
 # Every epoch ends in a checkpoint, so that kills fall within the writing of one too.
-kept = work.Job._checkpoint
-work.Job._checkpoint = lambda self, built, run, force: kept(self, built, run, True)
+kept = work.Job.keep
+work.Job.keep = lambda self, built, run, force: kept(self, built, run, True)
 for line in iter(sys.stdin.readline, ''):
     pid = os.fork()
     if not pid:

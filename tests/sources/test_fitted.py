@@ -102,7 +102,7 @@ def test_each_fold_learns_from_its_own_training_rows(options: dict[str, Any]) ->
 
 def test_a_run_with_folds_builds_each_on_its_own_rows(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from tests.train.recipes import trained
-    from trainer.train import work
+    from trainer.train import folds, work
 
     samples: list[Rows] = []
 
@@ -112,7 +112,8 @@ def test_a_run_with_folds_builds_each_on_its_own_rows(tmp_path: Any, monkeypatch
         samples.append(sample)
         return made
 
-    monkeypatch.setattr(work, "build", noted)
+    for module in (work, folds):
+        monkeypatch.setattr(module, "build", noted)
     text = RECIPE.replace("split: {test: 0.2, validation: 0.25}", "split: {test: {last: 18}}")
     trained(tmp_path, text.replace("epochs: 1,", "epochs: 1, kfold: {folds: 4},"))
     assert [len(rows) for rows in samples] == [120, 120, 120, 120, 160]
