@@ -25,7 +25,7 @@ from trainer.layers.graph import chain
 from trainer.model.network import Network
 from trainer.runs import hdf5
 from trainer.runs.hdf5 import opened
-from trainer.runs.image import HEADER_LIMIT, Listing
+from trainer.runs.image import HEADER_LIMIT, SLAB, SMALL, Listing, _Array, _Group, _layout
 from trainer.runs.look import looked_at
 from trainer.runs.model_file import model_bytes, read_model, weights_bytes
 
@@ -348,7 +348,7 @@ def test_long_lists_of_names_are_cut_and_read_back() -> None:
     names = [f"{'layer' * 20}_{i}" for i in range(2000)]
     listing = Listing()
     listing.names("", "layer_names", names)
-    with opened(listing.image()) as file:
+    with opened(bytes(listing.image())) as file:
         assert "layer_names" not in file.attrs
         assert all(file.attrs[k].nbytes <= HEADER_LIMIT for k in file.attrs)
         assert hdf5.texts(file, "layer_names") == names
@@ -359,9 +359,9 @@ def test_a_layout_is_kept_and_its_numbers_are_not(monkeypatch: pytest.MonkeyPatc
     """The second file of a shape holds its own numbers, and the first is as it was."""
     if large:
         monkeypatch.setattr("trainer.runs.image.SMALL", 0)
-    first = listed(VALUES, b"1" * 64).image()
-    second = listed(VALUES, b"2" * 64, flipped=True).image()
-    assert first == listed(VALUES, b"1" * 64).image()
+    first = bytes(listed(VALUES, b"1" * 64).image())
+    second = bytes(listed(VALUES, b"2" * 64, flipped=True).image())
+    assert first == bytes(listed(VALUES, b"1" * 64).image())
     assert len(first) == len(second) != 0
     for image, mark, flipped in ((first, b"1" * 64, False), (second, b"2" * 64, True)):
         with h5py.File(io.BytesIO(image)) as file:
@@ -377,13 +377,48 @@ def test_a_layout_is_kept_and_its_numbers_are_not(monkeypatch: pytest.MonkeyPatc
                 np.testing.assert_array_equal(held[()], value[::-1] if flipped and value.ndim else value)
 
 
+@pytest.mark.parametrize("order", ["C", "F", "strided", "flat and strided"])
+def test_large_arrays_come_in_pieces(order: str) -> None:
+    """The file is what it is in one piece, and what it takes beside the arrays is a slab and its own few pages."""
+    values = np.arange(12 * SLAB // 4, dtype="float32").reshape(-1, 48)
+    if order != "C":
+        values = {"F": values.T, "strided": values[::2, 1:], "flat and strided": values.reshape(-1)[::2]}[order]
+    few = np.arange(3.0)
+    listing = listed([few, values, few])
+    image = listing.image()
+    pieces = list(image)
+    assert len(image) == sum(map(len, pieces)) > SMALL
+    assert max(map(len, pieces)) <= SLAB
+    assert bytes(image) == b"".join(pieces)
+    with h5py.File(io.BytesIO(bytes(image))) as file:
+        for number, expected in enumerate([few, values, few]):
+            held = file[f"a/deep/{number}"]
+            assert isinstance(held, h5py.Dataset)
+            np.testing.assert_array_equal(held[()], expected)
+
+
+def test_a_layout_has_no_room_for_the_numbers() -> None:
+    """Its bytes are those that HDF5 writes by itself into a file."""
+    layout, (place, end) = _layout([_Array("a", "<f4", (1000, 5000)), _Group("b"), _Array("b/c", "<f8", (3,))])
+    assert len(layout) > 20_000_000
+    assert sum(map(len, layout._pages.values())) < 200_000
+    stream = io.BytesIO()
+    with h5py.File(stream, "w") as file:
+        file.create_dataset("a", data=np.zeros((1000, 5000), "<f4"))
+        file.create_group("b")
+        file.create_dataset("b/c", data=np.zeros(3))
+        assert [file[name].id.get_offset() for name in ("a", "b/c")] == [place, end]
+    assert layout[:] == stream.getvalue()
+    assert layout[place : place + 20] == bytes(20)
+
+
 def made_elsewhere(cache: Path) -> tuple[bytes, bool]:
     """The bytes of a listing in a process of its own, and whether that loaded HDF5."""
     script = """
 import sys
 from tests.runs.listings import listed
 sys.stdout.buffer.write(b"%d" % ("h5py" in sys.modules))
-sys.stdout.buffer.write(listed().image() + b"%d" % ("h5py" in sys.modules))
+sys.stdout.buffer.write(bytes(listed().image()) + b"%d" % ("h5py" in sys.modules))
 """
     env = {"PYTHONPATH": str(Path(__file__).parents[2]), "PATH": "", "XDG_CACHE_HOME": str(cache)}
     out = subprocess.run([sys.executable, "-c", script], capture_output=True, env=env, check=True).stdout
@@ -393,7 +428,7 @@ sys.stdout.buffer.write(listed().image() + b"%d" % ("h5py" in sys.modules))
 
 def test_a_layout_is_kept_for_later_processes(tmp_path: Path) -> None:
     first = made_elsewhere(tmp_path)
-    assert first == (listed(VALUES, b"1" * 64).image(), True)
+    assert first == (bytes(listed(VALUES, b"1" * 64).image()), True)
     assert made_elsewhere(tmp_path) == (first[0], False)
     (file,) = (tmp_path / "trainer" / "layouts").iterdir()
     data = file.read_bytes()

@@ -268,9 +268,13 @@ class Updater:
             found["swapped"] = np.array(True)
         return found
 
-    def state(self) -> dict[str, numpy.ndarray]:
-        """Everything that going on exactly needs beside the weights: `iteration`, `learning_rate`, `SLOT/WEIGHT`."""
-        return self._numbers() | {name: as_numpy(t).copy() for name, t in self._rows().items()}
+    def state(self, *, live: bool = False) -> dict[str, numpy.ndarray]:
+        """Everything that going on exactly needs beside the weights: `iteration`, `learning_rate`, `SLOT/WEIGHT`.
+
+        `live` slots may be the optimizer's own memory, which the next step changes.
+        """
+        rows = {name: as_numpy(tensor) for name, tensor in self._rows().items()}
+        return self._numbers() | (rows if live else {name: values.copy() for name, values in rows.items()})
 
     def load_state(self, saved: Mapping[str, numpy.ndarray]) -> None:
         """Go on from a state.

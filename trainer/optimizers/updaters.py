@@ -119,10 +119,11 @@ class Updaters:
         for part in self.parts.values():
             part.finish()
 
-    def state(self) -> dict[str, numpy.ndarray]:
-        """Everything that going on needs, as `NUMBER/…` for each optimizer."""
+    def state(self, *, live: bool = False) -> dict[str, numpy.ndarray]:
+        """Everything that going on needs, as `NUMBER/…` for each optimizer; `live` as `Updater.state` has it."""
         found = {} if self.dynamic is None else self.dynamic.numbers()
-        return found | {f"{n}/{name}": value for n, part in self.parts.items() for name, value in part.state().items()}
+        states = {number: part.state(live=live) for number, part in self.parts.items()}
+        return found | {f"{n}/{name}": value for n, state in states.items() for name, value in state.items()}
 
     def load_state(self, saved: Mapping[str, numpy.ndarray]) -> None:
         """Go on from a state.

@@ -12,9 +12,13 @@ import os
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from trainer.errors import RunError
 from trainer.runs.files import fault, make_directory_in, sha256, write_atomic
+
+if TYPE_CHECKING:
+    from trainer.runs.files import Data
 
 COMMIT = "commit.json"
 BEFORE = "commit-before.json"
@@ -70,7 +74,7 @@ class Checkpoints:
         self.folder = folder
         self._sure = False
 
-    def save(self, data: bytes, epoch: int, batch: int) -> None:
+    def save(self, data: Data, epoch: int, batch: int) -> None:
         """Write a checkpoint and commit it; afterwards it and the one before are kept.
 
         Raises:

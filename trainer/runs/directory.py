@@ -10,11 +10,14 @@ import secrets
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trainer.errors import RunError, nearest
 from trainer.runs.checkpoints import Checkpoints
 from trainer.runs.files import fault, make_directory, make_directory_in, write_atomic
+
+if TYPE_CHECKING:
+    from trainer.runs.files import Data
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 STAMP = re.compile(r"\d{8}-\d{6}-[0-9a-f]{4}")
@@ -108,7 +111,7 @@ class RunDirectory:
         """Whether the run has come to a model."""
         return (self.path / "model.h5").is_file()
 
-    def write(self, name: str, data: bytes) -> None:
+    def write(self, name: str, data: Data) -> None:
         """Write a file under the directory, given by its relative path.
 
         Raises:
@@ -170,7 +173,7 @@ class RunDirectory:
         """Replace `run.json`."""
         self.write(RECORD, _text(record))
 
-    def save_checkpoint(self, data: bytes, epoch: int, batch: int) -> None:
+    def save_checkpoint(self, data: Data, epoch: int, batch: int) -> None:
         """Write and commit a checkpoint (see `Checkpoints.save`)."""
         self._refuse_remains()
         self.checkpoints.save(data, epoch, batch)

@@ -7,10 +7,18 @@ import errno
 import hashlib
 import os
 import secrets
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from trainer.errors import EnvironmentFault
 from trainer.folders import make_inside
+
+if TYPE_CHECKING:
+    from trainer.runs.image import Image
+
+    Data = bytes | Image
+    """What a file is to hold: bytes, or an image that comes in pieces."""
 
 _TEMPORARY = ".tmp"
 
@@ -31,9 +39,17 @@ _HINTS = {
 _NO_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP}
 
 
-def sha256(data: bytes) -> str:
+def pieces(data: Data) -> Iterable[bytes | memoryview]:
+    """What a file is to hold, piece by piece."""
+    return (data,) if isinstance(data, bytes) else data
+
+
+def sha256(data: Data) -> str:
     """The digest in hexadecimal."""
-    return hashlib.sha256(data).hexdigest()
+    made = hashlib.sha256()
+    for piece in pieces(data):
+        made.update(piece)
+    return made.hexdigest()
 
 
 def fault(error: OSError, path: Path, doing: str = "write") -> EnvironmentFault:
@@ -45,7 +61,7 @@ def fault(error: OSError, path: Path, doing: str = "write") -> EnvironmentFault:
     )
 
 
-def write_atomic(path: Path, data: bytes) -> None:
+def write_atomic(path: Path, data: Data) -> None:
     """Make `path` hold `data`, through a crash or a loss of power too: afterwards it is the old file or the new one.
 
     Raises:
@@ -68,12 +84,13 @@ def write_atomic(path: Path, data: bytes) -> None:
         raise fault(error, path.parent, "make the change last in") from error
 
 
-def _write_synced(path: Path, data: bytes) -> None:
+def _write_synced(path: Path, data: Data) -> None:
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     try:
-        rest = memoryview(data)
-        while rest:
-            rest = rest[os.write(handle, rest) :]
+        for piece in pieces(data):
+            rest = memoryview(piece)
+            while rest:
+                rest = rest[os.write(handle, rest) :]
         os.fsync(handle)
     finally:
         os.close(handle)

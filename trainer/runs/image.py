@@ -1,7 +1,8 @@
 """HDF5 files as bytes, from a listing of what they hold.
 
 HDF5 takes milliseconds to lay out a small file, and a run writes the same one over and over with other numbers in it.
-So a file is laid out with zeros, which is kept for small ones, and the numbers are then put where they belong.
+So a file is laid out with zeros, which is kept for small ones, and the numbers are then put where they belong. A file
+of large arrays is never whole in memory: it comes in pieces, from the arrays as they are.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import hashlib
 import io
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -30,6 +31,9 @@ SMALL = 4 << 20
 TINY = 1 << 20
 "Bytes of a layout up to which it is kept for later processes."
 LAYOUTS = Kept("layouts", ".layout", 100)
+SLAB = 1 << 20
+"Bytes of a piece of an array; smaller arrays are one."
+PAGE = 4096
 
 
 class _Group(NamedTuple):
@@ -91,21 +95,53 @@ class Listing:
         self._entries.append(_Array(place, values.dtype.str, values.shape))
         self._values.append(values)
 
-    def image(self) -> bytes:
-        """The file."""
+    def image(self) -> Image:
+        """The file, which holds the arrays that were listed as they are when it is read."""
         entries = tuple(self._entries)
         small = sum(np.asarray(value).nbytes for value in self._values) <= SMALL
-        file, places = _kept_layout(entries) if small else _layout(entries)
-        file = io.BytesIO(file) if isinstance(file, bytes) else file
-        with file.getbuffer() as room:
-            for value, place in zip(self._values, places, strict=True):
-                given = value if isinstance(value, bytes) else _raw(value)
-                room[place : place + len(given)] = given
-        return file.getvalue()
+        layout, places = _kept_layout(entries) if small else _layout(entries)
+        return Image(layout, list(zip(places, self._values, strict=True)))
 
 
-def _raw(values: np.ndarray) -> memoryview:
-    return np.ascontiguousarray(values).reshape(-1).view(np.uint8).data
+class Image:
+    """The bytes of a file in pieces, in order; as many times as they are asked for."""
+
+    def __init__(self, layout: bytes | Sparse, values: Sequence[tuple[int, bytes | np.ndarray]]):
+        self._layout = layout
+        self._values = sorted(((place, v) for place, v in values if np.asarray(v).nbytes), key=lambda found: found[0])
+
+    def __len__(self) -> int:
+        return len(self._layout)
+
+    def __iter__(self) -> Iterator[bytes | memoryview]:
+        return iter((b"".join(self._pieces()),)) if len(self) <= SMALL else self._pieces()
+
+    def _pieces(self) -> Iterator[bytes | memoryview]:
+        at = 0
+        for place, value in self._values:
+            yield self._layout[at:place]
+            at = place
+            for piece in slabs(value):
+                yield piece
+                at += len(piece)
+        yield self._layout[at : len(self)]
+
+    def __bytes__(self) -> bytes:
+        return b"".join(self)
+
+
+def slabs(values: bytes | np.ndarray) -> Iterator[bytes | memoryview]:
+    """The bytes of an array in its order, no more than a slab of them copied at a time."""
+    if isinstance(values, bytes) or not values.ndim:
+        yield values if isinstance(values, bytes) else values.tobytes()
+        return
+    if values.flags.c_contiguous:
+        held = values.reshape(-1).view(np.uint8).data
+        yield from (held[start : start + SLAB] for start in range(0, len(held), SLAB))
+        return
+    rows = max(1, SLAB * len(values) // max(1, values.nbytes))
+    for start in range(0, len(values), rows):
+        yield np.ascontiguousarray(values[start : start + rows]).reshape(-1).view(np.uint8).data
 
 
 def cut(name: str, values: Sequence[str]) -> dict[str, tuple[bytes, ...]]:
@@ -120,22 +156,94 @@ def cut(name: str, values: Sequence[str]) -> dict[str, tuple[bytes, ...]]:
     return {f"{name}{i}": tuple(part.tolist()) for i, part in enumerate(np.array_split(np.asarray(encoded), count))}
 
 
-def _layout(entries: Sequence[_Entry]) -> tuple[io.BytesIO, list[int]]:
+class Sparse(io.RawIOBase):
+    """A file in memory of which only the pages exist that were written to; elsewhere are zeros."""
+
+    def __init__(self) -> None:
+        self._pages: dict[int, bytearray] = {}
+        self._size = self._at = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def writable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __getitem__(self, part: slice) -> bytes:
+        start, stop, _ = part.indices(self._size)
+        pieces = []
+        while start < stop:
+            number, inside = divmod(start, PAGE)
+            count = min(PAGE - inside, stop - start)
+            page = self._pages.get(number)
+            pieces.append(bytes(count) if page is None else bytes(page[inside : inside + count]))
+            start += count
+        return b"".join(pieces)
+
+    def index(self, what: bytes) -> int:
+        """Where these bytes, which were written, begin."""
+        for number in sorted(self._pages):
+            found = self[number * PAGE : (number + 1) * PAGE + len(what) - 1].find(what)
+            if found >= 0:
+                return number * PAGE + found
+        raise ValueError("not there")
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._at = offset + (0, self._at, self._size)[whence]
+        return self._at
+
+    def truncate(self, size: int | None = None) -> int:
+        size = self._at if size is None else size
+        if size < self._size:
+            raise OSError("a layout grows")
+        self._size = size
+        return size
+
+    def readinto(self, buffer: Any) -> int:
+        room = memoryview(buffer).cast("B")
+        found = self[self._at : self._at + len(room)]
+        room[: len(found)] = found
+        self._at += len(found)
+        return len(found)
+
+    def write(self, data: Any) -> int:
+        given = memoryview(data).cast("B")
+        done = 0
+        while done < len(given):
+            number, inside = divmod(self._at + done, PAGE)
+            piece = given[done : done + PAGE - inside]
+            self._pages.setdefault(number, bytearray(PAGE))[inside : inside + len(piece)] = piece
+            done += len(piece)
+        self._at += done
+        self._size = max(self._size, self._at)
+        return done
+
+
+def _layout(entries: Sequence[_Entry]) -> tuple[Sparse, list[int]]:
     """A file with zeros for numbers, and where the value of each mark and array begins."""
     import h5py
 
-    image = io.BytesIO()
+    image = Sparse()
     found: dict[_Entry, int] = {}
     with h5py.File(image, "w") as file:
         for entry in entries:
             if isinstance(entry, _Group):
                 file.create_group(entry.place)
             elif isinstance(entry, _Array):
-                made = file.create_dataset(entry.place, data=np.zeros(entry.shape, entry.dtype))
+                made = file.create_dataset(entry.place, entry.shape, entry.dtype)
+                if made.size:
+                    # With one number HDF5 makes room for all of them.
+                    made[(0,) * len(entry.shape)] = 0
                 found[entry] = made.id.get_offset() or 0
             else:
                 _write_words(file, entry)
-    found |= {entry: image.getvalue().index(_stand_in(entry)) for entry in entries if isinstance(entry, _Mark)}
+    found |= {entry: image.index(_stand_in(entry)) for entry in entries if isinstance(entry, _Mark)}
     return image, [found[entry] for entry in entries if entry in found]
 
 
@@ -162,7 +270,7 @@ def _kept_layout(entries: tuple[_Entry, ...]) -> tuple[bytes, list[int]]:
         places, _, file = known.partition(b"\n")
         return file, json.loads(places)
     laid, found = _layout(entries)
-    file = laid.getvalue()
+    file = laid[:]
     if len(file) <= TINY:
         LAYOUTS.keep(key, json.dumps(found).encode() + b"\n" + file)
     return file, found

@@ -14,7 +14,7 @@ import numpy as np
 from trainer.errors import FileError
 from trainer.layers.arrays import as_numpy
 from trainer.runs.hdf5 import array, opened, read_json, text, texts
-from trainer.runs.image import Listing
+from trainer.runs.image import Image, Listing, slabs
 from trainer.runs.keras_config import KERAS_VERSION, model_config
 from trainer.runs.look import looked_at
 from trainer.runs.packing import pack, unpack
@@ -48,8 +48,14 @@ class ModelFile:
 
 
 def model_bytes(network: Network, training_config: dict[str, Any] | None, extra: dict[str, Any] | None) -> bytes:
+    """The whole of `model_pieces`."""
+    return bytes(model_pieces(network, training_config, extra))
+
+
+def model_pieces(network: Network, training_config: dict[str, Any] | None, extra: dict[str, Any] | None) -> Image:
     """A Keras whole-model file that real Keras loads, evaluates and trains on; equal content gives equal bytes.
 
+    Its pieces are read from the arrays as they are: they are to stay so until it is written.
     `extra` is a nested dict of plain values and numpy arrays; None leaves the group `trainer` out. There is no
     `optimizer_weights` group: Keras 3.15 loads a file that has one and then fails in `fit`.
     """
@@ -89,14 +95,15 @@ def _list_extra(listing: Listing, place: str, extra: dict[str, Any]) -> None:
     text, arrays = pack(extra)
     words = text.encode()
     words += b" " * (-len(words) % ROOM)
+    for values in arrays.values():
+        if values.dtype.kind not in "biuf":
+            raise TypeError(f"an array of {values.dtype} can't be kept in a model file")
     listing.group(place)
     listing.mark(place, "sha256", _digest(words, arrays).encode())
     # A dataset, since an attribute has a limit that a history of many epochs would reach.
     listing.array(f"{place}/json", np.frombuffer(words, np.uint8))
     listing.group(f"{place}/arrays")
     for number, values in arrays.items():
-        if values.dtype.kind not in "biuf":
-            raise TypeError(f"an array of {values.dtype} can't be kept in a model file")
         listing.array(f"{place}/arrays/{number}", values)
 
 
@@ -105,7 +112,8 @@ def _digest(words: bytes, arrays: Mapping[str, np.ndarray]) -> str:
     made = hashlib.sha256(words)
     for number, values in sorted(arrays.items()):
         made.update(f"\n{number} {values.dtype.str} {values.shape}\n".encode())
-        made.update(np.ascontiguousarray(values).data)
+        for piece in slabs(values):
+            made.update(piece)
     return made.hexdigest()
 
 

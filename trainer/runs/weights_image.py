@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from trainer.layers.arrays import as_numpy
-from trainer.runs.image import Listing
+from trainer.runs.image import Image, Listing
 from trainer.runs.places import Part, parts
 
 if TYPE_CHECKING:
@@ -26,6 +26,11 @@ class Kept:
 
 
 def weights_bytes(network: Network, more: Sequence[Kept] = ()) -> bytes:
+    """The whole of `weights_pieces`."""
+    return bytes(weights_pieces(network, more))
+
+
+def weights_pieces(network: Network, more: Sequence[Kept] = ()) -> Image:
     """The weights of a model, which `load_weights` of the same model in Keras takes; equal content gives equal bytes.
 
     `more` is what stands beside the layers: the optimizer's state, in a `.keras` archive.

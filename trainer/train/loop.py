@@ -297,15 +297,16 @@ class Training:
 
     def _finite(self) -> bool:
         """Whether every weight that moves is a number; the last update may have ended that after a finite loss."""
-        return bool(torch.isfinite(self.updater.weight).all())
+        # The extremes of anything that holds what is no number are none either; `isfinite` would copy all weights.
+        return all(math.isfinite(extreme) for extreme in torch.aminmax(self.updater.weight))
 
     def _tell(self, hook: str, *args: Any, only: Sequence[bool] | None = None) -> None:
         for number, (callback, my) in enumerate(zip(self.callbacks, self.mine, strict=True)):
             if only is None or only[number]:
                 getattr(callback, hook)(my, self, *args)
 
-    def state(self) -> dict[str, Any]:
-        """Everything beside the weights that going on exactly needs."""
+    def state(self, *, live: bool = False) -> dict[str, Any]:
+        """Everything beside the weights that going on exactly needs; `live` as `Updater.state` has it."""
         return {
             "position": {
                 "epoch": self.epoch,
@@ -316,7 +317,7 @@ class Training:
                 "history_epochs": list(self.history_epochs),
                 "history": {k: list(v) for k, v in self.history.items()},
             },
-            "optimizer": self.updater.state(),
+            "optimizer": self.updater.state(live=live),
             "scores": self.scores.state() if self.batch else {},
             "callbacks": {str(i): vars(my) for i, my in enumerate(self.mine)},
             "states": {path: as_numpy(state).copy() for path, state in self.network.states().items()},

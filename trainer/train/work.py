@@ -19,8 +19,10 @@ from trainer.recipe.phases import phase_name
 from trainer.recipe.schema import Recipe
 from trainer.report.model_graph import of_graph
 from trainer.runs.directory import RunDirectory
+from trainer.runs.image import Image
 from trainer.runs.keras_config import training_config
-from trainer.runs.model_file import ModelFile, model_bytes, weights_bytes
+from trainer.runs.model_file import ModelFile, model_pieces
+from trainer.runs.weights_image import weights_pieces
 from trainer.sources.columns import Table
 from trainer.train.beginning import begin_with, optimizer_state
 from trainer.train.build import Built, build, real_outlines
@@ -250,12 +252,12 @@ class Job:
         if not force and since < max(self.options.checkpoint_every, CHECKPOINT_SHARE * self.write_cost):
             return
         began = time.perf_counter()
-        data = self._model_bytes(built, training)
+        data = self._model_pieces(built, training)
         self.directory.save_checkpoint(data, training.epoch, training.batch)
         self.last_write = time.perf_counter()
         self.write_cost = self.last_write - began
 
-    def _model_bytes(self, built: Built, training: Training | None) -> bytes:
+    def _model_pieces(self, built: Built, training: Training | None) -> Image:
         state = {
             "fold": self.fold,
             "stage": self.stage,
@@ -264,13 +266,13 @@ class Job:
             **(self.folds.state() if training is not None else {"folds": []}),
             "preprocessing": built.preprocessing(),
             "memory": self.memory.state(built.recipe.callbacks),
-            "training": training.state() if training is not None else None,
+            "training": training.state(live=True) if training is not None else None,
         }
         described = training_config(built.optimizer, list(built.objective.goals.values()), built.graph.name)
-        return model_bytes(built.network, described, state)
+        return model_pieces(built.network, described, state)
 
     def _save_model(self, built: Built, path: str, weights_only: bool) -> None:
-        data = weights_bytes(built.network) if weights_only else self._model_bytes(built, None)
+        data = weights_pieces(built.network) if weights_only else self._model_pieces(built, None)
         self.directory.write(path if self.fold is None else f"folds/{self.fold + 1}/{path}", data)
 
     def _finish(
@@ -279,7 +281,7 @@ class Job:
         """Write what the run came to."""
         figures = fold_figures(folds)
         if built is not None and training is not None:
-            self.directory.write("model.h5", self._model_bytes(built, training))
+            self.directory.write("model.h5", self._model_pieces(built, training))
             self.record["layers"] = [vars(line) for line in summarize(built.graph).lines]
             self.record["graph"] = of_graph(built.graph).as_data()
             figures |= final_figures(built, training, sets)
