@@ -43,6 +43,19 @@ def test_products(sizes: tuple[int, int, int], turned: str) -> None:
     close(addmm_for(a, b)(bias, a, b), expected + bias)
 
 
+@pytest.mark.parametrize("sizes", [(1000, 9, 300), (65, 3, 7), (64, 4, 200), (130, 5, 1)])
+@pytest.mark.parametrize("turned", ["", "a", "b"])
+def test_slabs_are_the_product(sizes: tuple[int, int, int], turned: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A product into a tensor that is there, in slabs of whole rows with a shorter last one."""
+    monkeypatch.setattr(products, "SLAB", 100)
+    m, k, n = sizes
+    a = torch.randn(k, m).t() if "a" in turned else torch.randn(m, k)
+    b = torch.randn(n, k).t() if "b" in turned else torch.randn(k, n)
+    out = torch.full((m, n), torch.nan)
+    assert products._wide(a, b, out=out) is out
+    close(out, a.double() @ b.double())
+
+
 @pytest.mark.parametrize("sizes", SIZES)
 @pytest.mark.parametrize("biased", [True, False])
 def test_ways_back(sizes: tuple[int, int, int], biased: bool) -> None:

@@ -18,8 +18,10 @@ from trainer.constraints.base import Constraint
 from trainer.errors import FileError, RecipeError
 from trainer.initializers.constant import Zeros
 from trainer.layers.plan import WeightSpec
-from trainer.optimizers.base import Optimizer
-from trainer.optimizers.blocks import SMALL
+from trainer.optimizers import blocks
+from trainer.optimizers.adam import AdamRule
+from trainer.optimizers.base import Optimizer, UpdateRule
+from trainer.optimizers.blocks import SMALL, Block
 from trainer.optimizers.muon import Muon
 from trainer.optimizers.powers import BLOCK, adam_correction, nesterov_momenta, power
 from trainer.optimizers.updater import Updater
@@ -498,3 +500,23 @@ def test_names_and_catalogue() -> None:
 def test_options_out_of_range(options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"expected|no option"):
         Optimizer.parse({"Adam": options})
+
+
+RULES = sorted({c.__name__: c for c in Optimizer.spellings().values() if issubclass(c, UpdateRule) and c.flat}.items())
+
+
+@pytest.mark.parametrize(("name", "rule"), RULES)
+def test_large_weights_are_moved_in_pieces(name: str, rule: type[UpdateRule], monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the numbers of all at once, bit for bit."""
+    monkeypatch.setattr(AdamRule, "one_pass", False)
+    found = []
+    for size in (1 << 12, 1 << 40):
+        monkeypatch.setattr(blocks, "PIECE", size)
+        torch.manual_seed(0)
+        weight = torch.nn.Parameter(torch.randn(30_011))
+        block = Block(rule.model_validate({"weight_decay": 0.1}), [0], [weight], ["w"])
+        for step in range(3):
+            block.move(torch.randn(30_011), 0.01, step + 1)
+        found.append([weight.detach(), *block.slots.values()])
+    assert all(torch.equal(pieces, whole) for pieces, whole in zip(*found, strict=True))
+    assert float(found[0][0].std()) > 0, name

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
 LARGE = 500_000
 "Multiply-adds from which on the call's own cost is made up for."
+SLAB = 1 << 20
+"Numbers of a product that are made at a time where it goes into a tensor that is there."
+ROWS = 64
+"Of which a slab has whole ones."
 NARROW = 128
 "Up to so many columns a transposed matrix is the faster one to make."
 
@@ -99,8 +103,15 @@ class Wide:
         self.same_as, self._function = same_as, function
 
     def __call__(self, *args: Tensor, out: Any = None) -> Tensor:
-        made = self._function(*args)
-        return made if out is None else out.copy_(made)
+        if out is None:
+            return self._function(*args)
+        if out.numel() > SLAB and self.same_as == "mm" and len(out) > ROWS:
+            # oneDNN makes a tensor of its own: a large one comes in slabs, which caches hold and which take no memory.
+            rows = max(ROWS, SLAB // out.shape[1] // ROWS * ROWS)
+            for a, part in zip(args[0].split(rows), out.split(rows), strict=True):
+                part.copy_(self._function(a, args[1]))
+            return out
+        return out.copy_(self._function(*args))
 
 
 _wide = Wide("mm", lambda a, b: _linear(a, b.t(), None))

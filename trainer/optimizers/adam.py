@@ -42,6 +42,8 @@ class Adaptive(UpdateRule, abstract=True):
 class AdamRule(Adaptive, abstract=True):
     """w -= rate sqrt(1 - beta_2^t) / (1 - beta_1^t) m / (sqrt(v) + epsilon)."""
 
+    one_pass: ClassVar[bool] = True
+
     amsgrad: Bool = False
     "Whether v is replaced by the largest v so far. Reddi et al., 2018."
 

@@ -63,6 +63,8 @@ class UpdateRule(Optimizer, abstract=True):
     "How many of the first slots Keras lists weight by weight; the others follow slot by slot."
     flat: ClassVar[bool] = True
     "Whether `update` takes all weights as one tensor; otherwise it is called for each weight, in its shape."
+    one_pass: ClassVar[bool] = False
+    "Whether `update` goes through its tensors once, so that large ones need not be cut into pieces that caches hold."
     keras_order = f"learning_rate ... weight_decay {SHARED}"
 
     learning_rate: Schedule = ConstantRate(learning_rate=0.001)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from trainer.lazy import torch
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 SMALL = 1 << 16
 "Up to so many weights a new gradient buffer a step is cheaper than Python's part in filling the kept one."
+PIECE = 1 << 19
+"Weights that are moved at a time on a processor; the numbers are those of all at once."
 
 
 class Block:
@@ -75,12 +77,25 @@ class Block:
     def move(self, gradient: Tensor, rate: float, step: int) -> None:
         """Decay the weights and update them."""
         if self.rule.flat:
-            self.rule.decay(self.weight, self.slots, rate)
-            self.rule.update(self.weight, gradient, self.slots, rate, step)
+            for weight, its, slots in self._parts(gradient):
+                self.rule.decay(weight, slots, rate)
+                self.rule.update(weight, its, slots, rate, step)
             return
         for parameter, piece, slots in zip(self.parameters, gradient.split(self.sizes), self.each, strict=True):
             self.rule.decay(parameter.data, slots, rate)
             self.rule.update(parameter.data, piece.view(parameter.shape), slots, rate, step)
+
+
+    def _parts(self, gradient: Tensor) -> Iterator[tuple[Tensor, Tensor, Slots]]:
+        """Weights, gradient and slots as one, or in pieces: what a rule does in several operations then stays in the
+        caches, and what it puts between them takes the memory of a piece."""
+        count = len(self.weight)
+        if self.rule.one_pass or count <= PIECE or self.weight.device.type != "cpu":
+            yield self.weight, gradient, self.slots
+            return
+        for start in range(0, count, PIECE):
+            part = slice(start, start + PIECE)
+            yield self.weight[part], gradient[part], {name: slot[part] for name, slot in self.slots.items()}
 
 
 def blocks_of(rule: UpdateRule, weights: Sequence[Tensor], paths: Sequence[str]) -> list[Block]:
