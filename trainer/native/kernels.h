@@ -145,11 +145,8 @@ INLINE void row_by_columns(float *o, long n, long k, const float *bias, const fl
     }
 }
 
-/* Within 2e-7 of the exact value, relatively, from -87.3 to 88.3, and what it is there beyond: the exponent's bits,
-   times a polynomial in what is left. */
-INLINE float quick_exp(float x) {
-    x = x < -87.3f ? -87.3f : x;
-    x = x > 88.3f ? 88.3f : x;
+/* e to the x is a power of two times 1 + p: p, a polynomial in what the power leaves. */
+INLINE float exp_reduced(float x, float *power) {
     float shifted = x * 1.44269504f + 12582912.f, n = shifted - 12582912.f;
     float r = (x - n * 0.693145752f) - n * 1.42860677e-6f;
     float p = 1.98756915e-4f;
@@ -158,27 +155,28 @@ INLINE float quick_exp(float x) {
     p = PLUS_PRODUCT(4.16657962e-2f, p, r);
     p = PLUS_PRODUCT(1.66666657e-1f, p, r);
     p = PLUS_PRODUCT(5.00000012e-1f, p, r);
-    p = PLUS_PRODUCT(r, p, r * r) + 1.f;
-    int bits, power;
-    memcpy(&power, &shifted, 4);
-    memcpy(&bits, &p, 4);
-    bits += power << 23;
-    memcpy(&p, &bits, 4);
-    return x == x ? p : x;
+    int bits;
+    memcpy(&bits, &shifted, 4);
+    bits = (bits << 23) + 0x3f800000;
+    memcpy(power, &bits, 4);
+    return PLUS_PRODUCT(r, p, r * r);
+}
+
+/* Within 2e-7 of the exact value, relatively, from -87.3 to 88.3, and what it is there beyond. */
+INLINE float quick_exp(float x) {
+    x = x < -87.3f ? -87.3f : x;
+    x = x > 88.3f ? 88.3f : x;
+    float power, p = exp_reduced(x, &power);
+    return (p + 1.f) * power;
 }
 
 INLINE float quick_sigmoid(float x) { return 1.f / (1.f + quick_exp(-x)); }
 
+/* By e to the 2x less one, which keeps the digits of a small x. */
 INLINE float quick_tanh(float x) {
-    float size = fabsf(x), square = x * x;
-    float far = 1.f - 2.f / (quick_exp(2.f * size) + 1.f);
-    float p = -5.70498872745e-3f;
-    p = PLUS_PRODUCT(2.06390887954e-2f, p, square);
-    p = PLUS_PRODUCT(-5.37397155531e-2f, p, square);
-    p = PLUS_PRODUCT(1.33314422036e-1f, p, square);
-    p = PLUS_PRODUCT(-3.33332819422e-1f, p, square);
-    float near = PLUS_PRODUCT(size, p * square, size);
-    return copysignf(size < 0.625f ? near : far, x);
+    float size = fabsf(x), power, p = exp_reduced(2.f * (size > 15.f ? 15.f : size), &power);
+    float less_one = PLUS_PRODUCT(power - 1.f, p, power);
+    return copysignf(less_one / (less_one + 2.f), x);
 }
 
 /* Sixteen sums side by side, then these. */
