@@ -20,6 +20,7 @@ SWITCHES = {
     "hand": "steps without autograd",
     "compiled": "steps, or layers in them, as compiled code",
     "recorded": "steps on a GPU recorded as a graph of kernels",
+    "lookup": "what an embedding's vectors give a recurrent layer made once for each word of a batch",
     "sums": "loss and metrics added up many batches at a time",
     "folds": "folds of small models trained by several processes",
     "together": "folds of small models trained side by side, in one process",

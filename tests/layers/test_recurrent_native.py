@@ -15,6 +15,7 @@ import torch
 from tests.train.recipes import loaded
 from tests.train.test_direct import hold_alike, record, weights
 from trainer.cli.using import measure
+from trainer.errors import DataError
 from trainer.layers import recurrent_gru_kernels, recurrent_kernels, recurrent_native
 from trainer.layers.base import Layer
 from trainer.layers.plan import Plan
@@ -89,6 +90,80 @@ def run_twice(
         program.run()
         assert program.complete()
     return [outputs, of_x, *views.values()]
+
+
+WORDS = [(128, 9, 32, 32, 50), (5, 3, 7, 9, 300), (1, 1, 1, 1, 1), (131, 20, 16, 20, 400), (2, 30, 40, 17, 7)]
+"(batch, time, features, units, words)"
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("size", WORDS)
+def test_vectors_that_are_looked_up(name: str, size: tuple[int, ...], threads: int) -> None:
+    """Outputs and gradients, that of the table too, of vectors looked up first; in a second run, of other words."""
+    kind, bias_shape, gates = KINDS[name]
+    batch, time, features, units, count = size
+    random = torch.Generator().manual_seed(units)
+    native = kind.native
+    assert native is not None
+
+    def draw(*shape: int) -> torch.Tensor:
+        scale = min(0.5, 8 / features, 1.0 if gates > 1 else units**-0.5)
+        return torch.randn(*shape, generator=random).mul_(scale).requires_grad_()
+
+    table, kernel, recurrent = draw(count, features), draw(features, gates * units), draw(units, gates * units)
+    bias = draw(*(*bias_shape[:-1], bias_shape[-1] * units))
+    # Some words often, some never, and for some threads only.
+    ids = (torch.rand(batch, time, generator=random) ** 3 * count).long()
+    with settings_kept():
+        torch.set_num_threads(threads)
+        for every, backwards, biased in itertools.product((False, True), repeat=3):
+            held = (kernel, recurrent, bias if biased else None)
+            wanted = [t for t in (table, *held) if t is not None]
+            views = {id(t): torch.full_like(t, 7, requires_grad=False) for t in wanted}
+            given = torch.zeros_like(ids)
+            program, words = Program(views, compiles=True), recurrent_native.Words(table, given)
+            arriving = torch.randn((batch, time, units) if every else (batch, units), generator=random)
+            with torch.no_grad():
+                outputs, pull = recurrent_native.native_of_words(program, native, words, every, backwards, held)
+                assert pull(arriving.clone(), False) is None
+                given.copy_(ids)
+                program.run()
+                assert program.complete()
+                alone = recurrent_native.native_sequence_of_words(native, words, every, backwards, held)
+            assert torch.equal(alone, outputs)
+            exact = [t.detach().double().requires_grad_() for t in wanted]
+            x = exact[0][ids.flip(1) if backwards else ids]
+            expected = whole_sequence(kind, x, None, every, *exact[1:], *([] if biased else [None]))
+            slopes = torch.autograd.grad(expected, exact, arriving.double())
+            for ours, theirs in zip([outputs, *views.values()], (expected.detach(), *slopes), strict=True):
+                scale = float(theirs.abs().max()) + 1e-6
+                np.testing.assert_allclose(ours.numpy() / scale, theirs.numpy() / scale, atol=3e-6, rtol=0)
+
+
+def test_a_table_that_is_frozen_and_one_that_others_read_too() -> None:
+    random = torch.Generator().manual_seed(0)
+    ids, table = torch.tensor([[1, 2, 1], [0, 2, 2]]), torch.randn(4, 3, generator=random).requires_grad_()
+    held = (torch.randn(3, 8, generator=random).requires_grad_(), torch.randn(2, 8, generator=random), None)
+    kind = recurrent_kernels.LSTM
+    expected = whole_sequence(kind, table[ids], None, False, *held)
+    slopes = dict(zip("tk", torch.autograd.grad(expected.sum(), (table, held[0])), strict=True))
+    assert kind.native is not None
+    for known in ("k", "tk"):
+        views = {
+            id(t): torch.full_like(t, 7, requires_grad=False) for n, t in (("t", table), ("k", held[0])) if n in known
+        }
+        with torch.no_grad():
+            program, words = Program(views, compiles=True), recurrent_native.Words(table, ids)
+            if "t" in known:
+                program.gradient(table, torch.ones, 4, 3)
+            outputs, pull = recurrent_native.native_of_words(program, kind.native, words, False, False, held)
+            pull(torch.ones_like(outputs), False)
+            program.run()
+        found = dict(zip(reversed(known), reversed(views.values()), strict=True))
+        np.testing.assert_allclose(found["k"].numpy(), slopes["k"].numpy(), atol=1e-6)
+        if "t" in known:
+            np.testing.assert_allclose(found["t"].numpy(), slopes["t"].numpy() + 1, atol=1e-6)
 
 
 MORE = {
@@ -240,6 +315,7 @@ model:
 compile: {{optimizer: adam, loss: sparse_categorical_crossentropy, metrics: [accuracy], jit_compile: {jit}}}
 fit: {{epochs: 2, batch_size: 16, validation_split: 0.2}}
 """
+WORD = "{Rescaling: {scale: 16}}, {Flatten: {}}, {Embedding: {input_dim: 17, output_dim: 16}}"
 LAYERS = {
     "lstm": "{LSTM: {units: 12}}",
     "gru": "{GRU: {units: 12}}",
@@ -249,6 +325,10 @@ LAYERS = {
     "both directions": "{Bidirectional: {layer: {LSTM: {units: 8, return_sequences: true}}}}, "
     "{Bidirectional: {layer: {GRU: {units: 8}}, merge_mode: sum}}",
     "merged by product": "{Bidirectional: {layer: {LSTM: {units: 8, dropout: 0.1}}, merge_mode: mul}}",
+    "words": f"{WORD}, {{LSTM: {{units: 12, return_sequences: true}}}}, {{GRU: {{units: 8}}}}",
+    "words backwards": f"{WORD}, {{GRU: {{units: 12, go_backwards: true, use_bias: false}}}}",
+    "words to a plain one": f"{WORD}, {{SimpleRNN: {{units: 12, activation: relu}}}}",
+    "words that dropout hides": f"{WORD}, {{LSTM: {{units: 8, dropout: 0.2}}}}",
     "beside others": "{SimpleRNN: {units: 8, return_sequences: true}}, {GRU: {units: 8, use_bias: false}}",
 }
 SOME = "operations in a row, some layers compiled"
@@ -276,7 +356,9 @@ def test_layers_behind_a_mask_are_compiled_for_autograd(tmp_path: Path) -> None:
     hold_alike(plain, ours)
 
 
-@pytest.mark.parametrize("layers", ["{Masking: {mask_value: 0}}, {LSTM: {units: 8}}", LAYERS["both directions"]])
+@pytest.mark.parametrize(
+    "layers", ["{Masking: {mask_value: 0}}, {LSTM: {units: 8}}", LAYERS["both directions"], LAYERS["words"]]
+)
 def test_a_run_is_judged_later_as_it_was_at_its_end(
     tmp_path: Path, layers: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -416,3 +498,49 @@ def test_a_run_is_judged_later_in_what_it_was_trained_in(case: str, dtype: str |
     opened = OpenRun(RunDirectory(outcome.directory), Options(runs=tmp_path, device="cpu"))
     found, _, _ = measure(opened, opened.rows("validation"))
     assert found["loss"] == outcome.history["val_loss"][-1]
+
+
+def two(*made: dict[str, Any]) -> tuple[list[Layer], list[Cell]]:
+    """Layers one behind the other, for rows of six ids, and their weights."""
+    layers, cells, shape = [Layer.parse(m) for m in made], [], (None, 6)
+    for number, layer in enumerate(layers):
+        plan = Plan()
+        shape = layer.build(plan, shape)
+        cells.append(Cell(layer, plan, str(number), Clock(0)))
+    return layers, cells
+
+
+@pytest.mark.parametrize("bad", [-1, 17])
+@pytest.mark.parametrize("when", ["trained", "judged"])
+def test_ids_that_the_table_lacks(tmp_path: Path, bad: int, when: str) -> None:
+    """With the message of an embedding that is looked up by itself, and before anything is read out of the table."""
+    layers, cells = two({"Embedding": {"input_dim": 17, "output_dim": 16}}, {"LSTM": {"units": 4}})
+    ids = torch.zeros(3, 6, dtype=torch.int32)
+    with torch.no_grad():
+        if when == "trained":
+            program = Program({id(t): torch.empty_like(t) for c in cells for t in c.parameters()}, compiles=True)
+            found = layers[0].by_hand_with(program, cells[0], ids, layers[1], cells[1])
+        else:
+            found = layers[0].forward_with(cells[0], ids, layers[1], cells[1])
+        assert found is not None
+        ids[1, 2] = bad
+        with pytest.raises(DataError, match=rf"found {bad} in row 1 of the batch, position 2"):
+            program.run() if when == "trained" else layers[0].forward_with(cells[0], ids, layers[1], cells[1])
+
+
+def test_an_embedding_hands_ids_on_only_where_that_is_the_same() -> None:
+    def found(embedding: dict[str, Any], after: dict[str, Any]) -> bool:
+        layers, cells = two({"Embedding": {"input_dim": 5, "output_dim": 3, **embedding}}, after)
+        with torch.no_grad():
+            ids = torch.ones(2, 6, dtype=torch.int64)
+            program = Program({}, compiles=True)
+            made = layers[0].by_hand_with(program, cells[0], ids, layers[1], cells[1]) is not None
+            assert made == (layers[0].forward_with(cells[0], ids, layers[1], cells[1]) is not None)
+        return made
+
+    assert found({}, {"LSTM": {"units": 2}})
+    assert not found({"mask_zero": True}, {"LSTM": {"units": 2}})
+    assert not found({"dtype": "mixed_bfloat16"}, {"LSTM": {"units": 2}})
+    assert not found({}, {"LSTM": {"units": 2, "dropout": 0.1}})
+    assert not found({}, {"GRU": {"units": 2, "reset_after": False}})
+    assert not found({}, {"Flatten": {}})

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from numpy import ndarray
+    from torch import Tensor
 
     from trainer.program import Program, Pull
 
@@ -242,15 +243,29 @@ class Layer(Declared, kind="layer", room="trainer.layers", keras="keras.layers")
         """
         return None
 
-    def by_hand_with(self, p: Program, w: Weights, x: Any, after: Layer) -> tuple[Any, Pull] | None:
-        """`by_hand` of this layer and of the one that alone reads what it makes, as one; None where each goes alone."""
+    def by_hand_with(self, p: Program, w: Weights, x: Any, after: Layer, its: Weights) -> tuple[Any, Pull] | None:
+        """`by_hand` of this layer and of the one that alone reads what it makes, as one; None where each goes alone.
+
+        `its` are the weights of the layer `after`.
+        """
         return None
 
-    def forward_with(self, w: Weights, x: Any, after: Layer) -> Any | None:
+    def forward_with(self, w: Weights, x: Any, after: Layer, its: Weights) -> Any | None:
         """`forward` of this layer and of the one that alone reads what it makes, as one piece of compiled code.
 
         No gradient is wanted. None where each goes alone.
         """
+        return None
+
+    def looked_up_by_hand(self, p: Program, w: Weights, table: Tensor, ids: Tensor) -> tuple[Any, Pull] | None:
+        """`by_hand` for vectors of a table, with the way back to it; None where they are to be looked up first.
+
+        `ids` (int64) of the vectors lie in a row and are all in the table.
+        """
+        return None
+
+    def looked_up(self, w: Weights, table: Tensor, ids: Tensor) -> Any | None:
+        """`forward` for vectors of a table where no gradient is wanted; see `looked_up_by_hand`."""
         return None
 
     def compiles(self, w: Weights, after: Layer | None) -> str:

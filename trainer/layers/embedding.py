@@ -19,6 +19,7 @@ from trainer.native.calls import Call
 from trainer.options import Bool, PositiveFloat, PositiveInt
 from trainer.regularizers.base import Regularizer
 from trainer.shapes import Shape
+from trainer.switches import on
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -97,6 +98,34 @@ class Embedding(Table):
     def forward(self, w: Weights, x: Tensor) -> Tensor:
         by_threads = w.compiles and torch.is_grad_enabled() and not torch.compiler.is_compiling()
         return self._rows(w, x, _function() if by_threads and self.compiles(w, None) else None)
+
+    def by_hand_with(self, p: Program, w: Weights, x: Tensor, after: Layer, its: Weights) -> tuple[Any, Pull] | None:
+        if not self._handed_on(w, after):
+            return None
+        ids = x
+        if x.dtype != torch.int64:
+            ids = x.to(torch.int64)
+            p.do(ids.copy_, x)
+        p.do(self._check, ids)
+        return after.looked_up_by_hand(p, its, w.embeddings, p.laid(ids))
+
+    def forward_with(self, w: Weights, x: Tensor, after: Layer, its: Weights) -> Any | None:
+        if not self._handed_on(w, after):
+            return None
+        ids = x.to(torch.int64).contiguous()
+        self._check(ids)
+        return after.looked_up(its, w.embeddings, ids)
+
+    def _handed_on(self, w: Weights, after: Layer) -> bool:
+        """Whether the layer after this one may take ids instead of vectors."""
+        plain = w.embeddings.dtype == torch.float32 and w.embeddings.device.type == "cpu"
+        alike = after.dtype == self.dtype in (None, "float32")
+        return plain and alike and not self.mask_zero and w.embeddings.is_contiguous() and on("lookup")
+
+    def _check(self, ids: Tensor) -> None:
+        least, most = torch.aminmax(ids)
+        if least < 0 or most >= self.input_dim:
+            raise self._out_of_range(ids)
 
     def by_hand(self, p: Program, w: Weights, x: Tensor) -> tuple[Tensor, Pull]:
         whole = x.dtype in (torch.int32, torch.int64)

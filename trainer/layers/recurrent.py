@@ -8,7 +8,7 @@ from trainer.layers.base import Layer, Weights, need_rank
 from trainer.layers.plan import Plan
 from trainer.layers.recurrent_gates import GruStep, LstmStep, SimpleStep
 from trainer.layers.recurrent_kernels import is_fused, sequence_by_hand
-from trainer.layers.recurrent_native import native_by_hand
+from trainer.layers.recurrent_native import Native, Words, native_by_hand, native_of_words, native_sequence_of_words
 from trainer.layers.recurrent_sequences import Sequenced, several_given
 from trainer.layers.recurrent_steps import Stepping
 from trainer.lazy import torch
@@ -51,6 +51,24 @@ class Recurrent(Stepping, Sequenced, abstract=True):
         if native is not None and x.dtype == torch.float32 and x.numel():
             return native_by_hand(p, native, x, *how)
         return None if is_fused(kind, x, None) else sequence_by_hand(p, kind, x, *how)
+
+    def looked_up_by_hand(self, p: Program, w: Weights, table: Tensor, ids: Tensor) -> tuple[Tensor, Pull] | None:
+        native = self._of_words(w, ids) if p.compiles else None
+        if native is None:
+            return None
+        return native_of_words(p, native, Words(table, ids), self.return_sequences, self.go_backwards, _weights(w))
+
+    def looked_up(self, w: Weights, table: Tensor, ids: Tensor) -> Tensor | None:
+        native = self._of_words(w, ids)
+        if native is None:
+            return None
+        words = Words(table, ids)
+        return native_sequence_of_words(native, words, self.return_sequences, self.go_backwards, _weights(w))
+
+    def _of_words(self, w: Weights, ids: Tensor) -> Native | None:
+        """The layer as compiled code, where that may look vectors up."""
+        plain = ids.dim() == 2 and ids.numel() and self._goes_through()
+        return self.native(w, alone=False) if plain else None
 
     def compiles(self, w: Weights, after: Layer | None) -> str:
         native = self.native(w, alone=False)

@@ -23,10 +23,10 @@ LANES = 16
 STATES = ("states", "carries")
 MOST_SPARE = 8
 "Layers whose room is kept for later ones."
-_SIZES = ("batch", "time", "features", "units", "every", "backwards", "keeps", "relu")
+_SIZES = ("batch", "time", "features", "units", "every", "backwards", "keeps", "relu", "words", "most")
 _TENSORS = (
     *("x", "kernel", "recurrent", "bias", "recurrent_bias", "first_h", "first_c"),
-    *("x_drops", "h_drops", "counts"),
+    *("x_drops", "h_drops", "counts", "ids", "table", "places", "given", "table_slopes"),
     *("panels", "turned", "gates", "states", "carries", "outputs", "slopes", "last_h_slopes", "last_c_slopes"),
     *("x_slopes", "first_h_slopes", "first_c_slopes", "sums", "kernel_slopes", "recurrent_slopes", "bias_slopes"),
 )
@@ -75,6 +75,40 @@ def native_by_hand(
 ) -> tuple[Tensor, Pull]:
     """The layer as operations of a program: the states of every step (batch, time, units), or the last one."""
     return _Layer(kind, p.laid(x), every, backwards, *weights).operations(p)
+
+
+class Words(NamedTuple):
+    """Vectors that are looked up in a table: what each gives the gates is made once, however often it comes."""
+
+    table: Tensor
+    "(words, features)"
+    ids: Tensor
+    "(batch, time), int64; all of them are in the table."
+
+    def most(self, threads: int) -> int:
+        """Vectors that the rows of one thread may have."""
+        batch, time = self.ids.shape
+        return min(len(self.table), -(-batch // threads) * time)
+
+
+def native_of_words(
+    p: Program, kind: Native, words: Words, every: bool, backwards: bool, weights: Sequence[Any]
+) -> tuple[Tensor, Pull]:
+    """`native_by_hand` of vectors that are looked up, together with the way back to their table."""
+    return _OfWords(kind, words, every, backwards, *weights).operations(p)
+
+
+def native_sequence_of_words(
+    kind: Native, words: Words, every: bool, backwards: bool, weights: Sequence[Any]
+) -> Tensor:
+    """What `native_of_words` makes, where no gradient is wanted.
+
+    Raises:
+        Uncompiled: there is no compiler, or no way to torch's threads.
+    """
+    layer = _OfWords(kind, words, every, backwards, *weights, keeps=False)
+    layer.there()
+    return layer.outputs
 
 
 def native_sequence(
@@ -158,19 +192,36 @@ def _function() -> Any:
 
 
 Room = dict[str, "Tensor"]
-_spare: list[tuple[tuple[Any, ...], Room]] = []
+
+
+class _Key(NamedTuple):
+    """What a room follows from."""
+
+    kind: Native
+    batch: int
+    steps: int
+    features: int
+    units: int
+    threads: int
+    words: int
+    most: int
+
+
+_spare: list[tuple[_Key, Room]] = []
 "Rooms that nobody works in, by what they are for; the longest unused first."
 
 
-def _room(kind: Native, batch: int, steps: int, features: int, units: int, threads: int) -> Room:
+def _room(key: _Key) -> Room:
     """What a layer works in, that of an earlier one if there is some."""
-    key = (kind, batch, steps, features, units, threads)
     for place in reversed(range(len(_spare))):
         if _spare[place][0] == key:
             return _spare.pop(place)[1]
+    kind, batch, steps, features, units, threads, words, most = key
     padded = -(-units // LANES) * LANES
     width = kind.slots * padded
+    looked_up = {"places": torch.empty(threads, words, dtype=torch.int32), "given": torch.empty(threads, most, width)}
     return {
+        **(looked_up if words else {}),
         # What no step writes must be zero.
         "panels": torch.zeros(features + units, width),
         "turned": torch.zeros(width, -(-features // LANES) * LANES + padded),
@@ -198,10 +249,14 @@ class _Layer(BothWays):
         bias: Tensor | None,
         *,
         keeps: bool = True,
+        words: Words | None = None,
     ):
-        """`keeps`: there will be a way back."""
-        (batch, time, features), units = x.shape, len(recurrent)
-        sizes = zip(_SIZES, (batch, time, features, units, every, backwards, keeps, kind.relu), strict=True)
+        """`keeps`: there will be a way back. With `words` x is their ids."""
+        (batch, time), features, units = x.shape[:2], len(kernel), len(recurrent)
+        threads = torch.get_num_threads()
+        known, most = (0, 0) if words is None else (len(words.table), words.most(threads))
+        numbers = (batch, time, features, units, every, backwards, keeps, kind.relu, known, most)
+        sizes = zip(_SIZES, numbers, strict=True)
         call = Call(kind.header, dict(sizes), _TENSORS)
         outputs = torch.empty((batch, time, units) if every else (batch, units))
         slopes = [torch.empty_like(kernel), torch.empty_like(recurrent), torch.empty(kind.biases, kind.gates * units)]
@@ -209,10 +264,10 @@ class _Layer(BothWays):
         super().__init__(call, x, outputs, list(zip((kernel, recurrent, bias), slopes, strict=True)))
         self._kind, self._units = kind, units
         self._last = time if keeps else time % 2
-        self._key = (kind, batch, time if keeps else 1, features, units, call.threads)
-        self._room = _room(*self._key)
+        self._key = _Key(kind, batch, time if keeps else 1, features, units, threads, known, most)
+        self._room = _room(self._key)
         call.hold(
-            x=x,
+            **({"x": x} if words is None else {"ids": words.ids, "table": words.table.detach()}),
             kernel=kernel.detach(),
             recurrent=recurrent.detach(),
             bias=biases[0],
@@ -245,3 +300,31 @@ class _Layer(BothWays):
 
     def back(self) -> None:
         self.call.run(f"{self._kind.name}_backward")
+
+
+class _OfWords(_Layer):
+    """A layer together with the table before it."""
+
+    def __init__(self, kind: Native, words: Words, every: bool, backwards: bool, *weights: Any, keeps: bool = True):
+        super().__init__(kind, words.ids, every, backwards, *weights, keeps=keeps, words=words)
+        self._table = words.table
+
+    def operations(self, p: Program) -> tuple[Tensor, Pull]:
+        p.do(self.there)
+
+        def pull(slope: Tensor, wanted: bool) -> None:
+            self.call.hold(slopes=p.laid(slope))
+            if id(self._table) in p.gradients:
+                p.gradient(self._table, self._of_table)
+            else:
+                p.do(self.back)
+            p.do(self._hand_over, self._takes(p))
+
+        return self.outputs, pull
+
+    def _of_table(self, out: Tensor | None = None) -> Tensor:
+        """The way back; the slopes of the table."""
+        made = torch.empty_like(self._table) if out is None else out
+        self.call.hold(table_slopes=made)
+        self.back()
+        return made

@@ -212,7 +212,7 @@ class Network(nn.Module):
             if after and makes in values:
                 continue
             x = values[reads[0]] if len(reads) == 1 else [values[i] for i in reads]
-            joined = layer.forward_with(cell, x, after[makes].cell.layer) if makes in after else None
+            joined = layer.forward_with(cell, x, after[makes].cell.layer, after[makes].cell) if makes in after else None
             if joined is not None:
                 values[after[makes].makes] = joined
                 continue

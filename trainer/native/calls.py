@@ -94,13 +94,21 @@ class BothWays:
             slope = p.laid(slope)
             made = slope if self.overwrites else torch.empty_like(self.x)
             self.call.hold(slopes=slope, x_slopes=made if wanted else None)
-            p.do(self._hand_over, [None if weight is None else p.receiver(weight) for weight, _ in self._weights])
+            takes = self._takes(p)
+            p.do(self._back_and_over, takes)
             return made if wanted else None
 
         return self.outputs, pull
 
-    def _hand_over(self, takes: Sequence[Callable[[Tensor], Any] | None]) -> None:
+    def _takes(self, p: Program) -> list[Callable[[Tensor], Any] | None]:
+        """What takes the slopes of each weight."""
+        return [None if weight is None else p.receiver(weight) for weight, _ in self._weights]
+
+    def _back_and_over(self, takes: Sequence[Callable[[Tensor], Any] | None]) -> None:
         self.back()
+        self._hand_over(takes)
+
+    def _hand_over(self, takes: Sequence[Callable[[Tensor], Any] | None]) -> None:
         for take, (weight, slope) in zip(takes, self._weights, strict=True):
             if take is not None and weight is not None:
                 take(slope.view(weight.shape))

@@ -26,13 +26,16 @@ static void gru_forward_share(struct work *work, long me, long all) {
     lay(q, &GRU, 0, me, all);
     lay_biases(q, &GRU, biases);
     MEET;
+    if (q->words) take_words(q, biases, me, all);
     EACH_BLOCK {
         take_states(q, q->states + row * padded, padded, q->first_h, row, rows);
         for (long t = 0; t < q->time; t++) {
             AT_STEP;
             const float *x = q->x + (row * q->time + read_by(q, t)) * f;
-            for (long r = 0; r < rows; r++) memcpy(z + r * width, biases, 4 * width);
+            if (q->words) take_given(q, z, row, rows, t, me);
+            for (long r = 0; r < rows && !q->words; r++) memcpy(z + r * width, biases, 4 * width);
             EACH_PART(q->x_drops) {
+                if (q->words) break;
                 long slot = q->x_drops ? GRU.slots[0][gate] : 0, apart = q->x_drops ? f : q->time * f;
                 if (q->x_drops) drop(q, seen, f, x, q->time * f, q->x_drops, f, gate, row, rows, 0);
                 for (long at = slot * LANES; at < width; at += WIDTH)
@@ -81,6 +84,7 @@ static void gru_backward_share(struct work *work, long me, long all) {
     lay(q, &GRU, 1, me, all);
     memset(sums, 0, 4 * (f + u + 1) * width);
     MEET;
+    forget_given(q, me);
     EACH_BLOCK {
         take_states(q, dh, padded, q->last_h_slopes, row, rows);
         for (long t = q->time - 1; t >= 0; t--) {
@@ -88,13 +92,17 @@ static void gru_backward_share(struct work *work, long me, long all) {
             const float *x = q->x + (row * q->time + read_by(q, t)) * f;
             take_slopes(q, dh, padded, row, rows, t);
             set_aside(q, dz, width, 0, dh, padded, row, rows, t);
-            for (long r = 0; r < rows; r++)
+            for (long r = 0; r < rows; r++) {
+                foresee(q, gates + r * width, h + r * padded, 0, row + r, t);
                 for (long j = 0; j < padded && goes_on(q, row + r, t); j += LANES)
                     gru_slopes(gates + r * width + j * SLOTS, h + r * padded + j, dh + r * padded + j,
                                dz + r * width + j * SLOTS);
-            add_rows(sums + (f + u) * width, dz, rows, width);
-            memset(dx, 0, sizeof dx);
+            }
+            if (q->words) add_given(q, dz, row, rows, t, me);
+            else add_rows(sums + (f + u) * width, dz, rows, width);
+            if (q->x_slopes) memset(dx, 0, sizeof dx);
             EACH_PART(q->x_drops) {
+                if (q->words) break;
                 long slot = q->x_drops ? GRU.slots[0][gate] : 0, x_apart = q->x_drops ? f : q->time * f;
                 if (q->x_drops) drop(q, seen, f, x, q->time * f, q->x_drops, f, gate, row, rows, 0);
                 for (long at = slot * LANES; at < width; at += WIDTH)
@@ -121,7 +129,7 @@ static void gru_backward_share(struct work *work, long me, long all) {
         }
         put_states(q, q->first_h_slopes, dh, padded, row, rows);
     }
-    MEET;
+    WORDS_BACK;
     gather_sums(q, &GRU, me, all);
 }
 

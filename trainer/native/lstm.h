@@ -26,6 +26,7 @@ static void lstm_forward_share(struct work *work, long me, long all) {
     lay(q, &LSTM, 0, me, all);
     lay_biases(q, &LSTM, biases);
     MEET;
+    if (q->words) take_words(q, biases, me, all);
     EACH_BLOCK {
         take_states(q, q->states + row * padded, padded, q->first_h, row, rows);
         take_states(q, q->carries + row * padded, padded, q->first_c, row, rows);
@@ -33,8 +34,15 @@ static void lstm_forward_share(struct work *work, long me, long all) {
             AT_STEP;
             float *c = q->carries + (state_at(q, t) * q->batch + row) * padded;
             float *new_c = q->carries + (state_at(q, t + 1) * q->batch + row) * padded;
-            take_both(q, seen, h, row, rows, t);
-            for (long gate = 0; gate < SLOTS; gate += gates_at_once) {
+            if (q->words) {
+                take_given(q, z, row, rows, t, me);
+                for (long at = 0; at < width && (t || q->first_h); at += WIDTH)
+                    rows_of_product(z + at, width, rows, WIDTH, 0, h, padded, 1, q->panels + at * both + f * WIDTH,
+                                    WIDTH, q->units, 1);
+            } else {
+                take_both(q, seen, h, row, rows, t);
+            }
+            for (long gate = 0; gate < SLOTS && !q->words; gate += gates_at_once) {
                 if (drops) drop_both(q, dropped, seen, gate, row, rows);
                 for (long at = gate * LANES; at < width; at += WIDTH)
                     rows_of_product(z + at, width, rows, columns, biases + at, drops ? dropped : seen, both, 1,
@@ -81,6 +89,7 @@ static void lstm_backward_share(struct work *work, long me, long all) {
     lay(q, &LSTM, 1, me, all);
     memset(sums, 0, 4 * (both + 1) * width);
     MEET;
+    forget_given(q, me);
     EACH_BLOCK {
         take_states(q, dh, apart, q->last_h_slopes, row, rows);
         take_states(q, dc, padded, q->last_c_slopes, row, rows);
@@ -89,14 +98,22 @@ static void lstm_backward_share(struct work *work, long me, long all) {
             const float *c = q->carries + (t * q->batch + row) * padded;
             take_slopes(q, dh, apart, row, rows, t);
             set_aside(q, dz, width, passed, dh, apart, row, rows, t);
-            for (long r = 0; r < rows; r++)
+            for (long r = 0; r < rows; r++) {
+                foresee(q, gates + r * width, h + r * padded, c + r * padded, row + r, t);
                 for (long j = 0; j < padded && goes_on(q, row + r, t); j += LANES)
                     lstm_slopes(gates + r * width + j * SLOTS, c + r * padded + j, new_h + r * padded + j,
                                 dh + r * apart + j, dc + r * padded + j, dz + r * width + j * SLOTS);
-            take_both(q, seen, h, row, rows, t);
-            add_rows(sums + both * width, dz, rows, width);
+            }
+            if (q->words) {
+                add_given(q, dz, row, rows, t, me);
+                for (long at = 0; at < width && (t || q->first_h); at += WIDTH)
+                    rows_of_product(sums + f * width + at, width, u, WIDTH, 0, h, 1, padded, dz + at, width, rows, 1);
+            } else {
+                take_both(q, seen, h, row, rows, t);
+                add_rows(sums + both * width, dz, rows, width);
+            }
             if (drops) memset(slopes, 0, sizeof slopes);
-            for (long gate = 0; gate < SLOTS; gate += gates_at_once) {
+            for (long gate = 0; gate < SLOTS && !q->words; gate += gates_at_once) {
                 if (drops) drop_both(q, dropped, seen, gate, row, rows);
                 for (long at = gate * LANES; at < width; at += WIDTH)
                     rows_of_product(sums + at, width, t || q->first_h ? both : f, columns, 0, drops ? dropped : seen, 1,
@@ -117,7 +134,7 @@ static void lstm_backward_share(struct work *work, long me, long all) {
         put_states(q, q->first_h_slopes, dh, apart, row, rows);
         put_states(q, q->first_c_slopes, dc, padded, row, rows);
     }
-    MEET;
+    WORDS_BACK;
     gather_sums(q, &LSTM, me, all);
 }
 

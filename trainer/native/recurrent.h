@@ -25,11 +25,17 @@
    units) are zeros where none are given. Drops are factors of what each gate sees of input and state: (gates, batch,
    features) and (gates, batch, units), or none. Laid anew by us: the kernels with columns in slots, and turned round.
    Kept for the way back, if it `keeps`: gates (time, batch, slots), states and carries (time + 1, batch, units up to a
-   multiple of 16); otherwise there is room for the gates of one step and the states of two. */
+   multiple of 16); otherwise there is room for the gates of one step and the states of two.
+   With `words` there is no x but ids (batch, time) of vectors in a table (words, features). Of each thread: the places
+   of words among its own (words; -1 for none), and what these give the gates (at most `most`, slots). */
 struct sequence {
-    long batch, time, features, units, every, backwards, keeps, relu;
+    long batch, time, features, units, every, backwards, keeps, relu, words, most;
     const float *x, *kernel, *recurrent, *bias, *recurrent_bias, *first_h, *first_c, *x_drops, *h_drops;
     const unsigned char *counts;
+    const whole *ids;
+    const float *table;
+    int *places;
+    float *given, *table_slopes;
     float *panels, *turned, *gates, *states, *carries, *outputs;
     const float *slopes, *last_h_slopes, *last_c_slopes;
     float *x_slopes, *first_h_slopes, *first_c_slopes, *sums, *kernel_slopes, *recurrent_slopes, *bias_slopes;
@@ -140,6 +146,91 @@ INLINE void add_rows(float *sum, const float *slopes, long rows, long width) {
         for (long i = 0; i < width; i++) sum[i] += slopes[r * width + i];
 }
 
+INLINE int *places_of(const struct sequence *q, long me) { return q->places + me * q->words; }
+
+INLINE float *given_of(const struct sequence *q, long me) { return q->given + me * q->most * width_of(q); }
+
+/* What a word gives the gates at step t of a row of the batch; on the way back, the slopes of that. */
+INLINE float *given_at(const struct sequence *q, long row, long t, long me) {
+    return given_of(q, me) + places_of(q, me)[q->ids[row * q->time + read_by(q, t)]] * width_of(q);
+}
+
+/* Each word that a thread's rows have is taken to the gates once, with the biases, however often it comes. */
+static void take_words(const struct sequence *q, const float *biases, long me, long all) {
+    long f = q->features, width = width_of(q), count = 0, held = 0, end = TO(q->batch) * q->time;
+    int *places = places_of(q, me);
+    float vectors[MOST_ROWS * f];
+    for (long word = 0; word < q->words; word++) places[word] = -1;
+    for (long i = FROM(q->batch) * q->time; i <= end; i++) {
+        if (i < end && places[q->ids[i]] < 0) {
+            places[q->ids[i]] = count++;
+            memcpy(vectors + held++ * f, q->table + q->ids[i] * f, 4 * f);
+        }
+        if (held < MOST_ROWS && i < end) continue;
+        for (long at = 0; at < width; at += WIDTH)
+            rows_of_product(given_of(q, me) + (count - held) * width + at, width, held, WIDTH, biases + at, vectors, f,
+                            1, q->panels + at * (f + q->units), WIDTH, f, 0);
+        held = 0;
+    }
+}
+
+INLINE void take_given(const struct sequence *q, float *z, long row, long rows, long t, long me) {
+    for (long r = 0; r < rows; r++) memcpy(z + r * width_of(q), given_at(q, row + r, t, me), 4 * width_of(q));
+}
+
+INLINE void forget_given(const struct sequence *q, long me) {
+    for (long word = 0; word < q->words; word++)
+        if (places_of(q, me)[word] >= 0)
+            memset(given_of(q, me) + places_of(q, me)[word] * width_of(q), 0, 4 * width_of(q));
+}
+
+INLINE void add_given(const struct sequence *q, const float *dz, long row, long rows, long t, long me) {
+    long width = width_of(q);
+    for (long r = 0; r < rows; r++) {
+        float *to = given_at(q, row + r, t, me);
+        for (long i = 0; i < width; i++) to[i] += dz[r * width + i];
+    }
+}
+
+/* A thread's words and those of all others among every so many: what all rows' gates send back to each goes to the
+   kernel, the biases and the table. */
+static void words_back(const struct sequence *q, float *sums, long me, long all) {
+    long f = q->features, u = q->units, width = width_of(q), of_x = upward(f), held = 0, words[MOST_ROWS];
+    float dz[MOST_ROWS * width] ALIGNED, vectors[MOST_ROWS * f], slopes[MOST_ROWS * of_x] ALIGNED;
+    for (long word = me; held || word < q->words; word += all) {
+        long there = 0;
+        for (long other = 0; word < q->words && other < all; other++) {
+            long place = places_of(q, other)[word];
+            const float *from = given_of(q, other) + place * width;
+            for (long i = 0; place >= 0 && i < width; i++)
+                dz[held * width + i] = there ? dz[held * width + i] + from[i] : from[i];
+            there |= place >= 0;
+        }
+        if (there) {
+            words[held] = word;
+            memcpy(vectors + held++ * f, q->table + word * f, 4 * f);
+        } else if (word < q->words && q->table_slopes) {
+            memset(q->table_slopes + word * f, 0, 4 * f);
+        }
+        if (held < MOST_ROWS && word < q->words) continue;
+        add_rows(sums + (f + u) * width, dz, held, width);
+        rows_of_product(sums, width, f, width, 0, vectors, 1, f, dz, width, held, 1);
+        if (q->table_slopes)
+            rows_of_product(slopes, of_x, held, of_x, 0, dz, width, 1, q->turned, of_x + upward(u), width, 0);
+        for (long r = 0; r < held && q->table_slopes; r++)
+            memcpy(q->table_slopes + words[r] * f, slopes + r * of_x, 4 * f);
+        held = 0;
+    }
+}
+
+/* Every thread's slopes are there before words are taken back, and sums before they are gathered. */
+#define WORDS_BACK                                                                                                    \
+    if (q->words) {                                                                                                   \
+        MEET;                                                                                                         \
+        words_back(q, sums, me, all);                                                                                 \
+    }                                                                                                                 \
+    MEET
+
 /* All threads' sums as one, each thread some rows of it. */
 static void gather_sums(const struct sequence *q, const struct kind *kind, long me, long all) {
     long f = q->features, u = q->units, both = f + u, columns = kind->gates * u;
@@ -173,6 +264,16 @@ INLINE void put_states(const struct sequence *q, float *to, const float *from, l
 /* Whether a row goes on at step t. */
 INLINE int goes_on(const struct sequence *q, long row, long t) {
     return !q->counts || q->counts[row * q->time + read_by(q, t)];
+}
+
+/* The way back goes against the order that caches foresee: at step t a row's numbers of the step before are asked for,
+   of which these are the ones of step t (carries where there are some). */
+INLINE void foresee(const struct sequence *q, const float *gates, const float *h, const float *c, long row, long t) {
+    long width = width_of(q), padded = upward(q->units), x = (row * q->time + read_by(q, t - 1)) * q->features;
+    for (long j = 0; t && j < width; j += LANES) __builtin_prefetch(gates - q->batch * width + j);
+    for (long j = 0; t && j < padded; j += LANES) __builtin_prefetch(h - q->batch * padded + j);
+    for (long j = 0; t && c && j < padded; j += LANES) __builtin_prefetch(c - q->batch * padded + j);
+    for (long j = 0; t && !q->words && j < q->features; j += LANES) __builtin_prefetch(q->x + x + j);
 }
 
 /* What a row that does not go on has behind a step: the state that it had. */

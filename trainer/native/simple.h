@@ -15,13 +15,21 @@ static void simple_forward_share(struct work *work, long me, long all) {
     lay(q, &SIMPLE, 0, me, all);
     lay_biases(q, &SIMPLE, biases);
     MEET;
+    if (q->words) take_words(q, biases, me, all);
     EACH_BLOCK {
         take_states(q, q->states + row * padded, padded, q->first_h, row, rows);
         for (long t = 0; t < q->time; t++) {
             AT_STEP;
-            take_both(q, seen, h, row, rows, t);
+            if (q->words) {
+                take_given(q, z, row, rows, t, me);
+                for (long at = 0; at < padded && (t || q->first_h); at += LANES)
+                    rows_of_product(z + at, padded, rows, LANES, 0, h, padded, 1, q->panels + at * both + f * LANES,
+                                    LANES, q->units, 1);
+            } else {
+                take_both(q, seen, h, row, rows, t);
+            }
             if (any_drops(q)) drop_both(q, seen, seen, 0, row, rows);
-            for (long at = 0; at < padded; at += LANES)
+            for (long at = 0; at < padded && !q->words; at += LANES)
                 rows_of_product(z + at, padded, rows, LANES, biases + at, seen, both, 1, q->panels + at * both, LANES,
                                 t || q->first_h ? both : f, 0);
             for (long r = 0; r < rows; r++) {
@@ -48,6 +56,7 @@ static void simple_backward_share(struct work *work, long me, long all) {
     lay(q, &SIMPLE, 1, me, all);
     memset(sums, 0, 4 * (both + 1) * padded);
     MEET;
+    forget_given(q, me);
     EACH_BLOCK {
         take_states(q, dh, apart, q->last_h_slopes, row, rows);
         for (long t = q->time - 1; t >= 0; t--) {
@@ -57,10 +66,17 @@ static void simple_backward_share(struct work *work, long me, long all) {
             for (long r = 0; r < rows; r++)
                 for (long j = 0; j < padded && goes_on(q, row + r, t); j += LANES)
                     simple_slopes(new_h + r * padded + j, dh + r * apart + j, dz + r * padded + j, q->relu);
-            take_both(q, seen, h, row, rows, t);
-            if (any_drops(q)) drop_both(q, seen, seen, 0, row, rows);
-            add_rows(sums + both * padded, dz, rows, padded);
-            rows_of_product(sums, padded, t || q->first_h ? both : f, padded, 0, seen, 1, both, dz, padded, rows, 1);
+            if (q->words) {
+                add_given(q, dz, row, rows, t, me);
+                if (t || q->first_h)
+                    rows_of_product(sums + f * padded, padded, q->units, padded, 0, h, 1, padded, dz, padded, rows, 1);
+            } else {
+                take_both(q, seen, h, row, rows, t);
+                if (any_drops(q)) drop_both(q, seen, seen, 0, row, rows);
+                add_rows(sums + both * padded, dz, rows, padded);
+                rows_of_product(sums, padded, t || q->first_h ? both : f, padded, 0, seen, 1, both, dz, padded, rows,
+                                1);
+            }
             rows_of_product(slopes + skipped, apart, rows, apart - skipped, 0, dz, padded, 1, q->turned + skipped,
                             apart, padded, 0);
             if (q->x_slopes) drop(q, slopes, apart, slopes, apart, q->x_drops, f, 0, row, rows, 0);
@@ -70,7 +86,7 @@ static void simple_backward_share(struct work *work, long me, long all) {
         }
         put_states(q, q->first_h_slopes, dh, apart, row, rows);
     }
-    MEET;
+    WORDS_BACK;
     gather_sums(q, &SIMPLE, me, all);
 }
 

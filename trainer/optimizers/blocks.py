@@ -85,7 +85,6 @@ class Block:
             self.rule.decay(parameter.data, slots, rate)
             self.rule.update(parameter.data, piece.view(parameter.shape), slots, rate, step)
 
-
     def _parts(self, gradient: Tensor) -> Iterator[tuple[Tensor, Tensor, Slots]]:
         """Weights, gradient and slots as one, or in pieces: what a rule does in several operations then stays in the
         caches, and what it puts between them takes the memory of a piece."""

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trainer.layers.base import Layer
+from trainer.model.cell import Cell
 from trainer.model.number_types import Typed
 from trainer.program import Program, Pull
 
@@ -19,9 +19,7 @@ class _Nested(Exception):
     """A layer hands its weights to layers of its own."""
 
 
-def between_casts(
-    p: Program, typed: Typed, cell: Any, x: Any, after: Layer | None = None
-) -> tuple[Tensor, Pull] | None:
+def between_casts(p: Program, typed: Typed, cell: Any, x: Any, after: Cell | None = None) -> tuple[Tensor, Pull] | None:
     """The layer's own operations, with those of the layer `after` it where that is given.
 
     None where it has none or must be left to autograd.
@@ -39,7 +37,8 @@ def between_casts(
             given = given if layer.casts_inside else [p.cast(t, inner) for t in given]
         own = given if isinstance(x, list) else given[0]
         part = p.within(weights.gradients, compiles=layer.compiles_typed)
-        found = layer.by_hand(part, weights, own) if after is None else layer.by_hand_with(part, weights, own, after)
+        its = () if after is None else (after.layer, after)
+        found = layer.by_hand_with(part, weights, own, *its) if its else layer.by_hand(part, weights, own)
     except _Nested:
         return None
     if found is None:

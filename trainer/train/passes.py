@@ -138,20 +138,25 @@ class Pass:
     def _with_next(self, step: Step, x: Any) -> bool:
         """Add a layer's operations and those of the layer after it as one, where they say so."""
         after = self.network.after(step) if self.program.compiles and not step.options else None
-        if after is None:
+        if after is None or after.parts or after.last is not None or after.penalty is not None:
             return False
-        found = self._by_hand(step, x, after.cell.layer)
+        found = self._by_hand(step, x, after.cell)
         if found is None:
             return False
-        self._made_by(step.reads, after.makes, *found, moves=bool(self._moves(step.cell)))
+        if any(after.cell.rows()):
+            self.marks[-1] = self.marks[-1]._replace(layer=after.cell.path)
+        moves = [*self._moves(step.cell), *self._moves(after.cell)]
+        self._made_by(step.reads, after.makes, *found, moves=bool(moves))
         return True
 
-    def _by_hand(self, step: Step, x: Any, after: Layer | None = None) -> tuple[Any, Any] | None:
+    def _by_hand(self, step: Step, x: Any, after: Cell | None = None) -> tuple[Any, Any] | None:
         """What a layer says of itself, with the one after it if that is given; None where it says nothing."""
         p, cell = self.program, self._cell(step)
         if not isinstance(step.layer, Layer):
             return between_casts(p, step.layer, cell, x, after)
-        return step.layer.by_hand(p, cell, x) if after is None else step.layer.by_hand_with(p, cell, x, after)
+        if after is None:
+            return step.layer.by_hand(p, cell, x)
+        return step.layer.by_hand_with(p, cell, x, after.layer, after)
 
     def _cell(self, step: Step) -> Any:
         """The weights of a layer, as it is handed them."""
