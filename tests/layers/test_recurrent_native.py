@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
+import subprocess
+import sys
 import weakref
 from pathlib import Path
 from typing import Any
@@ -544,3 +547,58 @@ def test_an_embedding_hands_ids_on_only_where_that_is_the_same() -> None:
     assert not found({}, {"LSTM": {"units": 2, "dropout": 0.1}})
     assert not found({}, {"GRU": {"units": 2, "reset_after": False}})
     assert not found({}, {"Flatten": {}})
+
+
+SMALLER_TEAM = """
+import torch
+from trainer.layers import recurrent_native
+from trainer.layers.recurrent_kernels import LSTM, whole_sequence
+from trainer.program import Program
+
+torch.set_num_threads(4)
+random = torch.Generator().manual_seed(0)
+ids = torch.randperm(1200, generator=random).view(40, 30)
+shapes = (1200, 8), (8, 64), (16, 64), (64,)
+table, *held = [torch.randn(*s, generator=random).mul_(0.3).requires_grad_() for s in shapes]
+views = {id(t): torch.full_like(t, 7, requires_grad=False) for t in (table, *held)}
+program, words = Program(views, compiles=True), recurrent_native.Words(table, ids)
+with torch.no_grad():
+    outputs, pull = recurrent_native.native_of_words(program, LSTM.native, words, False, False, held)
+    pull(torch.ones_like(outputs), False)
+    program.run()
+expected = whole_sequence(LSTM, table[ids], None, False, *held)
+slopes = torch.autograd.grad(expected.sum(), (table, *held))
+for ours, theirs in zip((outputs, *views.values()), (expected.detach(), *slopes)):
+    assert float((ours - theirs).abs().max()) <= 1e-5 * float(theirs.abs().max()), (ours, theirs)
+"""
+
+
+@pytest.mark.parametrize("limit", ["1", "2", "3"])
+def test_fewer_threads_than_were_asked_for(limit: str) -> None:
+    """The system may give fewer: each then has more of the rows, and more words."""
+    environment = {**os.environ, "OMP_THREAD_LIMIT": limit}
+    subprocess.run([sys.executable, "-c", SMALLER_TEAM], env=environment, check=True)
+
+
+def test_a_table_that_is_large_for_a_batch_is_looked_up() -> None:
+    """Its words would have to be noted, however few of them a batch has."""
+    for count, taken in ((16 * 12, True), (16 * 12 + 1, False)):
+        layers, cells = two({"Embedding": {"input_dim": count, "output_dim": 3}}, {"LSTM": {"units": 2}})
+        with torch.no_grad():
+            found = layers[0].forward_with(cells[0], torch.ones(2, 6, dtype=torch.int32), layers[1], cells[1])
+        assert (found is not None) == taken
+
+
+def test_no_rows_at_all() -> None:
+    layers, cells = two({"Embedding": {"input_dim": 5, "output_dim": 3}}, {"LSTM": {"units": 2}})
+    for shape in ((0, 6), (3, 0)):
+        assert layers[0].forward_with(cells[0], torch.ones(shape, dtype=torch.int64), layers[1], cells[1]) is None
+
+
+def test_judging_keeps_no_room_for_words() -> None:
+    layers, cells = two({"Embedding": {"input_dim": 50, "output_dim": 3}}, {"GRU": {"units": 2}})
+    recurrent_native._spare.clear()
+    with torch.no_grad():
+        assert layers[0].forward_with(cells[0], torch.ones(9, 6, dtype=torch.int64), layers[1], cells[1]) is not None
+    assert all("given" not in room for _, room in recurrent_native._spare)
+    assert len(recurrent_native._spare) == 1

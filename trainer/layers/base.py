@@ -125,6 +125,8 @@ class Layer(Declared, kind="layer", room="trainer.layers", keras="keras.layers")
     "Whether `by_hand` takes its input in the layer's number type as it comes, whatever the layer computes in."
     compiles_typed: ClassVar[bool] = False
     "Whether the layer may be compiled code under a number type of its own too: one that keeps weights in float32."
+    compiles_back: ClassVar[bool] = False
+    "Whether what `compiles` names is for the way back alone."
     more_inside: ClassVar[bool] = False
     "Whether more comes about in `forward` than what it gives: numbers of every step, or of every pair of steps."
     across_rows: ClassVar[bool] = False

@@ -90,6 +90,7 @@ class Embedding(Table):
     """
 
     compiles_typed = True
+    compiles_back = True
 
     def build(self, plan: Plan, shape: Shape) -> Shape:
         ask(plan, self, "embeddings", (self.input_dim, self.output_dim))
@@ -100,7 +101,7 @@ class Embedding(Table):
         return self._rows(w, x, _function() if by_threads and self.compiles(w, None) else None)
 
     def by_hand_with(self, p: Program, w: Weights, x: Tensor, after: Layer, its: Weights) -> tuple[Any, Pull] | None:
-        if not self._handed_on(w, after):
+        if not self._handed_on(w, x, after):
             return None
         ids = x
         if x.dtype != torch.int64:
@@ -110,17 +111,18 @@ class Embedding(Table):
         return after.looked_up_by_hand(p, its, w.embeddings, p.laid(ids))
 
     def forward_with(self, w: Weights, x: Tensor, after: Layer, its: Weights) -> Any | None:
-        if not self._handed_on(w, after):
+        if not self._handed_on(w, x, after):
             return None
         ids = x.to(torch.int64).contiguous()
         self._check(ids)
         return after.looked_up(its, w.embeddings, ids)
 
-    def _handed_on(self, w: Weights, after: Layer) -> bool:
+    def _handed_on(self, w: Weights, x: Tensor, after: Layer) -> bool:
         """Whether the layer after this one may take ids instead of vectors."""
-        plain = w.embeddings.dtype == torch.float32 and w.embeddings.device.type == "cpu"
-        alike = after.dtype == self.dtype in (None, "float32")
-        return plain and alike and not self.mask_zero and w.embeddings.is_contiguous() and on("lookup")
+        table = w.embeddings
+        plain = table.dtype == torch.float32 and table.device.type == "cpu" and table.is_contiguous()
+        alike = self.dtype is None is after.dtype and not self.mask_zero
+        return plain and alike and x.numel() > 0 and on("lookup")
 
     def _check(self, ids: Tensor) -> None:
         least, most = torch.aminmax(ids)

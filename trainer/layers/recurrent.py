@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from trainer.program import Program, Pull
 
 
+MOST_WORDS = 16
+"Words for each id of a batch from which on their places take longer to note than the vectors to look up."
+
+
 class Recurrent(Stepping, Sequenced, abstract=True):
     """A layer that is its own cell."""
 
@@ -53,22 +57,22 @@ class Recurrent(Stepping, Sequenced, abstract=True):
         return None if is_fused(kind, x, None) else sequence_by_hand(p, kind, x, *how)
 
     def looked_up_by_hand(self, p: Program, w: Weights, table: Tensor, ids: Tensor) -> tuple[Tensor, Pull] | None:
-        native = self._of_words(w, ids) if p.compiles else None
+        native = self._of_words(w, len(table), ids) if p.compiles else None
         if native is None:
             return None
         return native_of_words(p, native, Words(table, ids), self.return_sequences, self.go_backwards, _weights(w))
 
     def looked_up(self, w: Weights, table: Tensor, ids: Tensor) -> Tensor | None:
-        native = self._of_words(w, ids)
+        native = self._of_words(w, len(table), ids)
         if native is None:
             return None
         words = Words(table, ids)
         return native_sequence_of_words(native, words, self.return_sequences, self.go_backwards, _weights(w))
 
-    def _of_words(self, w: Weights, ids: Tensor) -> Native | None:
+    def _of_words(self, w: Weights, words: int, ids: Tensor) -> Native | None:
         """The layer as compiled code, where that may look vectors up."""
-        plain = ids.dim() == 2 and ids.numel() and self._goes_through()
-        return self.native(w, alone=False) if plain else None
+        plain = ids.dim() == 2 and self._goes_through()
+        return self.native(w, alone=False) if plain and words <= MOST_WORDS * ids.numel() else None
 
     def compiles(self, w: Weights, after: Layer | None) -> str:
         native = self.native(w, alone=False)

@@ -23,10 +23,10 @@ LANES = 16
 STATES = ("states", "carries")
 MOST_SPARE = 8
 "Layers whose room is kept for later ones."
-_SIZES = ("batch", "time", "features", "units", "every", "backwards", "keeps", "relu", "words", "most")
+_SIZES = ("batch", "time", "features", "units", "every", "backwards", "keeps", "relu", "words")
 _TENSORS = (
     *("x", "kernel", "recurrent", "bias", "recurrent_bias", "first_h", "first_c"),
-    *("x_drops", "h_drops", "counts", "ids", "table", "places", "given", "table_slopes"),
+    *("x_drops", "h_drops", "counts", "ids", "table", "places", "own", "counted", "given", "table_slopes"),
     *("panels", "turned", "gates", "states", "carries", "outputs", "slopes", "last_h_slopes", "last_c_slopes"),
     *("x_slopes", "first_h_slopes", "first_c_slopes", "sums", "kernel_slopes", "recurrent_slopes", "bias_slopes"),
 )
@@ -85,10 +85,15 @@ class Words(NamedTuple):
     ids: Tensor
     "(batch, time), int64; all of them are in the table."
 
-    def most(self, threads: int) -> int:
-        """Vectors that the rows of one thread may have."""
-        batch, time = self.ids.shape
-        return min(len(self.table), -(-batch // threads) * time)
+    def room(self, kind: Native, units: int, threads: int) -> Room:
+        """What the code works in, with at most so many threads."""
+        most = min(self.ids.numel(), threads * len(self.table))
+        return {
+            "places": torch.full((threads, len(self.table)), -1, dtype=torch.int32),
+            "own": torch.empty(most, dtype=torch.int32),
+            "counted": torch.empty(threads, dtype=torch.int32),
+            "given": torch.empty(most, kind.slots * (-(-units // LANES) * LANES)),
+        }
 
 
 def native_of_words(
@@ -203,8 +208,6 @@ class _Key(NamedTuple):
     features: int
     units: int
     threads: int
-    words: int
-    most: int
 
 
 _spare: list[tuple[_Key, Room]] = []
@@ -216,12 +219,10 @@ def _room(key: _Key) -> Room:
     for place in reversed(range(len(_spare))):
         if _spare[place][0] == key:
             return _spare.pop(place)[1]
-    kind, batch, steps, features, units, threads, words, most = key
+    kind, batch, steps, features, units, threads = key
     padded = -(-units // LANES) * LANES
     width = kind.slots * padded
-    looked_up = {"places": torch.empty(threads, words, dtype=torch.int32), "given": torch.empty(threads, most, width)}
     return {
-        **(looked_up if words else {}),
         # What no step writes must be zero.
         "panels": torch.zeros(features + units, width),
         "turned": torch.zeros(width, -(-features // LANES) * LANES + padded),
@@ -253,9 +254,8 @@ class _Layer(BothWays):
     ):
         """`keeps`: there will be a way back. With `words` x is their ids."""
         (batch, time), features, units = x.shape[:2], len(kernel), len(recurrent)
-        threads = torch.get_num_threads()
-        known, most = (0, 0) if words is None else (len(words.table), words.most(threads))
-        numbers = (batch, time, features, units, every, backwards, keeps, kind.relu, known, most)
+        known = 0 if words is None else len(words.table)
+        numbers = (batch, time, features, units, every, backwards, keeps, kind.relu, known)
         sizes = zip(_SIZES, numbers, strict=True)
         call = Call(kind.header, dict(sizes), _TENSORS)
         outputs = torch.empty((batch, time, units) if every else (batch, units))
@@ -264,10 +264,11 @@ class _Layer(BothWays):
         super().__init__(call, x, outputs, list(zip((kernel, recurrent, bias), slopes, strict=True)))
         self._kind, self._units = kind, units
         self._last = time if keeps else time % 2
-        self._key = _Key(kind, batch, time if keeps else 1, features, units, threads, known, most)
+        self._key = _Key(kind, batch, time if keeps else 1, features, units, call.threads)
         self._room = _room(self._key)
         call.hold(
             **({"x": x} if words is None else {"ids": words.ids, "table": words.table.detach()}),
+            **({} if words is None else words.room(kind, units, call.threads)),
             kernel=kernel.detach(),
             recurrent=recurrent.detach(),
             bias=biases[0],

@@ -32,7 +32,7 @@ static void gru_forward_share(struct work *work, long me, long all) {
         for (long t = 0; t < q->time; t++) {
             AT_STEP;
             const float *x = q->x + (row * q->time + read_by(q, t)) * f;
-            if (q->words) take_given(q, z, row, rows, t, me);
+            if (q->words) take_given(q, z, row, rows, t, me, all);
             for (long r = 0; r < rows && !q->words; r++) memcpy(z + r * width, biases, 4 * width);
             EACH_PART(q->x_drops) {
                 if (q->words) break;
@@ -59,6 +59,7 @@ static void gru_forward_share(struct work *work, long me, long all) {
             put_output(q, new_h, padded, row, rows, t);
         }
     }
+    if (q->words) forget_words(q, me, all);
 }
 
 /* The slope of the state before, without what comes by the gates, takes the place of dh. */
@@ -84,7 +85,7 @@ static void gru_backward_share(struct work *work, long me, long all) {
     lay(q, &GRU, 1, me, all);
     memset(sums, 0, 4 * (f + u + 1) * width);
     MEET;
-    forget_given(q, me);
+    if (q->words) await_words(q, me, all);
     EACH_BLOCK {
         take_states(q, dh, padded, q->last_h_slopes, row, rows);
         for (long t = q->time - 1; t >= 0; t--) {
@@ -98,7 +99,7 @@ static void gru_backward_share(struct work *work, long me, long all) {
                     gru_slopes(gates + r * width + j * SLOTS, h + r * padded + j, dh + r * padded + j,
                                dz + r * width + j * SLOTS);
             }
-            if (q->words) add_given(q, dz, row, rows, t, me);
+            if (q->words) add_given(q, dz, row, rows, t, me, all);
             else add_rows(sums + (f + u) * width, dz, rows, width);
             if (q->x_slopes) memset(dx, 0, sizeof dx);
             EACH_PART(q->x_drops) {

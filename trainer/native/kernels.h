@@ -155,9 +155,9 @@ INLINE float exp_reduced(float x, float *power) {
     p = PLUS_PRODUCT(4.16657962e-2f, p, r);
     p = PLUS_PRODUCT(1.66666657e-1f, p, r);
     p = PLUS_PRODUCT(5.00000012e-1f, p, r);
-    int bits;
+    unsigned bits;
     memcpy(&bits, &shifted, 4);
-    bits = (bits << 23) + 0x3f800000;
+    bits = (bits << 23) + 0x3f800000u;
     memcpy(power, &bits, 4);
     return PLUS_PRODUCT(r, p, r * r);
 }

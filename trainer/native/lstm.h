@@ -35,7 +35,7 @@ static void lstm_forward_share(struct work *work, long me, long all) {
             float *c = q->carries + (state_at(q, t) * q->batch + row) * padded;
             float *new_c = q->carries + (state_at(q, t + 1) * q->batch + row) * padded;
             if (q->words) {
-                take_given(q, z, row, rows, t, me);
+                take_given(q, z, row, rows, t, me, all);
                 for (long at = 0; at < width && (t || q->first_h); at += WIDTH)
                     rows_of_product(z + at, width, rows, WIDTH, 0, h, padded, 1, q->panels + at * both + f * WIDTH,
                                     WIDTH, q->units, 1);
@@ -61,6 +61,7 @@ static void lstm_forward_share(struct work *work, long me, long all) {
             put_output(q, new_h, padded, row, rows, t);
         }
     }
+    if (q->words) forget_words(q, me, all);
 }
 
 /* The squashed carry is what the output gate was multiplied by; where that is next to nothing, so are its slopes. */
@@ -89,7 +90,7 @@ static void lstm_backward_share(struct work *work, long me, long all) {
     lay(q, &LSTM, 1, me, all);
     memset(sums, 0, 4 * (both + 1) * width);
     MEET;
-    forget_given(q, me);
+    if (q->words) await_words(q, me, all);
     EACH_BLOCK {
         take_states(q, dh, apart, q->last_h_slopes, row, rows);
         take_states(q, dc, padded, q->last_c_slopes, row, rows);
@@ -105,7 +106,7 @@ static void lstm_backward_share(struct work *work, long me, long all) {
                                 dh + r * apart + j, dc + r * padded + j, dz + r * width + j * SLOTS);
             }
             if (q->words) {
-                add_given(q, dz, row, rows, t, me);
+                add_given(q, dz, row, rows, t, me, all);
                 for (long at = 0; at < width && (t || q->first_h); at += WIDTH)
                     rows_of_product(sums + f * width + at, width, u, WIDTH, 0, h, 1, padded, dz + at, width, rows, 1);
             } else {

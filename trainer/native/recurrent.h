@@ -26,15 +26,17 @@
    features) and (gates, batch, units), or none. Laid anew by us: the kernels with columns in slots, and turned round.
    Kept for the way back, if it `keeps`: gates (time, batch, slots), states and carries (time + 1, batch, units up to a
    multiple of 16); otherwise there is room for the gates of one step and the states of two.
-   With `words` there is no x but ids (batch, time) of vectors in a table (words, features). Of each thread: the places
-   of words among its own (words; -1 for none), and what these give the gates (at most `most`, slots). */
+   With `words` there is no x but ids (batch, time) of vectors in a table (words, features), whose slopes are wanted or
+   not. A thread has words of its own, those of its rows: `counted` of them, in `own`, and their places there by word,
+   (threads, words), -1 for all others and between calls; `given` is what they give the gates (own words of all
+   threads, slots), and on the way back the slopes of that. */
 struct sequence {
-    long batch, time, features, units, every, backwards, keeps, relu, words, most;
+    long batch, time, features, units, every, backwards, keeps, relu, words;
     const float *x, *kernel, *recurrent, *bias, *recurrent_bias, *first_h, *first_c, *x_drops, *h_drops;
     const unsigned char *counts;
     const whole *ids;
     const float *table;
-    int *places;
+    int *places, *own, *counted;
     float *given, *table_slopes;
     float *panels, *turned, *gates, *states, *carries, *outputs;
     const float *slopes, *last_h_slopes, *last_c_slopes;
@@ -146,90 +148,122 @@ INLINE void add_rows(float *sum, const float *slopes, long rows, long width) {
         for (long i = 0; i < width; i++) sum[i] += slopes[r * width + i];
 }
 
+INLINE long block_of(long rows) { return rows < MOST_ROWS ? rows : MOST_ROWS; }
+
 INLINE int *places_of(const struct sequence *q, long me) { return q->places + me * q->words; }
 
-INLINE float *given_of(const struct sequence *q, long me) { return q->given + me * q->most * width_of(q); }
+/* Where a thread's own words begin among those of all: as many may be its own as its rows have ids, or as there are. */
+INLINE long own_from(const struct sequence *q, long me, long all) {
+    return q->batch * q->time < all * q->words ? FROM(q->batch) * q->time : me * q->words;
+}
+
+INLINE float *given_of(const struct sequence *q, long me, long all) {
+    return q->given + own_from(q, me, all) * width_of(q);
+}
 
 /* What a word gives the gates at step t of a row of the batch; on the way back, the slopes of that. */
-INLINE float *given_at(const struct sequence *q, long row, long t, long me) {
-    return given_of(q, me) + places_of(q, me)[q->ids[row * q->time + read_by(q, t)]] * width_of(q);
+INLINE float *given_at(const struct sequence *q, long row, long t, long me, long all) {
+    return given_of(q, me, all) + places_of(q, me)[q->ids[row * q->time + read_by(q, t)]] * width_of(q);
+}
+
+/* A thread finds its own words: how many they are. */
+static long find_words(const struct sequence *q, long me, long all) {
+    int *places = places_of(q, me), *own = q->own + own_from(q, me, all);
+    long count = 0;
+    for (long i = FROM(q->batch) * q->time; i < TO(q->batch) * q->time; i++)
+        if (places[q->ids[i]] < 0) {
+            own[count] = q->ids[i];
+            places[q->ids[i]] = count++;
+        }
+    return q->counted[me] = count;
+}
+
+/* And forgets them, as the next call begins without; who then takes which rows may be another one. */
+static void forget_words(const struct sequence *q, long me, long all) {
+    const int *own = q->own + own_from(q, me, all);
+    for (long i = 0; i < q->counted[me]; i++) places_of(q, me)[own[i]] = -1;
 }
 
 /* Each word that a thread's rows have is taken to the gates once, with the biases, however often it comes. */
 static void take_words(const struct sequence *q, const float *biases, long me, long all) {
-    long f = q->features, width = width_of(q), count = 0, held = 0, end = TO(q->batch) * q->time;
-    int *places = places_of(q, me);
-    float vectors[MOST_ROWS * f];
-    for (long word = 0; word < q->words; word++) places[word] = -1;
-    for (long i = FROM(q->batch) * q->time; i <= end; i++) {
-        if (i < end && places[q->ids[i]] < 0) {
-            places[q->ids[i]] = count++;
-            memcpy(vectors + held++ * f, q->table + q->ids[i] * f, 4 * f);
-        }
-        if (held < MOST_ROWS && i < end) continue;
+    long f = q->features, width = width_of(q), count = find_words(q, me, all);
+    const int *own = q->own + own_from(q, me, all);
+    float vectors[MOST_ROWS * f], *given = given_of(q, me, all);
+    for (long from = 0, rows; rows = block_of(count - from), rows; from += rows) {
+        for (long r = 0; r < rows; r++) memcpy(vectors + r * f, q->table + own[from + r] * f, 4 * f);
         for (long at = 0; at < width; at += WIDTH)
-            rows_of_product(given_of(q, me) + (count - held) * width + at, width, held, WIDTH, biases + at, vectors, f,
-                            1, q->panels + at * (f + q->units), WIDTH, f, 0);
-        held = 0;
+            rows_of_product(given + from * width + at, width, rows, WIDTH, biases + at, vectors, f, 1,
+                            q->panels + at * (f + q->units), WIDTH, f, 0);
     }
 }
 
-INLINE void take_given(const struct sequence *q, float *z, long row, long rows, long t, long me) {
-    for (long r = 0; r < rows; r++) memcpy(z + r * width_of(q), given_at(q, row + r, t, me), 4 * width_of(q));
+INLINE void take_given(const struct sequence *q, float *z, long row, long rows, long t, long me, long all) {
+    for (long r = 0; r < rows; r++) memcpy(z + r * width_of(q), given_at(q, row + r, t, me, all), 4 * width_of(q));
 }
 
-INLINE void forget_given(const struct sequence *q, long me) {
-    for (long word = 0; word < q->words; word++)
-        if (places_of(q, me)[word] >= 0)
-            memset(given_of(q, me) + places_of(q, me)[word] * width_of(q), 0, 4 * width_of(q));
+/* On the way back a thread begins with no slopes for its words. */
+static void await_words(const struct sequence *q, long me, long all) {
+    long count = find_words(q, me, all);
+    memset(given_of(q, me, all), 0, 4 * count * width_of(q));
 }
 
-INLINE void add_given(const struct sequence *q, const float *dz, long row, long rows, long t, long me) {
+INLINE void add_given(const struct sequence *q, const float *dz, long row, long rows, long t, long me, long all) {
     long width = width_of(q);
     for (long r = 0; r < rows; r++) {
-        float *to = given_at(q, row + r, t, me);
+        float *to = given_at(q, row + r, t, me, all);
         for (long i = 0; i < width; i++) to[i] += dz[r * width + i];
     }
 }
 
-/* A thread's words and those of all others among every so many: what all rows' gates send back to each goes to the
-   kernel, the biases and the table. */
-static void words_back(const struct sequence *q, float *sums, long me, long all) {
-    long f = q->features, u = q->units, width = width_of(q), of_x = upward(f), held = 0, words[MOST_ROWS];
-    float dz[MOST_ROWS * width] ALIGNED, vectors[MOST_ROWS * f], slopes[MOST_ROWS * of_x] ALIGNED;
-    for (long word = me; held || word < q->words; word += all) {
-        long there = 0;
-        for (long other = 0; word < q->words && other < all; other++) {
-            long place = places_of(q, other)[word];
-            const float *from = given_of(q, other) + place * width;
-            for (long i = 0; place >= 0 && i < width; i++)
-                dz[held * width + i] = there ? dz[held * width + i] + from[i] : from[i];
-            there |= place >= 0;
-        }
-        if (there) {
-            words[held] = word;
-            memcpy(vectors + held++ * f, q->table + word * f, 4 * f);
-        } else if (word < q->words && q->table_slopes) {
-            memset(q->table_slopes + word * f, 0, 4 * f);
-        }
-        if (held < MOST_ROWS && word < q->words) continue;
-        add_rows(sums + (f + u) * width, dz, held, width);
-        rows_of_product(sums, width, f, width, 0, vectors, 1, f, dz, width, held, 1);
-        if (q->table_slopes)
-            rows_of_product(slopes, of_x, held, of_x, 0, dz, width, 1, q->turned, of_x + upward(u), width, 0);
-        for (long r = 0; r < held && q->table_slopes; r++)
-            memcpy(q->table_slopes + words[r] * f, slopes + r * of_x, 4 * f);
-        held = 0;
+/* What all rows' gates send back to a word, added to `dz`; none where another thread's words had it before. */
+INLINE int sent_back(const struct sequence *q, float *dz, long word, long first, long all) {
+    long width = width_of(q);
+    for (long other = 0; other < first; other++)
+        if (places_of(q, other)[word] >= 0) return 0;
+    memset(dz, 0, 4 * width);
+    for (long other = first; other < all; other++) {
+        long place = places_of(q, other)[word];
+        for (long i = 0; place >= 0 && i < width; i++) dz[i] += given_of(q, other, all)[place * width + i];
     }
+    return 1;
 }
 
-/* Every thread's slopes are there before words are taken back, and sums before they are gathered. */
+/* Slopes of words' gates go on to the kernel, the biases and the table. */
+static void words_on(const struct sequence *q, float *sums, const float *dz, const long *words, long rows) {
+    long f = q->features, u = q->units, width = width_of(q), of_x = upward(f);
+    float vectors[MOST_ROWS * f], slopes[MOST_ROWS * of_x] ALIGNED;
+    for (long r = 0; r < rows; r++) memcpy(vectors + r * f, q->table + words[r] * f, 4 * f);
+    add_rows(sums + (f + u) * width, dz, rows, width);
+    rows_of_product(sums, width, f, width, 0, vectors, 1, f, dz, width, rows, 1);
+    if (!q->table_slopes) return;
+    rows_of_product(slopes, of_x, rows, of_x, 0, dz, width, 1, q->turned, of_x + upward(u), width, 0);
+    for (long r = 0; r < rows; r++) memcpy(q->table_slopes + words[r] * f, slopes + r * of_x, 4 * f);
+}
+
+/* A thread takes every so many of each thread's words. */
+static void words_back(const struct sequence *q, float *sums, long me, long all) {
+    long width = width_of(q), held = 0, words[MOST_ROWS];
+    float dz[MOST_ROWS * width] ALIGNED;
+    for (long other = 0; other < all; other++)
+        for (long i = me; i < q->counted[other]; i += all) {
+            words[held] = q->own[own_from(q, other, all) + i];
+            held += sent_back(q, dz + held * width, words[held], other, all);
+            if (held == MOST_ROWS) words_on(q, sums, dz, words, held), held = 0;
+        }
+    words_on(q, sums, dz, words, held);
+}
+
+/* Every thread's slopes are there, and the table's are none, before words are taken back; and sums before they are
+   gathered. */
 #define WORDS_BACK                                                                                                    \
     if (q->words) {                                                                                                   \
+        long f = q->features;                                                                                         \
+        if (q->table_slopes) memset(q->table_slopes + FROM(q->words) * f, 0, 4 * f * (TO(q->words) - FROM(q->words))); \
         MEET;                                                                                                         \
         words_back(q, sums, me, all);                                                                                 \
     }                                                                                                                 \
-    MEET
+    MEET;                                                                                                             \
+    if (q->words) forget_words(q, me, all)
 
 /* All threads' sums as one, each thread some rows of it. */
 static void gather_sums(const struct sequence *q, const struct kind *kind, long me, long all) {
@@ -266,8 +300,8 @@ INLINE int goes_on(const struct sequence *q, long row, long t) {
     return !q->counts || q->counts[row * q->time + read_by(q, t)];
 }
 
-/* The way back goes against the order that caches foresee: at step t a row's numbers of the step before are asked for,
-   of which these are the ones of step t (carries where there are some). */
+/* The way back goes against the order that caches foresee: a row's numbers of step t - 1 are asked for, where those of
+   step t lie here (carries where there are some). */
 INLINE void foresee(const struct sequence *q, const float *gates, const float *h, const float *c, long row, long t) {
     long width = width_of(q), padded = upward(q->units), x = (row * q->time + read_by(q, t - 1)) * q->features;
     for (long j = 0; t && j < width; j += LANES) __builtin_prefetch(gates - q->batch * width + j);
@@ -300,8 +334,6 @@ INLINE void put_back(const struct sequence *q, float *dh, long apart, const floa
 
 /* A thread's rows, at most MOST_ROWS at a time. */
 #define EACH_BLOCK for (long row = FROM(q->batch), rows; rows = block_of(TO(q->batch) - row), rows; row += rows)
-
-INLINE long block_of(long rows) { return rows < MOST_ROWS ? rows : MOST_ROWS; }
 
 /* Where the state before step t lies. */
 INLINE long state_at(const struct sequence *q, long t) { return q->keeps ? t : t % 2; }

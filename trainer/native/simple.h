@@ -21,7 +21,7 @@ static void simple_forward_share(struct work *work, long me, long all) {
         for (long t = 0; t < q->time; t++) {
             AT_STEP;
             if (q->words) {
-                take_given(q, z, row, rows, t, me);
+                take_given(q, z, row, rows, t, me, all);
                 for (long at = 0; at < padded && (t || q->first_h); at += LANES)
                     rows_of_product(z + at, padded, rows, LANES, 0, h, padded, 1, q->panels + at * both + f * LANES,
                                     LANES, q->units, 1);
@@ -40,6 +40,7 @@ static void simple_forward_share(struct work *work, long me, long all) {
             put_output(q, new_h, padded, row, rows, t);
         }
     }
+    if (q->words) forget_words(q, me, all);
 }
 
 FUSED INLINE void simple_slopes(const float *new_h, const float *dh, float *dz, long relu) {
@@ -56,7 +57,7 @@ static void simple_backward_share(struct work *work, long me, long all) {
     lay(q, &SIMPLE, 1, me, all);
     memset(sums, 0, 4 * (both + 1) * padded);
     MEET;
-    forget_given(q, me);
+    if (q->words) await_words(q, me, all);
     EACH_BLOCK {
         take_states(q, dh, apart, q->last_h_slopes, row, rows);
         for (long t = q->time - 1; t >= 0; t--) {
@@ -67,7 +68,7 @@ static void simple_backward_share(struct work *work, long me, long all) {
                 for (long j = 0; j < padded && goes_on(q, row + r, t); j += LANES)
                     simple_slopes(new_h + r * padded + j, dh + r * apart + j, dz + r * padded + j, q->relu);
             if (q->words) {
-                add_given(q, dz, row, rows, t, me);
+                add_given(q, dz, row, rows, t, me, all);
                 if (t || q->first_h)
                     rows_of_product(sums + f * padded, padded, q->units, padded, 0, h, 1, padded, dz, padded, rows, 1);
             } else {

@@ -77,9 +77,9 @@ class Block:
     def move(self, gradient: Tensor, rate: float, step: int) -> None:
         """Decay the weights and update them."""
         if self.rule.flat:
-            for weight, its, slots in self._parts(gradient):
+            for weight, piece, slots in self._parts(gradient):
                 self.rule.decay(weight, slots, rate)
-                self.rule.update(weight, its, slots, rate, step)
+                self.rule.update(weight, piece, slots, rate, step)
             return
         for parameter, piece, slots in zip(self.parameters, gradient.split(self.sizes), self.each, strict=True):
             self.rule.decay(parameter.data, slots, rate)

@@ -131,7 +131,7 @@ class Image:
 
 
 def slabs(values: bytes | np.ndarray) -> Iterator[bytes | memoryview]:
-    """The bytes of an array in its order, no more than a slab of them copied at a time."""
+    """The bytes of an array in its order, no more than a slab of them, or a row, copied at a time."""
     if isinstance(values, bytes) or not values.ndim:
         yield values if isinstance(values, bytes) else values.tobytes()
         return

@@ -190,7 +190,7 @@ def _headers(network: Network, *, alone: bool, trains: bool) -> set[str]:
     headers = {cell.layer.compiles_for_autograd(cell, network.masked, trains) for cell in known}
     for step in network.steps if not alone else ():
         after, layer = network.after(step), step.cell.layer
-        judges = type(layer).forward_with is not Layer.forward_with
+        judges = type(layer).forward_with is not Layer.forward_with and not layer.compiles_back
         if (trains or judges) and (layer is step.layer or layer.compiles_typed):
             headers.add(layer.compiles(step.cell, None if after is None else after.cell.layer))
     return headers - {""}
