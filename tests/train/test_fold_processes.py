@@ -20,10 +20,11 @@ from tests.train.test_together import DROPOUT, NUMBERS, PARTS, recipe
 from trainer.errors import EnvironmentFault
 from trainer.runs.directory import RunDirectory
 from trainer.runs.lock import is_held
+from trainer.runs.packing import pack
 from trainer.train import compiled, fold_processes
 from trainer.train.fold_processes import FoldProcesses, FoldResult, processes
 from trainer.train.job import Options, Outcome, fit, resume
-from trainer.train.log import Told
+from trainer.train.log import Line, Told
 from trainer.train.loop import Training
 from trainer.train.progress import Stopped
 from trainer.train.signals import Signals
@@ -410,3 +411,18 @@ def test_shares() -> None:
         sizes = [len(share) for share in shares]
         assert sizes == sorted(sizes, reverse=True)
         assert sizes[0] - sizes[-1] <= 1
+
+
+def test_half_of_a_result_does_not_count() -> None:
+    """Results come back as they are (infinities, notes in any language); one that is being written does not yet."""
+    said = [Line("12:00:00", "µ – said", True)]
+    first = FoldResult({"loss": [0.5, float("inf")]}, [0, 1], {"loss": 0.1 + 0.2}, 1.5, said)
+    second = FoldResult({"loss": []}, [], {}, 0.0, [])
+    texts = [pack([number, result.as_data()])[0] for number, result in ((3, first), (4, second))]
+    with tempfile.TemporaryFile() as file:
+        file.write(f"{texts[0]}\n{texts[1][:-1]}".encode())
+        file.flush()
+        assert fold_processes._read(file) == {3: first}
+        file.write(f"{texts[1][-1]}\n".encode())
+        file.flush()
+        assert fold_processes._read(file) == {3: first, 4: second}

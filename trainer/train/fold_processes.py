@@ -8,9 +8,7 @@ the same code.
 from __future__ import annotations
 
 import ctypes
-import io
 import os
-import pickle
 import signal
 import sys
 import tempfile
@@ -25,6 +23,7 @@ from typing import IO, Any
 
 import torch
 
+from trainer.runs.packing import pack, unpack
 from trainer.switches import cores, on
 from trainer.train.log import Line
 from trainer.train.loop import Training
@@ -196,7 +195,8 @@ class FoldProcesses(AbstractContextManager["FoldProcesses"]):
             for number in share:
                 if self.orphaned():
                     break
-                file.write(pickle.dumps((number, self._train(number))))
+                text, _ = pack([number, self._train(number).as_data()])
+                file.write(f"{text}\n".encode())
                 file.flush()
         finally:
             # Nothing of the other process's end is this one's: no files to close, no screen to put in order.
@@ -225,11 +225,6 @@ def _flush() -> None:
 
 
 def _read(file: IO[bytes]) -> dict[int, FoldResult]:
-    """The results in a file whose place another process may be moving; the last may be half of one."""
-    text = io.BytesIO(os.pread(file.fileno(), os.fstat(file.fileno()).st_size, 0))
-    found: dict[int, FoldResult] = {}
-    with suppress(EOFError, pickle.UnpicklingError):
-        while True:
-            number, result = pickle.load(text)
-            found[number] = result
-    return found
+    """The results in a file whose place another process may be moving, a line each; half of one does not count."""
+    *lines, _ = os.pread(file.fileno(), os.fstat(file.fileno()).st_size, 0).decode().split("\n")
+    return {number: FoldResult.of_data(data) for number, data in (unpack(line, {}) for line in lines)}
