@@ -34,14 +34,8 @@ static void lstm_forward_share(struct work *work, long me, long all) {
             AT_STEP;
             float *c = q->carries + (state_at(q, t) * q->batch + row) * padded;
             float *new_c = q->carries + (state_at(q, t + 1) * q->batch + row) * padded;
-            if (q->words) {
-                take_given(q, z, row, rows, t, me, all);
-                for (long at = 0; at < width && (t || q->first_h); at += WIDTH)
-                    rows_of_product(z + at, width, rows, WIDTH, 0, h, padded, 1, q->panels + at * both + f * WIDTH,
-                                    WIDTH, q->units, 1);
-            } else {
-                take_both(q, seen, h, row, rows, t);
-            }
+            if (q->words) take_given_and_state(q, z, h, row, rows, t, me, all);
+            else take_both(q, seen, h, row, rows, t);
             for (long gate = 0; gate < SLOTS && !q->words; gate += gates_at_once) {
                 if (drops) drop_both(q, dropped, seen, gate, row, rows);
                 for (long at = gate * LANES; at < width; at += WIDTH)
@@ -106,9 +100,7 @@ static void lstm_backward_share(struct work *work, long me, long all) {
                                 dh + r * apart + j, dc + r * padded + j, dz + r * width + j * SLOTS);
             }
             if (q->words) {
-                add_given(q, dz, row, rows, t, me, all);
-                for (long at = 0; at < width && (t || q->first_h); at += WIDTH)
-                    rows_of_product(sums + f * width + at, width, u, WIDTH, 0, h, 1, padded, dz + at, width, rows, 1);
+                add_given_and_state(q, sums, dz, h, row, rows, t, me, all);
             } else {
                 take_both(q, seen, h, row, rows, t);
                 add_rows(sums + both * width, dz, rows, width);

@@ -201,6 +201,16 @@ INLINE void take_given(const struct sequence *q, float *z, long row, long rows, 
     for (long r = 0; r < rows; r++) memcpy(z + r * width_of(q), given_at(q, row + r, t, me, all), 4 * width_of(q));
 }
 
+/* And the state's part, where all gates see the same state. */
+INLINE void take_given_and_state(const struct sequence *q, float *z, const float *h, long row, long rows, long t,
+                                 long me, long all) {
+    long f = q->features, both = f + q->units, width = width_of(q);
+    take_given(q, z, row, rows, t, me, all);
+    for (long at = 0; at < width && (t || q->first_h); at += WIDTH)
+        rows_of_product(z + at, width, rows, WIDTH, 0, h, upward(q->units), 1, q->panels + at * both + f * WIDTH, WIDTH,
+                        q->units, 1);
+}
+
 /* On the way back a thread begins with no slopes for its words. */
 static void await_words(const struct sequence *q, long me, long all) {
     long count = find_words(q, me, all);
@@ -213,6 +223,14 @@ INLINE void add_given(const struct sequence *q, const float *dz, long row, long 
         float *to = given_at(q, row + r, t, me, all);
         for (long i = 0; i < width; i++) to[i] += dz[r * width + i];
     }
+}
+
+INLINE void add_given_and_state(const struct sequence *q, float *sums, const float *dz, const float *h, long row,
+                                long rows, long t, long me, long all) {
+    long width = width_of(q), of_h = q->features * width;
+    add_given(q, dz, row, rows, t, me, all);
+    if (t || q->first_h)
+        rows_of_product(sums + of_h, width, q->units, width, 0, h, 1, upward(q->units), dz, width, rows, 1);
 }
 
 /* What all rows' gates send back to a word, added to `dz`; none where another thread's words had it before. */

@@ -20,14 +20,8 @@ static void simple_forward_share(struct work *work, long me, long all) {
         take_states(q, q->states + row * padded, padded, q->first_h, row, rows);
         for (long t = 0; t < q->time; t++) {
             AT_STEP;
-            if (q->words) {
-                take_given(q, z, row, rows, t, me, all);
-                for (long at = 0; at < padded && (t || q->first_h); at += LANES)
-                    rows_of_product(z + at, padded, rows, LANES, 0, h, padded, 1, q->panels + at * both + f * LANES,
-                                    LANES, q->units, 1);
-            } else {
-                take_both(q, seen, h, row, rows, t);
-            }
+            if (q->words) take_given_and_state(q, z, h, row, rows, t, me, all);
+            else take_both(q, seen, h, row, rows, t);
             if (any_drops(q)) drop_both(q, seen, seen, 0, row, rows);
             for (long at = 0; at < padded && !q->words; at += LANES)
                 rows_of_product(z + at, padded, rows, LANES, biases + at, seen, both, 1, q->panels + at * both, LANES,
@@ -68,9 +62,7 @@ static void simple_backward_share(struct work *work, long me, long all) {
                 for (long j = 0; j < padded && goes_on(q, row + r, t); j += LANES)
                     simple_slopes(new_h + r * padded + j, dh + r * apart + j, dz + r * padded + j, q->relu);
             if (q->words) {
-                add_given(q, dz, row, rows, t, me, all);
-                if (t || q->first_h)
-                    rows_of_product(sums + f * padded, padded, q->units, padded, 0, h, 1, padded, dz, padded, rows, 1);
+                add_given_and_state(q, sums, dz, h, row, rows, t, me, all);
             } else {
                 take_both(q, seen, h, row, rows, t);
                 if (any_drops(q)) drop_both(q, seen, seen, 0, row, rows);
