@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import weakref
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -51,20 +52,22 @@ SIZES = [
 "(batch, time, features, units)"
 
 
+def drawing(features: int, units: int, gates: int) -> tuple[torch.Generator, Callable[..., torch.Tensor]]:
+    """A generator, and what draws tensors of a shape from it: leaves that have a gradient."""
+    random = torch.Generator().manual_seed(units)
+    # Sums stay where a sigmoid has a slope, and what has no gates does not let roundings grow.
+    scale = min(0.5, 8 / features, 1.0 if gates > 1 else units**-0.5)
+    return random, lambda *shape: torch.randn(*shape, generator=random).mul_(scale).requires_grad_()
+
+
 @pytest.mark.parametrize("threads", [1, 2, 3])
 @pytest.mark.parametrize("name", KINDS)
 @pytest.mark.parametrize("size", SIZES)
 def test_outputs_and_gradients_are_those_of_autograd(name: str, size: tuple[int, ...], threads: int) -> None:
     kind, bias_shape, gates = KINDS[name]
     batch, time, features, units = size
-    random = torch.Generator().manual_seed(units)
     biases = (*bias_shape[:-1], bias_shape[-1] * units)
-
-    def draw(*shape: int) -> torch.Tensor:
-        # Sums stay where a sigmoid has a slope, and what has no gates does not let roundings grow.
-        scale = min(0.5, 8 / features, 1.0 if gates > 1 else units**-0.5)
-        return torch.randn(*shape, generator=random).mul_(scale).requires_grad_()
-
+    random, draw = drawing(features, units, gates)
     kernel, recurrent, bias = draw(features, gates * units), draw(units, gates * units), draw(*biases)
     with settings_kept():
         torch.set_num_threads(threads)
@@ -106,14 +109,9 @@ def test_vectors_that_are_looked_up(name: str, size: tuple[int, ...], threads: i
     """Outputs and gradients, that of the table too, of vectors looked up first; in a second run, of other words."""
     kind, bias_shape, gates = KINDS[name]
     batch, time, features, units, count = size
-    random = torch.Generator().manual_seed(units)
     native = kind.native
     assert native is not None
-
-    def draw(*shape: int) -> torch.Tensor:
-        scale = min(0.5, 8 / features, 1.0 if gates > 1 else units**-0.5)
-        return torch.randn(*shape, generator=random).mul_(scale).requires_grad_()
-
+    random, draw = drawing(features, units, gates)
     table, kernel, recurrent = draw(count, features), draw(features, gates * units), draw(units, gates * units)
     bias = draw(*(*bias_shape[:-1], bias_shape[-1] * units))
     # Some words often, some never, and for some threads only.
