@@ -9,6 +9,8 @@ import pytest
 import torch
 from keras.src.backend.common import dtypes
 
+from trainer.optimizers import adam
+
 
 @pytest.fixture(autouse=True, scope="module")
 def one_thread() -> Iterator[None]:
@@ -28,3 +30,13 @@ def keras_in_double(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     keras.config.set_floatx("float32")
     keras.config.set_dtype_policy("float32")
+
+
+@pytest.fixture
+def adam_in_double(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Our Adam's corrections are float32, as Keras's are by default, but not where all of Keras is in double."""
+
+    def correction(beta_1: float, beta_2: float, step: int) -> float:
+        return (1 - beta_2**step) ** 0.5 / (1 - beta_1**step)
+
+    monkeypatch.setattr(adam, "adam_correction", correction)

@@ -16,7 +16,6 @@ from keras import Input, layers
 from tests.parity.fitting import arrays, ours
 from tests.parity.harness import close
 from tests.train.recipes import directory_of
-from trainer.optimizers import adam
 from trainer.recipe.load import Loaded, load_recipe
 from trainer.train.build import Built
 from trainer.train.devices import settings_kept
@@ -162,16 +161,6 @@ every_recipe = pytest.mark.parametrize("name", BY_HAND)
 def data(name: str, request: pytest.FixtureRequest) -> Path | None:
     """The folder that the recipe reads from."""
     return None if name in MADE_HERE else request.getfixturevalue("data_folder")
-
-
-@pytest.fixture
-def adam_in_double(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Our Adam's corrections are float32, as Keras's are by default, but not where all of Keras is in double."""
-
-    def correction(beta_1: float, beta_2: float, step: int) -> float:
-        return (1 - beta_2**step) ** 0.5 / (1 - beta_1**step)
-
-    monkeypatch.setattr(adam, "adam_correction", correction)
 
 
 def short(name: str, *sets: str) -> Loaded:

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+import torch
 from pydantic import ValidationError
 
 from tests.parity.census import held
@@ -82,11 +83,11 @@ def test_the_boundary_belongs_to_the_value_before() -> None:
 
 
 def test_a_restart_that_keras_misses() -> None:
-    """torch's log(1.5) is one float32 too large, so Keras starts the third round of t_mul 1.5 a step late."""
+    """torch's log(1.5) is one float32 too large on some processors: there Keras starts round three a step late."""
     options = {"initial_learning_rate": 0.1, "first_decay_steps": 10, "t_mul": 1.5}
     ours, theirs = Schedule.parse({"CosineDecayRestarts": options}), twin_of("CosineDecayRestarts", options)
     off = [s for s in range(1000) if abs(ours.rate(s) - float(theirs(s))) > 1e-7]
-    assert off == [25]
+    assert off == ([25] if torch.log(torch.tensor(1.5)).item() > np.log(1.5) else [])
     assert ours.rate(25) == pytest.approx(0.1)
 
 
