@@ -35,6 +35,48 @@ class Draw(NamedTuple):
         self.function()
 
 
+class Known(NamedTuple):
+    """That all ids of a step are rows of a table."""
+
+    ids: Tensor
+    count: int
+    "Rows of the table."
+    refused: Callable[[Tensor], Exception]
+    "What is raised where some are not."
+
+    def __call__(self) -> None:
+        least, most = torch.aminmax(self.ids)
+        if least < 0 or most >= self.count:
+            raise self.refused(self.ids)
+
+
+class LookUp(NamedTuple):
+    """Rows of a table by their ids, written `into` a tensor."""
+
+    into: Tensor
+    table: Tensor
+    ids: Tensor
+    refused: Callable[[Tensor], Exception]
+    "What is raised where some are no rows of it."
+
+    def __call__(self) -> None:
+        try:
+            torch.index_select(self.table, 0, self.ids, out=self.into)
+        except IndexError:
+            raise self.refused(self.ids) from None
+
+
+class AddUp(NamedTuple):
+    """For each row of `into` the sum of the vectors that have its number for an id, in their order."""
+
+    into: Tensor
+    vectors: Tensor
+    ids: Tensor
+
+    def __call__(self) -> None:
+        self.into.zero_().index_add_(0, self.ids, self.vectors)
+
+
 class Program:
     """Operations, each run once as it is added and then, in order, by every `run`.
 
@@ -73,6 +115,11 @@ class Program:
         function(*args, **options)
         self.operations.append(partial(function, *args, **options))
 
+    def add(self, operation: Callable[[], Any]) -> None:
+        """An operation of a kind of its own."""
+        operation()
+        self.operations.append(operation)
+
     def draw(self, into: Tensor, function: Callable[[], Any]) -> None:
         """An operation that fills a tensor by random numbers that follow from the position in training alone."""
         function()
@@ -100,14 +147,18 @@ class Program:
 
     def gradient(self, weight: Tensor, function: Callable[..., Tensor], *args: Any, **options: Any) -> None:
         """`function(*args, **options)` is a part of the weight's gradient; nothing happens for a frozen weight."""
-        into = self.gradients.get(id(weight))
-        if into is None:
+        self.fill(weight, lambda into: self.do(function, *args, out=into, **options))
+
+    def fill(self, weight: Tensor, add: Callable[[Tensor], Any]) -> None:
+        """`add(into)` adds what writes a part of the weight's gradient; nothing happens for a frozen weight."""
+        own = self.gradients.get(id(weight))
+        if own is None:
             return
-        if id(weight) in self._written:
-            self.do(into.add_, self.make(function, *args, **options))
-        else:
-            self.do(function, *args, out=into, **options)
-            self._written.add(id(weight))
+        into = torch.empty_like(own) if id(weight) in self._written else own
+        add(into)
+        if into is not own:
+            self.do(own.add_, into)
+        self._written.add(id(weight))
 
     def receiver(self, weight: Tensor) -> Callable[[Tensor], Any] | None:
         """What takes a part of the weight's gradient, once in each run; None for a frozen weight."""

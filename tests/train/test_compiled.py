@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -116,6 +117,11 @@ def test_training_is_that_of_autograd(tmp_path: Path, case: str) -> None:
 
 def run_by(threads: int, folder: Path, parts: dict[str, str]) -> Outcome:
     """Train with steps that so many threads share."""
+    return shared_by(threads, lambda: run(folder, parts))
+
+
+def shared_by(threads: int, fitted: Callable[[], Outcome]) -> Outcome:
+    """What is trained with steps that so many threads share."""
     texts: list[str] = []
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(devices, "SMALL_STEP", 0)
@@ -123,9 +129,9 @@ def run_by(threads: int, folder: Path, parts: dict[str, str]) -> Outcome:
         patched.setattr(devices, "cores", lambda: threads)
         patched.setattr(compiled, "library", lambda text: texts.append(text) or compiler.library(text))
         compiled._library.cache_clear()
-        outcome = run(folder, parts)
+        outcome = fitted()
     assert record(outcome)["threads"] == threads
-    assert [text.startswith("#define SHARED") for text in texts] == [True]
+    assert [text.startswith("#define SHARED") for text in texts] == [threads > 1]
     return outcome
 
 

@@ -129,6 +129,8 @@ class Layer(Declared, kind="layer", room="trainer.layers", keras="keras.layers")
     "Whether what `compiles` names is for the way back alone."
     more_inside: ClassVar[bool] = False
     "Whether more comes about in `forward` than what it gives: numbers of every step, or of every pair of steps."
+    looks_up: ClassVar[bool] = False
+    "Whether a step reads few of the layer's weights: rows of a table."
     across_rows: ClassVar[bool] = False
     "Whether what a row becomes depends on the rows that it comes with (beyond statistics that are weights)."
     rewrites: ClassVar[bool] = False

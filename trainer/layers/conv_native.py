@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from trainer.layers.spatial import flat
@@ -69,7 +69,7 @@ class PooledConvolution(BothWays):
         call = Call(HEADER, dict(zip(_SIZES, sizes, strict=True)), _TENSORS)
         outputs = torch.empty(len(x), *out, filters, dtype=x.dtype)
         slopes = [torch.empty(kernel.shape), torch.empty(filters)]
-        super().__init__(call, x, outputs, list(zip((kernel, bias), slopes, strict=True)))
+        super().__init__("pooled", call, x, outputs, list(zip((kernel, bias), slopes, strict=True)))
         self._kernel, self._bias = kernel.detach(), None if bias is None else bias.detach()
         self._turned = torch.empty(filters, *kernel.shape[:-1])
         self._floats = [None if t is None else t.float() for t in (self._kernel, self._bias)]
@@ -88,14 +88,12 @@ class PooledConvolution(BothWays):
             bias_slopes=slopes[1],
         )
 
-    def there(self) -> None:
+    def before_there(self) -> Iterator[tuple[Tensor, Tensor]]:
         for floats, weight in zip(self._floats, (self._kernel, self._bias), strict=True):
             if floats is not None and weight is not None and floats is not weight:
-                floats.copy_(weight)
+                yield floats, weight
         if self._pairs is not None:
-            self._pairs.copy_(self._kernel.view(len(self._pairs), -1, 2, self._kernel.shape[-1]).mT)
-        self.call.run("pooled_forward")
+            yield self._pairs, self._kernel.view(len(self._pairs), -1, 2, self._kernel.shape[-1]).mT
 
-    def back(self) -> None:
-        self._turned.copy_(self._kernel.movedim(-1, 0))
-        self.call.run("pooled_backward")
+    def before_back(self) -> Iterator[tuple[Tensor, Tensor]]:
+        yield self._turned, self._kernel.movedim(-1, 0)

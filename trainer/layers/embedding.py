@@ -15,8 +15,9 @@ from trainer.layers.base import DType, Layer, Weights
 from trainer.layers.plan import Plan
 from trainer.layers.sums import ask
 from trainer.lazy import F, torch
-from trainer.native.calls import Call
+from trainer.native.calls import Call, Run
 from trainer.options import Bool, PositiveFloat, PositiveInt
+from trainer.program import AddUp, Known, LookUp
 from trainer.regularizers.base import Regularizer
 from trainer.shapes import Shape
 from trainer.switches import on
@@ -91,6 +92,7 @@ class Embedding(Table):
 
     compiles_typed = True
     compiles_back = True
+    looks_up = True
 
     def build(self, plan: Plan, shape: Shape) -> Shape:
         ask(plan, self, "embeddings", (self.input_dim, self.output_dim))
@@ -107,14 +109,15 @@ class Embedding(Table):
         if x.dtype != torch.int64:
             ids = x.to(torch.int64)
             p.do(ids.copy_, x)
-        p.do(self._check, ids)
-        return after.looked_up_by_hand(p, its, w.embeddings, p.laid(ids))
+        ids = p.laid(ids)
+        p.add(Known(ids, self.input_dim, self._out_of_range))
+        return after.looked_up_by_hand(p, its, w.embeddings, ids)
 
     def forward_with(self, w: Weights, x: Tensor, after: Layer, its: Weights) -> Any | None:
         if not self._handed_on(w, x, after):
             return None
         ids = x.to(torch.int64).contiguous()
-        self._check(ids)
+        Known(ids, self.input_dim, self._out_of_range)()
         return after.looked_up(its, w.embeddings, ids)
 
     def _handed_on(self, w: Weights, x: Tensor, after: Layer) -> bool:
@@ -124,32 +127,22 @@ class Embedding(Table):
         alike = self.dtype is None is after.dtype and not self.mask_zero
         return plain and alike and x.numel() > 0 and on("lookup")
 
-    def _check(self, ids: Tensor) -> None:
-        least, most = torch.aminmax(ids)
-        if least < 0 or most >= self.input_dim:
-            raise self._out_of_range(ids)
-
     def by_hand(self, p: Program, w: Weights, x: Tensor) -> tuple[Tensor, Pull]:
         whole = x.dtype in (torch.int32, torch.int64)
         ids = x if whole else x.to(torch.int64)
         if not whole:
             p.do(ids.copy_, x)
-        made, flat = self._rows(w, ids).flatten(0, -2), p.laid(ids).view(-1)
-
-        def look_up() -> None:
-            try:
-                torch.index_select(w.embeddings, 0, flat, out=made)
-            except IndexError:
-                raise self._out_of_range(ids) from None
+        flat = p.laid(ids).view(-1)
+        made = w.embeddings.new_empty(len(flat), self.output_dim)
 
         def pull(slope: Tensor, wanted: bool) -> None:
             vectors = p.laid(slope).view(-1, self.output_dim)
             plain = vectors.dtype == torch.float32 and flat.dtype == torch.int64
             by_threads = p.compiles and plain and self.compiles(w, None)
-            added = _AddedUp(vectors, flat, self.input_dim) if by_threads else _added_up
-            p.gradient(w.embeddings, added, vectors, flat, self.input_dim)
+            added_up = added_up_by_threads if by_threads else AddUp
+            p.fill(w.embeddings, lambda into: p.add(added_up(into, vectors, flat)))
 
-        p.do(look_up)
+        p.add(LookUp(made, w.embeddings, flat, lambda _: self._out_of_range(ids)))
         return made.view(*x.shape, self.output_dim), pull
 
     def computes_in(self, w: Weights, dtype: torch.dtype) -> torch.dtype:
@@ -186,30 +179,19 @@ def _function() -> Any:
         def backward(ctx: Any, *gradients: Tensor) -> tuple[None, Tensor]:
             (slopes,), (ids,) = gradients, ctx.saved_tensors
             vectors, flat = slopes.contiguous().view(-1, slopes.shape[-1]), ids.to(torch.int64).flatten().contiguous()
-            return None, _AddedUp(vectors, flat, ctx.count)(vectors, flat, ctx.count)
+            made = vectors.new_empty(ctx.count, vectors.shape[1])
+            added_up_by_threads(made, vectors, flat)()
+            return None, made
 
     return LookUp.apply
 
 
-class _AddedUp:
-    """`_added_up` by all threads, as compiled code; the ids are known to be good."""
-
-    def __init__(self, vectors: Tensor, ids: Tensor, count: int):
-        sizes = {"vectors": len(vectors), "ids": count, "width": vectors.shape[1]}
-        self._call = Call(HEADER, sizes, ("x", "places", "sums"))
-        self._call.hold(x=vectors, places=ids)
-
-    def __call__(self, vectors: Tensor, ids: Tensor, count: int, out: Tensor | None = None) -> Tensor:
-        total = vectors.new_empty(count, vectors.shape[1]) if out is None else out
-        self._call.hold(sums=total)
-        self._call.run("rows_added_up")
-        return total
-
-
-def _added_up(vectors: Tensor, ids: Tensor, count: int, out: Tensor | None = None) -> Tensor:
-    """For each of `count` ids the sum of its vectors, in their order."""
-    total = vectors.new_zeros(count, vectors.shape[1]) if out is None else out.zero_()
-    return total.index_add_(0, ids, vectors)
+def added_up_by_threads(into: Tensor, vectors: Tensor, ids: Tensor) -> Run:
+    """`AddUp` by all threads, as compiled code; the ids are known to be good."""
+    sizes = {"vectors": len(vectors), "ids": len(into), "width": vectors.shape[1]}
+    call = Call(HEADER, sizes, ("x", "places", "sums"))
+    call.hold(x=vectors, places=ids, sums=into)
+    return Run(call, "rows_added_up")
 
 
 class Reversal(Block):

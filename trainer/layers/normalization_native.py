@@ -59,7 +59,7 @@ class NormalizedBatch(BothWays):
         sizes = {"rows": x.numel() // features, "features": features, "is_half": half, "relu": relu, "moves": not given}
         outputs, slopes = torch.empty_like(x), [torch.empty(features) for _ in range(2)]
         call = Call(HEADER, sizes, _TENSORS)
-        super().__init__(call, x, outputs, list(zip((gamma, beta), slopes, strict=True)))
+        super().__init__("normalized", call, x, outputs, list(zip((gamma, beta), slopes, strict=True)))
         call.hold(
             x=x,
             gamma=None if gamma is None else gamma.detach(),
@@ -72,9 +72,3 @@ class NormalizedBatch(BothWays):
             gamma_slopes=slopes[0],
             beta_slopes=slopes[1],
         )
-
-    def there(self) -> None:
-        self.call.run("normalized_forward")
-
-    def back(self) -> None:
-        self.call.run("normalized_backward")

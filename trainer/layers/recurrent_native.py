@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+import weakref
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from trainer.lazy import torch
@@ -214,6 +215,12 @@ _spare: list[tuple[_Key, Room]] = []
 "Rooms that nobody works in, by what they are for; the longest unused first."
 
 
+def _leave(key: _Key, room: Room) -> None:
+    """Leave a room to the next layer of this shape: made anew in each step, it would lie anywhere in the heap."""
+    _spare.append((key, room))
+    del _spare[:-MOST_SPARE]
+
+
 def _room(key: _Key) -> Room:
     """What a layer works in, that of an earlier one if there is some."""
     for place in reversed(range(len(_spare))):
@@ -261,11 +268,13 @@ class _Layer(BothWays):
         outputs = torch.empty((batch, time, units) if every else (batch, units))
         slopes = [torch.empty_like(kernel), torch.empty_like(recurrent), torch.empty(kind.biases, kind.gates * units)]
         biases = [None, None] if bias is None else [*bias.view(kind.biases, -1), None][:2]
-        super().__init__(call, x, outputs, list(zip((kernel, recurrent, bias), slopes, strict=True)))
+        super().__init__(kind.name, call, x, outputs, list(zip((kernel, recurrent, bias), slopes, strict=True)))
         self._kind, self._units = kind, units
         self._last = time if keeps else time % 2
         self._key = _Key(kind, batch, time if keeps else 1, features, units, call.threads)
         self._room = _room(self._key)
+        # As long as the call, which an operation may keep alone.
+        weakref.finalize(call, _leave, self._key, self._room).atexit = False
         call.hold(
             **({"x": x} if words is None else {"ids": words.ids, "table": words.table.detach()}),
             **({} if words is None else words.room(kind, units, call.threads)),
@@ -278,13 +287,6 @@ class _Layer(BothWays):
             **dict(zip(("kernel_slopes", "recurrent_slopes", "bias_slopes"), slopes, strict=True)),
         )
 
-    def __del__(self) -> None:
-        """Leave the room to the next layer of this shape: made anew in each step, it would lie anywhere in the heap."""
-        room = getattr(self, "_room", None)
-        if room is not None:
-            _spare.append((self._key, room))
-            del _spare[:-MOST_SPARE]
-
     def last_states(self) -> list[Tensor]:
         """Copies of the states (batch, units) after the last step."""
         return [self._room[name][self._last, :, : self._units].clone() for name in STATES[: self._kind.states]]
@@ -296,12 +298,6 @@ class _Layer(BothWays):
         self.call.hold(outputs=None)
         return made
 
-    def there(self) -> None:
-        self.call.run(f"{self._kind.name}_forward")
-
-    def back(self) -> None:
-        self.call.run(f"{self._kind.name}_backward")
-
 
 class _OfWords(_Layer):
     """A layer together with the table before it."""
@@ -311,21 +307,22 @@ class _OfWords(_Layer):
         self._table = words.table
 
     def operations(self, p: Program) -> tuple[Tensor, Pull]:
-        p.do(self.there)
+        p.add(self._there)
 
         def pull(slope: Tensor, wanted: bool) -> None:
             self.call.hold(slopes=p.laid(slope))
             if id(self._table) in p.gradients:
-                p.gradient(self._table, self._of_table)
+                p.fill(self._table, self._add_back_to(p))
             else:
-                p.do(self.back)
-            p.do(self._hand_over, self._takes(p))
+                self.add_back(p)
 
         return self.outputs, pull
 
-    def _of_table(self, out: Tensor | None = None) -> Tensor:
-        """The way back; the slopes of the table."""
-        made = torch.empty_like(self._table) if out is None else out
-        self.call.hold(table_slopes=made)
-        self.back()
-        return made
+    def _add_back_to(self, p: Program) -> Callable[[Tensor], None]:
+        """The way back as operations, to the slopes of the table too."""
+
+        def add(into: Tensor) -> None:
+            self.call.hold(table_slopes=into)
+            self.add_back(p)
+
+        return add

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from trainer.lazy import torch
 from trainer.native.compiler import library
@@ -66,6 +66,21 @@ class Call:
         """Call a function, with all threads."""
         getattr(self._library, name)(ctypes.byref(self._given), ctypes.c_long(self.threads), self._team)
 
+    def addresses(self, name: str) -> tuple[int, int]:
+        """Where the function of a thread's share lies, and the structure that it is given."""
+        function = ctypes.cast(getattr(self._library, f"{name}_share"), ctypes.c_void_p)
+        return function.value or 0, ctypes.addressof(self._given)
+
+
+class Run(NamedTuple):
+    """A call as an operation of a program."""
+
+    call: Call
+    name: str
+
+    def __call__(self) -> None:
+        self.call.run(self.name)
+
 
 class BothWays:
     """A layer of one input as two calls of a structure that has `slopes` and `x_slopes`: the way there, and back."""
@@ -73,42 +88,55 @@ class BothWays:
     overwrites: ClassVar[bool] = False
     "Whether the slopes of the input may take the place of those of the outputs."
 
-    def __init__(self, call: Call, x: Tensor, outputs: Tensor, weights: Sequence[tuple[Tensor | None, Tensor]]):
-        """`weights` are with the tensors that the way back fills with their slopes."""
+    def __init__(
+        self, name: str, call: Call, x: Tensor, outputs: Tensor, weights: Sequence[tuple[Tensor | None, Tensor]]
+    ):
+        """The calls are `name`_forward and `name`_backward; `weights` are with the tensors that the latter fills."""
         self.call, self.outputs = call, outputs
         self.x, self._weights = x, list(weights)
+        self._there, self._back = Run(call, f"{name}_forward"), Run(call, f"{name}_backward")
+
+    def before_there(self) -> Iterable[tuple[Tensor, Tensor]]:
+        """(to, from): what is copied before the way there."""
+        return ()
+
+    def before_back(self) -> Iterable[tuple[Tensor, Tensor]]:
+        """(to, from): what is copied before the way back."""
+        return ()
 
     def there(self) -> None:
         """From the input to the outputs."""
-        raise NotImplementedError
+        for to, source in self.before_there():
+            to.copy_(source)
+        self._there()
 
     def back(self) -> None:
         """From the slopes of the outputs to those of the weights and, where they are wanted, of the input."""
-        raise NotImplementedError
+        for to, source in self.before_back():
+            to.copy_(source)
+        self._back()
 
     def operations(self, p: Program) -> tuple[Tensor, Pull]:
         """The way there, and what adds the way back."""
-        p.do(self.there)
+        for to, source in self.before_there():
+            p.do(to.copy_, source)
+        p.add(self._there)
 
         def pull(slope: Tensor, wanted: bool) -> Tensor | None:
             slope = p.laid(slope)
             made = slope if self.overwrites else torch.empty_like(self.x)
             self.call.hold(slopes=slope, x_slopes=made if wanted else None)
-            takes = self._takes(p)
-            p.do(self._back_and_over, takes)
+            self.add_back(p)
             return made if wanted else None
 
         return self.outputs, pull
 
-    def _takes(self, p: Program) -> list[Callable[[Tensor], Any] | None]:
-        """What takes the slopes of each weight."""
-        return [None if weight is None else p.receiver(weight) for weight, _ in self._weights]
-
-    def _back_and_over(self, takes: Sequence[Callable[[Tensor], Any] | None]) -> None:
-        self.back()
-        self._hand_over(takes)
-
-    def _hand_over(self, takes: Sequence[Callable[[Tensor], Any] | None]) -> None:
-        for take, (weight, slope) in zip(takes, self._weights, strict=True):
+    def add_back(self, p: Program) -> None:
+        """The way back as operations, to the gradients of the weights that have one."""
+        for to, source in self.before_back():
+            p.do(to.copy_, source)
+        p.add(self._back)
+        for weight, slopes in self._weights:
+            take = None if weight is None else p.receiver(weight)
             if take is not None and weight is not None:
-                take(slope.view(weight.shape))
+                p.do(take, slopes.view(weight.shape))

@@ -19,7 +19,7 @@ FUSED INLINE void gru_units(const float *z, float *gate, const float *h, float *
 /* Columns of a part of the state or the input, all at once or by their gates; see `drop`. */
 #define EACH_PART(DROPS) for (long gate = 0, columns = DROPS ? LANES : 3 * LANES; gate < (DROPS ? 3 : 1); gate++)
 
-static void gru_forward_share(struct work *work, long me, long all) {
+void gru_forward_share(struct work *work, long me, long all) {
     const struct sequence *q = (struct sequence *)work->p;
     long f = q->features, u = q->units, both = f + u, padded = upward(u), width = width_of(q);
     float biases[width] ALIGNED, z[MOST_ROWS * width] ALIGNED, seen[MOST_ROWS * (both + LANES)];
@@ -76,7 +76,7 @@ FUSED INLINE void gru_slopes(const float *gate, const float *h, float *dh, float
     }
 }
 
-static void gru_backward_share(struct work *work, long me, long all) {
+void gru_backward_share(struct work *work, long me, long all) {
     const struct sequence *q = (struct sequence *)work->p;
     long f = q->features, u = q->units, padded = upward(u), width = width_of(q);
     long of_x = upward(f), apart = of_x + padded;

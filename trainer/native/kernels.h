@@ -219,8 +219,12 @@ struct work {
     const whole *rows;
     const float *numbers;
     long count;
+    struct work *parts;
     int waiting, turn, wrong;
 };
+
+/* What thread `me` of `all` does of it. */
+typedef void taking_part(struct work *, long me, long all);
 
 /* torch's own threads, which stand ready. */
 struct team {
@@ -235,7 +239,7 @@ struct team {
 #define MEET
 #define STEPS FUSED
 
-INLINE void together(void (*share)(struct work *, long, long), struct work *work, long threads, struct team *team) {
+INLINE void together(taking_part *share, struct work *work, long threads, struct team *team) {
     share(work, 0, 1);
 }
 #else
@@ -261,7 +265,7 @@ INLINE void meet(struct work *work, long all) {
 }
 
 struct hand {
-    void (*share)(struct work *, long, long);
+    taking_part *share;
     struct work *work;
     struct team *team;
 };
@@ -271,7 +275,7 @@ static void lend(void *given) {
     hand->share(hand->work, hand->team->number(), hand->team->size());
 }
 
-static void together(void (*share)(struct work *, long, long), struct work *work, long threads, struct team *team) {
+static void together(taking_part *share, struct work *work, long threads, struct team *team) {
     struct hand hand = {share, work, team};
     if (threads > 1)
         team->run(lend, &hand, threads, 0);

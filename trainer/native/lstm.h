@@ -18,7 +18,7 @@ FUSED INLINE void lstm_units(const float *z, float *gate, const float *c, float 
 }
 
 /* With drops each gate has a product of its own, otherwise all four have one. */
-static void lstm_forward_share(struct work *work, long me, long all) {
+void lstm_forward_share(struct work *work, long me, long all) {
     const struct sequence *q = (struct sequence *)work->p;
     long f = q->features, both = f + q->units, padded = upward(q->units), width = width_of(q);
     long drops = any_drops(q), gates_at_once = drops ? 1 : SLOTS, columns = gates_at_once * LANES;
@@ -73,7 +73,7 @@ FUSED INLINE void lstm_slopes(const float *gate, const float *c, const float *ne
     }
 }
 
-static void lstm_backward_share(struct work *work, long me, long all) {
+void lstm_backward_share(struct work *work, long me, long all) {
     const struct sequence *q = (struct sequence *)work->p;
     long f = q->features, u = q->units, both = f + u, padded = upward(u), width = width_of(q);
     long drops = any_drops(q), gates_at_once = drops ? 1 : SLOTS, columns = gates_at_once * LANES;

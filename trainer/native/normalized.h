@@ -162,7 +162,7 @@ static void join_threads(const struct normalized *q, long me, long all) {
     }
 }
 
-static void normalized_forward_share(struct work *work, long me, long all) {
+void normalized_forward_share(struct work *work, long me, long all) {
     const struct normalized *q = (struct normalized *)work->p;
     long few = FEW(q), from = FROM(CHUNKS(q)), to = TO(CHUNKS(q)), seen = 0;
     double *mean = q->room + 2 * me * q->features, *squares = mean + q->features;
@@ -188,7 +188,7 @@ static void normalized_forward_share(struct work *work, long me, long all) {
     }
 }
 
-static void normalized_backward_share(struct work *work, long me, long all) {
+void normalized_backward_share(struct work *work, long me, long all) {
     const struct normalized *q = (struct normalized *)work->p;
     long few = FEW(q), from = FROM(CHUNKS(q)), to = TO(CHUNKS(q));
     double *sums = q->room + 2 * me * q->features, *products = sums + q->features;

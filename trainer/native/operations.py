@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from trainer.lazy import torch
+from trainer.native.calls import Run
 from trainer.native.text import NotInC, collapsed, is_half, kind_of, looped, number, offset, words
+from trainer.program import AddUp, Known, LookUp
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,6 +22,8 @@ MOST_TURNED = 1 << 14
 "Numbers of a matrix that is laid out anew on the stack."
 MOST_LANES = 64
 "Columns of a panel (`PANEL`), at most."
+UNKNOWN = 2
+"What C answers where an id is in no table; where a label is no class, it is 1."
 
 
 ELEMENTWISE = {
@@ -37,7 +42,6 @@ ELEMENTWISE = {
     "maximum": "a > b || a != a ? a : b",
     "minimum": "a < b || a != a ? a : b",
     "eq": "(float)(a == b)",
-    "copy": "b",
     "threshold_backward": "b <= c ? 0 : a",
     "sigmoid_backward": "a * (1 - b) * b",
     "tanh_backward": "a * (1 - b * b)",
@@ -101,6 +105,10 @@ class Statements:
     tensors: list[Tensor] = field(default_factory=list)
     "What the pointers p[0], p[1], … lead to."
     lines: list[str] = field(default_factory=list)
+    runs: list[Run] = field(default_factory=list)
+    "Functions of other libraries, in which each thread does its share likewise."
+    checks: list[Known | LookUp] = field(default_factory=list)
+    "What ends the steps, with `work->wrong` at `UNKNOWN`, where ids are not in their table."
     _known: dict[tuple[int, Any], str] = field(default_factory=dict)
     _rooms: dict[str, int] = field(default_factory=dict)
 
@@ -133,7 +141,24 @@ class Statements:
     def declarations(self) -> list[str]:
         """The pointers by their names."""
         each = [(kind_of(tensor), i) for i, tensor in enumerate(self.tensors)]
-        return [f"{kind} *{kind[0]}{i} = ({kind} *)p[{i}];" for kind, i in each]
+        given = [f"{kind} *{kind[0]}{i} = ({kind} *)p[{i}];" for kind, i in each]
+        places = [self._place_of_run(number) for number in range(len(self.runs))]
+        return [*given, *(f"taking_part *run{i} = (taking_part *)p[{place}];" for i, place in enumerate(places))]
+
+    def parts(self) -> list[str]:
+        """What the functions of other libraries are given, in the work of all threads."""
+        each = ", ".join(f"{{(void **)p[{self._place_of_run(i) + 1}]}}" for i in range(len(self.runs)))
+        return [f"struct work parts[] = {{{each}}};", "work.parts = parts;"] if each else []
+
+    def pointers(self) -> Any:
+        """p, once every operation is added."""
+        found = [t.data_ptr() for t in self.tensors]
+        for run in self.runs:
+            found += run.call.addresses(run.name)
+        return (ctypes.c_void_p * len(found))(*found)
+
+    def _place_of_run(self, number: int) -> int:
+        return len(self.tensors) + 2 * number
 
     def add(self, operation: Callable[[], Any]) -> None:
         """The statements for an operation.
@@ -141,6 +166,19 @@ class Statements:
         Raises:
             NotInC: it has none.
         """
+        if isinstance(operation, Run):
+            self.lines.append(f"run{len(self.runs)}(work->parts + {len(self.runs)}, me, all);")
+            self.runs.append(operation)
+            return
+        if isinstance(operation, Known):
+            self._check(operation, operation.count)
+            return
+        if isinstance(operation, LookUp):
+            self._look_up(operation)
+            return
+        if isinstance(operation, AddUp):
+            self._add_up(operation)
+            return
         call = Call.of(operation)
         own = OWN.get(call.name)
         if own is not None and call.name not in IN_FLOAT:
@@ -183,6 +221,58 @@ class Statements:
         own(self, Call(call.name, args, call.options, twins.get(id(call.out), call.out)))
         if id(call.out) in twins:
             self._elementwise("a", call.out, (twins[id(call.out)],))
+
+    def _check(self, operation: Known | LookUp, count: int) -> None:
+        """Every thread looks at all ids, and so finds what all others find."""
+        if not operation.ids.is_contiguous():
+            raise NotInC("ids of this layout")
+        self.checks.append(operation)
+        # As a number without sign, one below 0 is far beyond the table.
+        unsigned, ids = "unsigned long long", self.pointer(operation.ids)
+        look = f"{unsigned} id = {ids}[i]; most = id > most ? id : most;"
+        looks = f"for (long i = 0; i < {operation.ids.numel()}; i++) {{ {look} }}"
+        stop = f"if (most >= {count}) {{ work->wrong = {UNKNOWN}; return; }}"
+        self.lines.append(f"{{ {unsigned} most = 0; {looks} {stop} }}")
+
+    def _look_up(self, operation: LookUp) -> None:
+        into, table, ids, _ = operation
+        if any(t.dtype != torch.float32 or not t.is_contiguous() for t in (into, table)):
+            raise NotInC("a table of this type")
+        self._check(operation, len(table))
+        width, source = table.shape[1], self.pointer(table)
+        row = f"{source} + {self.pointer(ids)}[i0] * {width}"
+        self.lines.append(looped([len(ids)], f"memcpy({self.pointer(into)} + i0 * {width}, {row}, {4 * width});"))
+
+    def _add_up(self, operation: AddUp) -> None:
+        """By one thread: the ids, which were looked at on the way there, say where sums lie."""
+        into, vectors, ids = operation
+        if any(t.dtype != torch.float32 or not t.is_contiguous() for t in (into, vectors)):
+            raise NotInC("vectors of this type")
+        width = into.shape[1]
+        sums = f"float *sums = {self.pointer(into)} + {self.pointer(ids)}[i] * {width};"
+        add = f"for (long j = 0; j < {width}; j++) sums[j] += {self.pointer(vectors)}[i * {width} + j];"
+        zeros = f"memset({self.pointer(into)}, 0, {4 * into.numel()});"
+        self.lines.append(f"ALONE {{ {zeros} for (long i = 0; i < {len(ids)}; i++) {{ {sums} {add} }} }}")
+
+    def _cat(self, call: Call) -> None:
+        pieces, dim = call.args
+        at = 0
+        for piece in pieces:
+            self._elementwise("a", call.out.narrow(dim, at, piece.shape[dim]), (piece,))
+            at += piece.shape[dim]
+
+    def _copy(self, call: Call) -> None:
+        into, source = call.args[:2]
+        if into.dtype != torch.int64:
+            self._elementwise("b", call.out, call.args)
+            return
+        if source.shape != into.shape:
+            raise NotInC("ids of this shape")
+        sizes, (to, at) = collapsed(into.shape, [into.stride(), source.stride()])
+        # What C calls unsigned may be numbers below 0.
+        signed = "(int)" if source.dtype == torch.int32 else ""
+        body = f"{self.pointer(into)}[{offset(to)}] = {signed}{self.pointer(source)}[{offset(at)}];"
+        self.lines.append(looped(sizes, body))
 
     def _add(self, call: Call) -> None:
         factor = call.options.get("alpha", 1)
@@ -297,7 +387,9 @@ class Statements:
 
 OWN: dict[str, Own] = {
     "add": Statements._add,
+    "cat": Statements._cat,
     "clamp": Statements._clamp,
+    "copy": Statements._copy,
     "elu": Statements._elu,
     "zero": Statements._zero,
     "sum": Statements._sum,

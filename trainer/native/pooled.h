@@ -174,7 +174,7 @@ WINDOWS(all_pair_windows_2, pair_windows_2, 2, half, pair_sums_2)
 #define all_pair_windows_2 all_pair_windows_1
 #endif
 
-static void pooled_forward_share(struct work *work, long me, long all) {
+void pooled_forward_share(struct work *work, long me, long all) {
     const struct pooled *q = (struct pooled *)work->p;
     long size = cells_of(q) * q->filters;
     float *picture = q->room + me * room_of(q), *made = picture + 2 * picture_of(q);
@@ -305,7 +305,7 @@ FUSED static void by_places(const struct pooled *q, const float *picture, float 
 
 #define SHORT 16
 
-static void pooled_backward_share(struct work *work, long me, long all) {
+void pooled_backward_share(struct work *work, long me, long all) {
     const struct pooled *q = (struct pooled *)work->p;
     long made = cells_of(q) * q->filters, taps = taps_of(q), size = taps * q->filters;
     int is_short = run_of(q) < SHORT;

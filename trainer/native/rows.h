@@ -11,7 +11,7 @@ struct rows {
     float *sums;
 };
 
-static void rows_added_up_share(struct work *work, long me, long all) {
+void rows_added_up_share(struct work *work, long me, long all) {
     const struct rows *q = (struct rows *)work->p;
     long from = FROM(q->width / 16) * 16, to = TO(q->width / 16) * 16;
     if (from == to) return;
@@ -23,7 +23,4 @@ static void rows_added_up_share(struct work *work, long me, long all) {
     }
 }
 
-void rows_added_up(struct rows *q, long threads, struct team *team) {
-    struct work work = {(void **)q};
-    together(rows_added_up_share, &work, threads, team);
-}
+ENTRY(rows, rows_added_up)

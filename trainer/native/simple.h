@@ -8,7 +8,7 @@ FUSED INLINE void simple_units(const float *z, float *new_h, long relu) {
     ALONGSIDE for (long l = 0; l < LANES; l++) new_h[l] = relu ? (z[l] < 0 ? 0 : z[l]) : quick_tanh(z[l]);
 }
 
-static void simple_forward_share(struct work *work, long me, long all) {
+void simple_forward_share(struct work *work, long me, long all) {
     const struct sequence *q = (struct sequence *)work->p;
     long f = q->features, both = f + q->units, padded = upward(q->units), width = padded;
     float biases[padded] ALIGNED, z[MOST_ROWS * padded] ALIGNED, seen[MOST_ROWS * both];
@@ -42,7 +42,7 @@ FUSED INLINE void simple_slopes(const float *new_h, const float *dh, float *dz, 
         dz[l] = relu ? (new_h[l] > 0 ? dh[l] : 0) : dh[l] * (1 - new_h[l] * new_h[l]);
 }
 
-static void simple_backward_share(struct work *work, long me, long all) {
+void simple_backward_share(struct work *work, long me, long all) {
     const struct sequence *q = (struct sequence *)work->p;
     long f = q->features, both = f + q->units, padded = upward(q->units), width = padded;
     long of_x = upward(f), apart = of_x + padded, skipped = q->x_slopes ? 0 : of_x;

@@ -22,7 +22,7 @@ from trainer.model.cell import Cell
 from trainer.model.network import Network
 from trainer.native.calls import get_ready
 from trainer.native.compiler import Uncompiled, library
-from trainer.native.operations import Statements
+from trainer.native.operations import UNKNOWN, Statements
 from trainer.native.text import NotInC
 from trainer.native.threads import team
 from trainer.optimizers.base import StepNumbers, UpdateRule
@@ -42,12 +42,14 @@ SHARED_STEP = 8_000_000
 "Multiply-adds of a step that threads share; in smaller ones they would wait for each other at every turn."
 LARGE_STEP = 1 << 30
 "Multiply-adds of a step that has nothing to gain: its products are all that counts."
-MOST_WORK = 1 << 29
+MOST_WORK = 1 << 32
 "Multiply-adds between two looks at signals."
 WORTHWHILE = 0.05
 "Seconds that compiled steps must be expected to save. Compiling takes about 0.3, but only the first time."
 OPERATION, LAYER, AROUND = 1.7e-6, 6, 10
 "Seconds that calling an operation takes; how many there are for a layer, both ways, and around the layers' own."
+MOVING = 5e-10
+"Seconds for each weight that moving it in one pass saves."
 FEW_STEPS = 20
 "Steps that compiled layers bring nothing in."
 
@@ -95,7 +97,8 @@ class Compiled:
             raise Uncompiled("its steps are large")
         fit, operations = self.training.fit, LAYER * len(self.training.network.steps) + AROUND
         steps = self.training.steps * (fit.epochs - fit.initial_epoch)
-        if operations * OPERATION * steps < WORTHWHILE:
+        moved = MOVING * len(self.updater.weight)
+        if (operations * OPERATION + moved) * steps < WORTHWHILE:
             raise Uncompiled("its steps are too few for the time that compiling takes")
 
     def run(self, order: np.ndarray, start: int, stop: int) -> Iterator[int]:
@@ -129,14 +132,13 @@ class Compiled:
         optimizer reads of each step.
 
         Raises:
-            DataError: a label is out of range.
+            DataError: an id or a label is out of range.
         """
         whole = len(rows) // self.size
-        wrong = bool(whole) and self._whole.run(rows, numbers, whole)
-        if not wrong and whole < count and self._short is not None:
-            wrong = self._short.run(rows[whole * self.size :], numbers[whole:], 1)
-        if wrong:
-            raise DataError("a label is no class of the model's output", hint="labels count from 0", code="label")
+        if whole:
+            self._whole.run(rows, numbers, whole)
+        if whole < count and self._short is not None:
+            self._short.run(rows[whole * self.size :], numbers[whole:], 1)
 
 
 def compiled(training: Training) -> Compiled | None:
@@ -145,27 +147,27 @@ def compiled(training: Training) -> Compiled | None:
     None when steps as a whole can't be or are not; `uncompiled_since` then says why.
     """
     asked = bool(training.jit_compile)
+    failure = _compile_layers(training, asked) if training.engine != "plain" and on("hand") else ""
     try:
         with torch.no_grad():
             made = Compiled(training, asked=asked)
     except Uncompiled as error:
-        training.uncompiled_since = str(error)
-        if training.engine != "plain" and on("hand"):
-            _compile_layers(training, asked)
+        training.uncompiled_since = failure or str(error)
         return None
     training.uncompiled_since = ""
     return made
 
 
-def _compile_layers(training: Training, asked: bool) -> None:
-    """Compile layers, in steps that as a whole are not, where it seems worthwhile or is asked for."""
+def _compile_layers(training: Training, asked: bool) -> str:
+    """Compile layers where it seems worthwhile or is asked for; why that can't be."""
     few = training.steps * (training.fit.epochs - training.fit.initial_epoch) < FEW_STEPS
     if few and not asked:
-        return
+        return ""
     try:
         compile_layers(training.network, alone=training.direct is None)
     except Uncompiled as error:
-        training.uncompiled_since = str(error)
+        return str(error)
+    return ""
 
 
 def compile_layers(network: Network, *, alone: bool, trains: bool = True) -> None:
@@ -221,7 +223,7 @@ class _Steps:
         """Take the function from what was compiled."""
         self._function = getattr(library, self.name)
         self._function.restype = ctypes.c_int
-        self._pointers = (ctypes.c_void_p * len(self.c.tensors))(*(t.data_ptr() for t in self.c.tensors))
+        self._pointers = self.c.pointers()
 
     def draw(self, training: Training, first: int, count: int) -> None:
         """Make the draws of `count` steps from number `first` on."""
@@ -231,11 +233,19 @@ class _Steps:
                 draw()
                 each[step] = draw.into
 
-    def run(self, rows: np.ndarray, numbers: np.ndarray, count: int) -> bool:
-        """`count` steps; whether a label is out of range."""
+    def run(self, rows: np.ndarray, numbers: np.ndarray, count: int) -> None:
+        """`count` steps.
+
+        Raises:
+            DataError: an id or a label is out of range.
+        """
         given = [ctypes.c_void_p(array.ctypes.data) for array in (rows, numbers)]
         counts = [ctypes.c_long(number) for number in (count, self._threads)]
-        return bool(self._function(self._pointers, *given, *counts, self._team))
+        wrong = self._function(self._pointers, *given, *counts, self._team)
+        for check in self.c.checks if wrong == UNKNOWN else ():
+            check()
+        if wrong:
+            raise DataError("a label is no class of the model's output", hint="labels count from 0", code="label")
 
     def _text(self, updater: Updater) -> str:
         """The function."""
@@ -268,6 +278,7 @@ class _Steps:
             f"int {self.name}(void **p, const whole *rows, const float *numbers, long count, long threads,",
             "        struct team *team) {",
             "    struct work work = {p, rows, numbers, count};",
+            *(f"    {line}" for line in self.c.parts()),
             f"    together(share_of_{self.name}, &work, threads, team);",
             "    return work.wrong;",
             "}",

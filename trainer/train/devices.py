@@ -6,11 +6,13 @@ import ctypes
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
 from trainer.errors import EnvironmentFault
 from trainer.layers.graph import Graph
+from trainer.layers.plan import Plan
 from trainer.shapes import size
 from trainer.switches import cores, on
 
@@ -19,14 +21,31 @@ SMALL_STEP = 2_000_000
 
 
 def step_work(graph: Graph, batch_size: int) -> int:
-    """Multiply-adds of a forward step, roughly: each weight once for every position that it is used at."""
-    total = 0
+    """Multiply-adds of a forward step, roughly: each weight once for every position that it is used at.
+
+    A table that vectors are looked up in counts once a step, which moves it.
+    """
+    by_row = once = 0
     for call in graph.calls:
-        weights = sum(size(w.shape) or 0 for w in graph.plans[call.layer].weights)
-        made = graph.shapes[call.output]
-        positions = size(n or 1 for n in (made[0] if isinstance(made, list) else made)[1:-1]) or 1
-        total += weights * positions
-    return total * batch_size
+        layer, plan = graph.layers[call.layer], graph.plans[call.layer]
+        if layer.looks_up:
+            once += _numbers(plan)
+            continue
+        # What is inside a layer that gives its last step alone sees all steps.
+        seen = call.inputs if layer.more_inside else ()
+        by_row += _numbers(plan) * max(_positions(graph.shapes[n]) for n in (call.output, *seen))
+    return by_row * batch_size + once
+
+
+def _numbers(plan: Plan) -> int:
+    """Of a layer's weights and of those that it holds."""
+    own = sum(size(w.shape) or 0 for w in plan.weights)
+    return own + sum(_numbers(inner) for _, inner in plan.children.values())
+
+
+def _positions(shape: Any) -> int:
+    """Of a tensor, or of the first of several: what lies between its rows and its features."""
+    return size(n or 1 for n in (shape[0] if isinstance(shape, list) else shape)[1:-1]) or 1
 
 
 def choose_device(asked: str = "auto") -> torch.device:

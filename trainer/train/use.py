@@ -62,7 +62,7 @@ class OpenRun:
         load_weights(self.built, self.model)
         set_threads(1 << 30)
         steps_by = directory.record().get("steps_by", "")
-        if "layers compiled" in steps_by and on("compiled") and on("hand"):
+        if "compiled" in steps_by and on("compiled") and on("hand"):
             # As the run itself computed.
             with suppress(Uncompiled):
                 compile_layers(self.built.network, alone=steps_by.startswith("autograd"), trains=False)

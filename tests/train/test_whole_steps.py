@@ -1,0 +1,121 @@
+"""Steps with compiled layers in them as one function of C: the histories and weights of autograd, by any threads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.train.recipes import loaded
+from tests.train.test_compiled import shared_by
+from tests.train.test_direct import hold_alike, record, weights
+from trainer.errors import DataError
+from trainer.native.compiler import compiler
+from trainer.program import Known, LookUp
+from trainer.runs.directory import RunDirectory
+from trainer.train import compiled
+from trainer.train.job import Options, Outcome, fit, resume
+from trainer.train.progress import Stopped
+
+pytestmark = pytest.mark.skipif(compiler() is None, reason="there is no C compiler")
+
+RECIPE = """
+name: whole
+seed: 6
+dataset: {source: digits, inputs: {image: {preprocess: [SEEN]}}, split: {test: {last: 50}}, limit: 350}
+model:
+  layers: [LAYERS, {Dense: {units: 10, activation: softmax}}]
+compile: {optimizer: adam, loss: sparse_categorical_crossentropy, metrics: [accuracy], jit_compile: true}
+fit: {epochs: 3, batch_size: 16, validation_split: 0.2}
+"""
+WORDS, ROWS = "{Reshape: {target_shape: [64]}}", "{Rescaling: {scale: 1/16}}"
+IMAGES = f"{ROWS}, {{Reshape: {{target_shape: [8, 8, 1]}}}}"
+TABLE = "{Embedding: {input_dim: 17, output_dim: 16}}"
+CASES: dict[str, tuple[str, str]] = {
+    "words": (WORDS, f"{TABLE}, {{LSTM: {{units: 12}}}}"),
+    "words backwards": (WORDS, f"{TABLE}, {{GRU: {{units: 12, go_backwards: true, use_bias: false}}}}"),
+    "words to a plain one": (WORDS, f"{TABLE}, {{SimpleRNN: {{units: 12, return_sequences: true}}}}, Flatten"),
+    "a frozen table": (WORDS, f"{TABLE[:-2]}, trainable: false}}}}, {{LSTM: {{units: 12}}}}"),
+    "vectors that are read twice": (
+        WORDS,
+        f"{TABLE[:-2]}, name: e}}}}, {{LSTM: {{units: 8, name: a}}}}, {{GRU: {{units: 8, inputs: e, name: b}}}}, "
+        "{Concatenate: {inputs: [a, b]}}, {Concatenate: {inputs: [concatenate, a, image], axis: 1}}",
+    ),
+    "vectors alone": (WORDS, f"{TABLE}, Flatten"),
+    "short vectors": (WORDS, "{Embedding: {input_dim: 17, output_dim: 3}}, {Dense: {units: 4}}, Flatten"),
+    "rows": (ROWS, "{LSTM: {units: 12, return_sequences: true}}, {GRU: {units: 8}}, {Dense: {units: 9}}"),
+    "images": (IMAGES, "{Conv2D: {filters: 16, kernel_size: 3, activation: relu}}, MaxPooling2D, Flatten"),
+}
+
+
+def text(case: str) -> str:
+    seen, layers = CASES[case]
+    return RECIPE.replace("SEEN", seen).replace("LAYERS", layers)
+
+
+def run(folder: Path, case: str, *sets: str, **more: Any) -> Outcome:
+    made = text(case)
+    return fit(loaded(made, *sets), Options(runs=folder, device="cpu", **more), made.encode(), None)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_training_is_that_of_autograd_by_any_threads(tmp_path: Path, case: str) -> None:
+    plain = run(tmp_path, case, engine="plain")
+    for threads in (1, 2, 3):
+        ours = shared_by(threads, lambda: run(tmp_path, case))
+        assert record(ours)["steps_by"] == "compiled code"
+        hold_alike(plain, ours)
+
+
+@pytest.mark.parametrize("case", ["words", "rows"])
+@pytest.mark.parametrize("rows", [350, 340])
+def test_a_stopped_run_goes_on_to_the_bit(
+    case: str, rows: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a short batch at the end of an epoch, or without."""
+    monkeypatch.setattr(compiled, "MOST_STEPS", 4)
+    sets = (f"dataset.limit={rows}",)
+    whole = run(tmp_path / "whole", case, *sets)
+    calls, call = iter(range(99)), compiled.Compiled.call
+
+    def interrupted(self: compiled.Compiled, *given: Any) -> None:
+        call(self, *given)
+        if next(calls) == 6:
+            self.training.signalled.got = 2  # pyright: ignore[reportFunctionMemberAccess]
+
+    with monkeypatch.context() as patched:
+        patched.setattr(compiled.Compiled, "call", interrupted)
+        with pytest.raises(Stopped):
+            run(tmp_path / "cut", case, *sets)
+    directory = RunDirectory.find(tmp_path / "cut", "last")
+    outcome = resume(directory, Options(runs=tmp_path / "cut", device="cpu"))
+    assert record(outcome)["steps_by"] == "compiled code"
+    assert outcome.history == whole.history
+    for mine, theirs in zip(weights(outcome), weights(whole), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+
+
+@pytest.mark.parametrize("case", ["words", "vectors alone"])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_ids_out_of_range_are_told(tmp_path: Path, case: str, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ids that a layer made; those of an input are looked at before the first step."""
+    looks: list[object] = []
+    for operation in (Known, LookUp):
+        look = operation.__call__
+
+        def later(self: Any, look: Any = look) -> None:
+            looks.append(self)
+            if len(looks) <= 2:
+                self.ids.clamp_(max=31)
+            look(self)
+
+        monkeypatch.setattr(operation, "__call__", later)
+    seen, layers = CASES[case]
+    doubled = f"{{Add: {{inputs: [image, image], name: ids}}}}, {layers.replace('input_dim: 17', 'input_dim: 32')}"
+    made = RECIPE.replace("SEEN", seen).replace("LAYERS", doubled)
+    with pytest.raises(DataError, match=r"expected ids from 0 to 31 \(Embedding.input_dim is 32\), found 32 in row"):
+        shared_by(threads, lambda: fit(loaded(made), Options(runs=tmp_path, device="cpu"), made.encode(), None))
+    # When each of two programs was made, and once told by the steps.
+    assert len(looks) == 3
