@@ -5,7 +5,11 @@
 static const struct kind SIMPLE = {1, 1, {{0}, {0}}};
 
 FUSED INLINE void simple_units(const float *z, float *new_h, long relu) {
-    ALONGSIDE for (long l = 0; l < LANES; l++) new_h[l] = relu ? (z[l] < 0 ? 0 : z[l]) : quick_tanh(z[l]);
+    if (relu) {
+        ALONGSIDE for (long l = 0; l < LANES; l++) new_h[l] = z[l] < 0 ? 0 : z[l];
+    } else {
+        ALONGSIDE for (long l = 0; l < LANES; l++) new_h[l] = quick_tanh(z[l]);
+    }
 }
 
 void simple_forward_share(struct work *work, long me, long all) {
