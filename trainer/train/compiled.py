@@ -52,6 +52,10 @@ MOVING = 5e-10
 "Seconds for each weight that moving it in one pass saves."
 FEW_STEPS = 20
 "Steps that compiled layers bring nothing in."
+AROUND_PARTS = ("data", "metrics", "update")
+"What a step is beside the operations of its program."
+BETWEEN = 2
+"Place of the time between calls, behind the clock's own two numbers (`clock.h`)."
 
 
 class Compiled:
@@ -74,11 +78,12 @@ class Compiled:
         self.most = max(1, min(MOST_STEPS, MOST_NUMBERS // numbers, MOST_WORK // work))
         "Steps of one call."
         whole, short = divmod(len(self.feed), self.size)
-        parts = [_Steps(made, self.feed, self.updater, self.size, self.most, work)]
+        parts = [_Steps(made, self.feed, self.updater, self.size, self.most, work, clocked=training.clocked)]
         if short:
-            parts.append(_Steps(self._pass(direct, whole), self.feed, self.updater, short, 1, work))
+            last = self._pass(direct, whole)
+            parts.append(_Steps(last, self.feed, self.updater, short, 1, work, clocked=training.clocked))
         shared = ["#define SHARED"] * (torch.get_num_threads() > 1)
-        headers = ['#include "kernels.h"', '#include "halves.h"']
+        headers = ['#include "kernels.h"', '#include "halves.h"', *['#include "clock.h"'] * training.clocked]
         library = _library("\n".join([*shared, *headers, *(part.text for part in parts)]) + "\n")
         for part in parts:
             part.load(library)
@@ -139,6 +144,12 @@ class Compiled:
             self._whole.run(rows, numbers, whole)
         if whole < count and self._short is not None:
             self._short.run(rows[whole * self.size :], numbers[whole:], 1)
+
+    def spent(self) -> Iterator[tuple[str, str, float]]:
+        """(part, layer, seconds) since this was asked last, for a training under a clock."""
+        for steps in (self._whole, self._short):
+            if steps is not None:
+                yield from steps.spent()
 
 
 def compiled(training: Training) -> Compiled | None:
@@ -205,8 +216,12 @@ class _Steps:
         Uncompiled: they have no form in C; the message says why.
     """
 
-    def __init__(self, made: Pass, feed: Feed, updater: Updater, size: int, most: int, work: int):
-        self.made, self.feed, self.size, self.most = made, feed, size, most
+    def __init__(self, made: Pass, feed: Feed, updater: Updater, size: int, most: int, work: int, *, clocked: bool):
+        self.made, self.feed, self.size, self.most, self.clocked = made, feed, size, most, clocked
+        self._parts: list[tuple[str, str]] = []
+        "(part, layer) of each time."
+        self._times = torch.zeros(BETWEEN + 1 + len(made.marks) + len(AROUND_PARTS), dtype=torch.int64)
+        self._times[1] = BETWEEN
         self.name = f"steps_of_{size}"
         self.outputs = [torch.empty(most, *output.shape) for output in made.outputs]
         "What the steps of a call made."
@@ -247,22 +262,22 @@ class _Steps:
         if wrong:
             raise DataError("a label is no class of the model's output", hint="labels count from 0", code="label")
 
+    def spent(self) -> Iterator[tuple[str, str, float]]:
+        """See `Compiled.spent`."""
+        times = self._times[BETWEEN + 1 :]
+        for (part, layer), nanoseconds in zip(self._parts, times.tolist(), strict=False):
+            yield part, layer, nanoseconds * 1e-9
+        times.zero_()
+
     def _text(self, updater: Updater) -> str:
         """The function."""
         slots = (*self.feed.xs, *self.feed.ys)
         row = [self._gather(slot, own) for slot, own in zip(slots, self.made.buffers(), strict=True)]
-        for place, operation in enumerate(self.made.program.operations):
-            if isinstance(operation, Draw):
-                self._draw_before(operation)
-                continue
-            try:
-                self.c.add(operation)
-            except NotInC as error:
-                layer = [mark.layer for mark in self.made.marks if mark.at <= place][-1]
-                raise NotInC(f"{layer} ({error})" if layer else str(error)) from None
+        first, kept_by, moved_by = (self._turn_to(part) for part in AROUND_PARTS)
+        self._add_operations()
         update, self.numbers_of = _update(updater, self.c)
         kept = [self._keep(kept, output) for kept, output in zip(self.outputs, self.made.outputs, strict=True)]
-        gathered = f"for (long r = FROM({self.size}); r < TO({self.size}); r++) {{ {' '.join(row)} }}"
+        gathered = f"{first}for (long r = FROM({self.size}); r < TO({self.size}); r++) {{ {' '.join(row)} }}"
         lines = [
             f"STEPS static void share_of_{self.name}(struct work *work, long me, long all) {{",
             "    void **p = work->p;",
@@ -272,8 +287,9 @@ class _Steps:
             *(f"    {line}" for line in self.c.declarations()),
             "    for (long s = 0; s < count; s++) {",
             *(f"        {line} MEET;" for line in (gathered, *self.c.lines)),
-            *(f"        {line}" for line in (*kept, update)),
+            *(f"        {line}" for line in (kept_by, *kept, moved_by + update) if line),
             "    }",
+            f"    {self._turn(BETWEEN)}",
             "}",
             f"int {self.name}(void **p, const whole *rows, const float *numbers, long count, long threads,",
             "        struct team *team) {",
@@ -284,6 +300,33 @@ class _Steps:
             "}",
         ]
         return "\n".join(lines)
+
+    def _add_operations(self) -> None:
+        marks, turn = {mark.at: mark for mark in self.made.marks}, ""
+        for place, operation in enumerate(self.made.program.operations):
+            if place in marks:
+                turn = self._turn_to(marks[place].part, marks[place].layer)
+            if isinstance(operation, Draw):
+                self._draw_before(operation)
+                continue
+            before = len(self.c.lines)
+            try:
+                self.c.add(operation)
+            except NotInC as error:
+                layer = [mark.layer for mark in self.made.marks if mark.at <= place][-1]
+                raise NotInC(f"{layer} ({error})" if layer else str(error)) from None
+            if self.c.lines[before:]:
+                self.c.lines[before] = turn + self.c.lines[before]
+                turn = ""
+
+    def _turn_to(self, part: str, layer: str = "") -> str:
+        """C from which on the time is that of a part, for a training under a clock."""
+        if (part, layer) not in self._parts:
+            self._parts.append((part, layer))
+        return self._turn(BETWEEN + 1 + self._parts.index((part, layer)))
+
+    def _turn(self, place: int) -> str:
+        return f"ALONE turn_to({self.c.pointer(self._times)}, {place}); " if self.clocked else ""
 
     def _draw_before(self, draw: Draw) -> None:
         """What is drawn stands ready for every step of a call."""

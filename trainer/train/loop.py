@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -62,6 +62,8 @@ class Training:
     "plain leaves all gradients to autograd."
     jit_compile: bool | None = False
     "Whether steps are compiled to machine code; None decides by what they are."
+    clocked: ClassVar[bool] = False
+    "Whether a clock says where the time goes."
 
     def __post_init__(self) -> None:
         self.epoch, self.batch = self.fit.initial_epoch, 0

@@ -12,7 +12,7 @@ from typing import Any
 PARTS = {
     "data": "batches: rows put into order, preprocessing that draws, copies to where the step computes",
     "building": "the operations of a step are laid out, once for each shape of batch",
-    "compiled": "whole steps as compiled code, or those recorded on a GPU: rows, layers, losses, gradients",
+    "compiled": "calls of compiled steps, whose parts are counted below; those recorded on a GPU as a whole",
     "forward": "layers",
     "loss": "losses, penalties and their gradients",
     "backward": "gradients of layers",

@@ -26,6 +26,7 @@ class Profiled(Training):
     """A Training under a clock; a class of its own, so that the loop without one has nothing to ask."""
 
     profile: Profile = field(default_factory=Profile)
+    clocked = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -69,10 +70,14 @@ class Profiled(Training):
         self.profile.to(self.profile.of("metrics"))
 
     def _call(self, function: Callable[..., Any], rows: Any, numbers: Any, count: int) -> None:
-        """Some steps of compiled code."""
-        profile = self.profile
+        """Some steps of compiled code, which count the time of their parts themselves."""
+        profile, compiled = self.profile, self.profile.of("compiled")
         profile.steps, profile.rows = profile.steps + count, profile.rows + len(rows)
-        profile.during(profile.of("compiled"), function, rows, numbers, count)
+        profile.during(compiled, function, rows, numbers, count)
+        assert self.compiled is not None
+        for part, layer, seconds in self.compiled.spent():
+            profile.of(part, layer).seconds += seconds
+            compiled.seconds -= seconds
 
     def batches(self) -> Iterator[Batch]:
         profile, data, loop = self.profile, self.profile.of("data"), self.profile.of("loop")
