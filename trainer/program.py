@@ -29,10 +29,11 @@ class Draw(NamedTuple):
     """Random numbers of a step, which nothing that the step computes has a part in."""
 
     into: Tensor
-    function: Callable[[], Any]
+    function: Callable[[Tensor], Any]
+    "Fills a tensor."
 
     def __call__(self) -> None:
-        self.function()
+        self.function(self.into)
 
 
 class Known(NamedTuple):
@@ -120,10 +121,9 @@ class Program:
         operation()
         self.operations.append(operation)
 
-    def draw(self, into: Tensor, function: Callable[[], Any]) -> None:
+    def draw(self, into: Tensor, function: Callable[[Tensor], Any]) -> None:
         """An operation that fills a tensor by random numbers that follow from the position in training alone."""
-        function()
-        self.operations.append(Draw(into, function))
+        self.add(Draw(into, function))
 
     def constant(self, value: float, like: Tensor) -> Tensor:
         """A number as a tensor, which torch takes in half the time of a Python number."""

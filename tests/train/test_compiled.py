@@ -115,9 +115,9 @@ def test_training_is_that_of_autograd(tmp_path: Path, case: str) -> None:
     hold_alike(plain, ours)
 
 
-def run_by(threads: int, folder: Path, parts: dict[str, str]) -> Outcome:
+def run_by(threads: int, folder: Path, parts: dict[str, str], **more: Any) -> Outcome:
     """Train with steps that so many threads share."""
-    return shared_by(threads, lambda: run(folder, parts))
+    return shared_by(threads, lambda: run(folder, parts, **more))
 
 
 def shared_by(threads: int, fitted: Callable[[], Outcome]) -> Outcome:
@@ -330,11 +330,22 @@ def test_a_run_goes_on_without_a_compiler_and_says_so(tmp_path: Path, monkeypatc
 
 @needs_compiler
 def test_a_profile_counts_compiled_steps(tmp_path: Path) -> None:
-    outcome = run(tmp_path, CLASSES, profile=True)
-    found = outcome.profile
-    assert (found["steps"], found["rows"]) == (3 * 18, 3 * 280)
-    assert {"compiled", "metrics", "validation"} <= {p for p, spent in found["parts"].items() if spent["seconds"] > 0}
-    assert outcome.history == run(tmp_path, CLASSES).history
+    """And the time of what is in them, whoever takes them."""
+    for found, other in (
+        (run(tmp_path, CASES["dropout"], profile=True), run(tmp_path, CASES["dropout"])),
+        (run_by(2, tmp_path, CASES["dropout"], profile=True), run_by(2, tmp_path, CASES["dropout"])),
+    ):
+        profile = found.profile
+        assert (profile["steps"], profile["rows"]) == (3 * 18, 3 * 280)
+        spent = {part for part, spent in profile["parts"].items() if spent["seconds"] > 0}
+        parts = {"compiled", "data", "forward", "loss", "backward", "update", "metrics", "validation"}
+        assert parts <= spent
+        assert set(profile["layers"]) == {"dense", "dropout", "gaussian_noise", "dense_1"}
+        assert all(ways["forward"]["seconds"] > 0 for ways in profile["layers"].values())
+        assert sum(part["share"] for part in profile["parts"].values()) == pytest.approx(1)
+        assert found.history == other.history
+        for mine, theirs in zip(weights(found), weights(other), strict=True):
+            np.testing.assert_array_equal(mine, theirs)
 
 
 def test_a_compiler_that_fails_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

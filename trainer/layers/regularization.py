@@ -77,24 +77,23 @@ def dropped_by_hand(
     # Copies of a model draw what each of them would draw alone.
     factors = kept(x[0] if p.copies > 1 else x, layer.rate, generator, noise)
     # Drawn in float32 whatever the number type.
-    draws = factors if factors.dtype == torch.float32 else factors.float()
-    rate, scale = p.constant(layer.rate, draws), p.constant(0.0 if layer.rate == 1 else 1 / (1 - layer.rate), draws)
-    sizes = factors.shape
+    draws, sizes = torch.empty_like(factors, dtype=torch.float32), factors.shape
+    rate, scale = p.constant(layer.rate, draws), p.constant(0.0 if layer.rate == 1 else 1 / (1 - layer.rate), factors)
 
-    def draw() -> None:
+    def draw(into: Tensor) -> None:
         generator.manual_seed(w.draw_seed(layer.seed))
-        torch.rand(sizes, generator=generator, out=draws).ge_(rate).mul_(scale)
-        if draws is not factors:
-            factors.copy_(draws)
+        torch.rand(sizes, generator=generator, out=into)
 
-    p.draw(factors, draw)
+    p.draw(draws, draw)
+    p.do(torch.ge, draws, rate, out=factors)
+    p.do(factors.mul_, scale)
     return p.make(torch.mul, x, factors), times(p, factors)
 
 
 def drawn(p: Program, draw: Callable[[], Tensor]) -> Tensor:
     """What `draw` gives, drawn anew by every run."""
     made = draw()
-    p.draw(made, lambda: made.copy_(draw()))
+    p.draw(made, lambda into: into.copy_(draw()))
     return made
 
 

@@ -42,6 +42,7 @@ ELEMENTWISE = {
     "maximum": "a > b || a != a ? a : b",
     "minimum": "a < b || a != a ? a : b",
     "eq": "(float)(a == b)",
+    "ge": "(float)(a >= b)",
     "threshold_backward": "b <= c ? 0 : a",
     "sigmoid_backward": "a * (1 - b) * b",
     "tanh_backward": "a * (1 - b * b)",

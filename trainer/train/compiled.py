@@ -119,9 +119,7 @@ class Compiled:
         updater, training = self.updater, self.training
         whole, short = divmod(len(rows), self.size)
         first = training.epoch * training.steps + training.batch
-        self._whole.draw(training, first, whole)
-        if self._short is not None and short:
-            self._short.draw(training, first + whole, 1)
+        self.draw(first, whole, short)
         numbers = self._whole.numbers_of(updater.learning_rates(count), updater.calls + 1)
         updater.calls += count
         self.call(rows, np.stack(numbers, axis=1).astype(np.float32), count)
@@ -131,6 +129,12 @@ class Compiled:
         if self._short is not None and short:
             outputs = [torch.cat([o, kept[0]]) for o, kept in zip(outputs, self._short.outputs, strict=True)]
         training.scores.add_all(ys, outputs, [self.size] * whole + [short] * bool(short))
+
+    def draw(self, first: int, whole: int, short: int) -> None:
+        """Make the draws of `whole` steps from number `first` on, and of the one on what is left, if any is."""
+        self._whole.draw(self.training, first, whole)
+        if self._short is not None and short:
+            self._short.draw(self.training, first + whole, 1)
 
     def call(self, rows: np.ndarray, numbers: np.ndarray, count: int) -> None:
         """`count` steps on rows of these numbers, the last one on what is left of them; `numbers` are those that the
@@ -225,7 +229,8 @@ class _Steps:
         self.name = f"steps_of_{size}"
         self.outputs = [torch.empty(most, *output.shape) for output in made.outputs]
         "What the steps of a call made."
-        self._draws: list[tuple[Draw, Tensor]] = []
+        self._draws: list[tuple[Draw, tuple[Tensor, ...]]] = []
+        "With what each step of a call reads."
         self._threads = torch.get_num_threads() if work >= SHARED_STEP else 1
         self._team = team() if self._threads > 1 else None
         self.c = Statements(shared=torch.get_num_threads() > 1)
@@ -245,8 +250,7 @@ class _Steps:
         for step in range(count if self._draws else 0):
             training.network.clock.step = first + step
             for draw, each in self._draws:
-                draw()
-                each[step] = draw.into
+                draw.function(each[step])
 
     def run(self, rows: np.ndarray, numbers: np.ndarray, count: int) -> None:
         """`count` steps.
@@ -334,7 +338,7 @@ class _Steps:
             raise NotInC("draws of this layout")
         each = torch.empty(self.most, *draw.into.shape, dtype=draw.into.dtype)
         self.c.stand_for(draw.into, each)
-        self._draws.append((draw, each))
+        self._draws.append((draw, each.unbind()))
 
     def _gather(self, slot: Slot, own: Tensor) -> str:
         """C that copies a row of the batch."""

@@ -53,6 +53,7 @@ class Profiled(Training):
         for name in ("begin", "epoch", "batch", "epoch_end", "close"):
             yield self.progress, name, timed("progress", getattr(self.progress, name))
         if self.compiled is not None:
+            yield self.compiled, "draw", timed("forward", self.compiled.draw)
             yield self.compiled, "call", partial(self._call, self.compiled.call)
             yield self.scores, "add_all", timed("metrics", self.scores.add_all)
         if self.recorded is not None:
