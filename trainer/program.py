@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import ChainMap
 from collections.abc import Callable, Mapping
 from functools import cache, partial
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
 from trainer.lazy import torch
 
@@ -65,6 +65,41 @@ class LookUp(NamedTuple):
             torch.index_select(self.table, 0, self.ids, out=self.into)
         except IndexError:
             raise self.refused(self.ids) from None
+
+
+class Penalizes(Protocol):
+    """A regularizer, as far as a program asks."""
+
+    def penalty(self, x: Tensor) -> Tensor:
+        """A scalar."""
+        ...
+
+    def slope(self, x: Tensor) -> Tensor:
+        """Gradient of the penalty."""
+        ...
+
+    def factors(self) -> tuple[float, float] | None:
+        """(l1, l2) of a penalty l1 sum(|x|) + l2 sum(x^2); None for any other one."""
+        ...
+
+
+class Penalty(NamedTuple):
+    """The penalty on a weight, added to a total, and its slope, a part of the weight's gradient."""
+
+    regularizer: Penalizes
+    weight: Tensor
+    total: Tensor
+    gradient: Tensor
+    first: bool
+    "Whether nothing else is written to the gradient before."
+
+    def __call__(self) -> None:
+        self.total.add_(self.regularizer.penalty(self.weight))
+        slope = self.regularizer.slope(self.weight)
+        if self.first:
+            self.gradient.copy_(slope)
+        else:
+            self.gradient.add_(slope)
 
 
 class AddUp(NamedTuple):
@@ -169,6 +204,12 @@ class Program:
             return into.add_
         self._written.add(id(weight))
         return into.copy_
+
+    def penalize(self, regularizer: Penalizes, weight: Tensor, total: Tensor) -> None:
+        """Add the penalty on a weight that moves to a total, and its slope to the weight's gradient."""
+        key = id(weight)
+        self.add(Penalty(regularizer, weight.detach(), total, self.gradients[key], key not in self._written))
+        self._written.add(key)
 
     def complete(self) -> bool:
         """Whether every weight has been given a gradient."""

@@ -55,6 +55,11 @@ NUMBERS = CLASSES | {
     "LOSS": "mse",
     "METRIC": "mae",
 }
+PENALIZED = CLASSES | {
+    "LAYERS": "{Dense: {units: 150, activation: relu, kernel_regularizer: l2, bias_regularizer: {L1: {l1: 0.1}}}}, "
+    "{Dense: {units: 8, kernel_regularizer: {L1L2: {l1: 0.001}}}}, "
+    "{Dense: {units: 10, activation: softmax, kernel_regularizer: {L1L2: {l1: 0.01, l2: 0.02}}}}"
+}
 HIDDEN = "{{Dense: {{units: 20, activation: {0}}}}}, {{Dense: {{units: 10, activation: softmax}}}}"
 ACTIVATIONS = ("sigmoid", "exponential", "relu6", "elu", "selu", "leaky_relu", "silu", "gelu", "tanh", "tanh_shrink")
 CASES: dict[str, dict[str, str]] = {
@@ -81,6 +86,16 @@ CASES: dict[str, dict[str, str]] = {
     "nesterov": CLASSES | {"OPTIMIZER": "{SGD: {learning_rate: 0.05, momentum: 0.9, nesterov: true}}"},
     "amsgrad": CLASSES | {"OPTIMIZER": "{adam: {amsgrad: true}}"},
     "decay": CLASSES | {"OPTIMIZER": "adamw"},
+    "norms that are clipped": PENALIZED | {"OPTIMIZER": "{adam: {clipnorm: 0.05, weight_decay: 0.01}}"},
+    "one norm of all": CLASSES | {"OPTIMIZER": "{SGD: {learning_rate: 0.5, momentum: 0.9, global_clipnorm: 0.3}}"},
+    "values that are clipped": NUMBERS | {"OPTIMIZER": "{rmsprop: {clipvalue: 0.2}}"},
+    "penalties": PENALIZED,
+    "penalties on batches that are judged one by one": NUMBERS
+    | {
+        "LAYERS": "{Dense: {units: 30, activation: relu, kernel_regularizer: l2}}, "
+        "{Dense: {units: 1, bias_regularizer: l1}}",
+        "METRIC": "{CosineSimilarity: {axis: 0}}",
+    },
     "a schedule": CLASSES
     | {
         "OPTIMIZER": "{adam: {learning_rate: {ExponentialDecay: {initial_learning_rate: 0.01, decay_steps: 5, "
@@ -184,10 +199,14 @@ UNCOMPILED = {
     "there is no C for": CLASSES
     | {"LAYERS": "{Dense: {units: 12}}, BatchNormalization, {Dense: {units: 10, activation: softmax}}"},
     "there is no C for Nadam": CLASSES | {"OPTIMIZER": "nadam"},
-    "there is no C for Adam with these options": CLASSES | {"OPTIMIZER": "{adam: {clipnorm: 1.0}}"},
+    "there is no C for Adam with these options": CLASSES | {"OPTIMIZER": "{adam: {use_ema: true}}"},
     "callbacks look at batches": CLASSES | {"CALLBACKS": "TerminateOnNaN"},
-    "autograd has a part in every step": CLASSES
-    | {"LAYERS": "{Dense: {units: 12, kernel_regularizer: l2}}, {Dense: {units: 10, activation: softmax}}"},
+    "there is no C for the penalty OrthogonalRegularizer": CLASSES
+    | {
+        "LAYERS": "{Dense: {units: 12, kernel_regularizer: OrthogonalRegularizer}}, "
+        "{Dense: {units: 10, activation: softmax}}"
+    },
+    "autograd has a part in every step": NUMBERS | {"LOSS": "cosine_similarity"},
 }
 
 

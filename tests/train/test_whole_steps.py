@@ -16,7 +16,9 @@ from trainer.native.compiler import compiler
 from trainer.program import Known, LookUp
 from trainer.runs.directory import RunDirectory
 from trainer.train import compiled
+from trainer.train.feed import Batch
 from trainer.train.job import Options, Outcome, fit, resume
+from trainer.train.loop import Training
 from trainer.train.progress import Stopped
 
 pytestmark = pytest.mark.skipif(compiler() is None, reason="there is no C compiler")
@@ -46,6 +48,12 @@ CASES: dict[str, tuple[str, str]] = {
     "vectors alone": (WORDS, f"{TABLE}, Flatten"),
     "short vectors": (WORDS, "{Embedding: {input_dim: 17, output_dim: 3}}, {Dense: {units: 4}}, Flatten"),
     "rows": (ROWS, "{LSTM: {units: 12, return_sequences: true}}, {GRU: {units: 8}}, {Dense: {units: 9}}"),
+    "normalized batches": (
+        ROWS,
+        "Flatten, {Dense: {units: 32, use_bias: false}}, BatchNormalization, ReLU, "
+        "{Dense: {units: 16, use_bias: false}}, {BatchNormalization: {momentum: 0.9, scale: false}}, "
+        "{Activation: {activation: tanh}}",
+    ),
     "images": (IMAGES, "{Conv2D: {filters: 16, kernel_size: 3, activation: relu}}, MaxPooling2D, Flatten"),
 }
 
@@ -95,6 +103,38 @@ def test_a_stopped_run_goes_on_to_the_bit(
     assert outcome.history == whole.history
     for mine, theirs in zip(weights(outcome), weights(whole), strict=True):
         np.testing.assert_array_equal(mine, theirs)
+
+
+def test_a_run_whose_layers_alone_were_compiled_goes_on_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiled, "WORTHWHILE", 1e9)
+    sets = ("compile.jit_compile=auto",)
+    whole, step = run(tmp_path / "whole", "words", *sets), Training.step
+
+    def interrupted(self: Training, batch: Batch) -> None:
+        step(self, batch)
+        if (self.epoch, self.batch) == (1, 7):
+            self.signalled.got = 2  # pyright: ignore[reportFunctionMemberAccess]
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Training, "step", interrupted)
+        with pytest.raises(Stopped):
+            run(tmp_path / "cut", "words", *sets)
+    directory = RunDirectory.find(tmp_path / "cut", "last")
+    outcome = resume(directory, Options(runs=tmp_path / "cut", device="cpu"))
+    assert record(outcome)["steps_by"] == "operations in a row, some layers compiled"
+    assert outcome.history == whole.history
+
+
+def test_ids_that_come_in_half_precision_are_the_ids(tmp_path: Path) -> None:
+    """What a layer in bfloat16 makes of ids is told apart as numbers, not by its bits."""
+    seen, layers = CASES["words"]
+    made = RECIPE.replace("SEEN", seen).replace("LAYERS", f"{{Activation: {{activation: relu}}}}, {layers}")
+    found = []
+    for engine in ("plain", "auto"):
+        options = Options(runs=tmp_path, device="cpu", engine=engine)
+        found.append(fit(loaded(made, "model.dtype=mixed_bfloat16"), options, made.encode(), None))
+    assert record(found[1])["steps_by"] == "compiled code"
+    np.testing.assert_allclose(found[1].history["loss"], found[0].history["loss"], rtol=0.02)
 
 
 @pytest.mark.parametrize("case", ["words", "vectors alone"])

@@ -150,7 +150,7 @@ class BatchNormalization(Normalizing):
         if moves:
             count = x.numel() // x.shape[axis]
             p.do(variance.mul_, (count - 1) / count)
-            p.do(self._move, w, mean, variance)
+            self._move_by_hand(p, w, mean, variance)
         known = (first, gamma, mean, variance, *kept, moves, self.epsilon)
 
         def pull(slope: Tensor, wanted: bool) -> Tensor | None:
@@ -174,7 +174,7 @@ class BatchNormalization(Normalizing):
         both = NormalizedBatch(p.laid(x), w.gamma, w.beta, given, self.epsilon, relu)
         made, pull = both.operations(p)
         if moves:
-            p.do(self._move, w, both.mean, both.variance)
+            self._move_by_hand(p, w, both.mean, both.variance)
         return made, pull
 
     def _moments(self, x: Tensor, axis: int, mask: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -224,6 +224,15 @@ class BatchNormalization(Normalizing):
         with torch.no_grad():
             _follow(w.moving_mean, mean, self.momentum)
             _follow(w.moving_variance, variance, self.momentum)
+
+    def _move_by_hand(self, p: Program, w: Weights, mean: Tensor, variance: Tensor) -> None:
+        """`_move` as operations of a program."""
+        for moving, now in ((w.moving_mean.detach(), mean), (w.moving_variance.detach(), variance)):
+            if moving.dtype == now.dtype:
+                p.do(moving.mul_, self.momentum)
+                p.do(moving.add_, now, alpha=1 - self.momentum)
+            else:
+                p.do(_follow, moving, now, self.momentum)
 
 
 @dataclass(frozen=True)

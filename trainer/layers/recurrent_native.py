@@ -223,9 +223,12 @@ def _leave(key: _Key, room: Room) -> None:
 
 def _room(key: _Key) -> Room:
     """What a layer works in, that of an earlier one if there is some."""
-    for place in reversed(range(len(_spare))):
-        if _spare[place][0] == key:
-            return _spare.pop(place)[1]
+    for _ in range(len(_spare)):
+        # Whenever Python looks for garbage, another room may be left.
+        found, room = _spare.pop()
+        if found == key:
+            return room
+        _spare.insert(0, (found, room))
     kind, batch, steps, features, units, threads = key
     padded = -(-units // LANES) * LANES
     width = kind.slots * padded

@@ -78,7 +78,7 @@ def dropped_by_hand(
     factors = kept(x[0] if p.copies > 1 else x, layer.rate, generator, noise)
     # Drawn in float32 whatever the number type.
     draws, sizes = torch.empty_like(factors, dtype=torch.float32), factors.shape
-    rate, scale = p.constant(layer.rate, draws), p.constant(0.0 if layer.rate == 1 else 1 / (1 - layer.rate), factors)
+    rate, scale = p.constant(layer.rate, draws), p.constant(0.0 if layer.rate == 1 else 1 / (1 - layer.rate), draws)
 
     def draw(into: Tensor) -> None:
         generator.manual_seed(w.draw_seed(layer.seed))

@@ -191,6 +191,21 @@ INLINE float sum_of_row(const float *x, long n) {
     return sum;
 }
 
+/* a times the sum of |x| and b times that of x squared. */
+INLINE float sum_of_sizes(const float *x, long n, float a, float b) {
+    float sizes[16] = {0}, squares[16] = {0};
+    for (long i = 0; i < n / 16 * 16; i += 16)
+        for (int c = 0; c < 16; c++) {
+            sizes[c] += fabsf(x[i + c]);
+            squares[c] += x[i + c] * x[i + c];
+        }
+    for (long i = n / 16 * 16; i < n; i++) {
+        sizes[i % 16] += fabsf(x[i]);
+        squares[i % 16] += x[i] * x[i];
+    }
+    return (a ? a * sum_of_row(sizes, 16) : 0) + (b ? b * sum_of_row(squares, 16) : 0);
+}
+
 INLINE float most_of_row(const float *x, long n) {
     float found[16], most = x[0];
     long i = 0;

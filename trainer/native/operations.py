@@ -6,12 +6,12 @@ import ctypes
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from trainer.lazy import torch
 from trainer.native.calls import Run
 from trainer.native.text import NotInC, collapsed, is_half, kind_of, looped, number, offset, words
-from trainer.program import AddUp, Known, LookUp
+from trainer.program import AddUp, Known, LookUp, Penalty
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,6 +22,8 @@ MOST_TURNED = 1 << 14
 "Numbers of a matrix that is laid out anew on the stack."
 MOST_LANES = 64
 "Columns of a panel (`PANEL`), at most."
+PIECE = 1 << 12
+"Numbers of a long sum that one thread adds up."
 UNKNOWN = 2
 "What C answers where an id is in no table; where a label is no class, it is 1."
 
@@ -92,6 +94,15 @@ class Call:
         if len(outs) != 1 or not isinstance(outs[0], torch.Tensor):
             raise NotInC(name)
         return cls(name.rstrip("_"), args, options, outs[0])
+
+
+class Sums(NamedTuple):
+    """A sum as C."""
+
+    line: str
+    "The statement that makes it, by pieces."
+    total: str
+    "What it comes to, once threads have met."
 
 
 @dataclass
@@ -180,6 +191,9 @@ class Statements:
         if isinstance(operation, AddUp):
             self._add_up(operation)
             return
+        if isinstance(operation, Penalty):
+            self._penalize(operation)
+            return
         call = Call.of(operation)
         own = OWN.get(call.name)
         if own is not None and call.name not in IN_FLOAT:
@@ -255,6 +269,27 @@ class Statements:
         zeros = f"memset({self.pointer(into)}, 0, {4 * into.numel()});"
         self.lines.append(f"ALONE {{ {zeros} for (long i = 0; i < {len(ids)}; i++) {{ {sums} {add} }} }}")
 
+    def _penalize(self, operation: Penalty) -> None:
+        regularizer, weight, total, gradient, first = operation
+        factors = regularizer.factors()
+        if factors is None or any(t.dtype != torch.float32 or not t.is_contiguous() for t in (weight, gradient)):
+            raise NotInC(f"the penalty {type(regularizer).__name__}")
+        l1, l2 = factors
+        sums, w, g, size = self.sums_of(weight, l1, l2), self.pointer(weight), self.pointer(gradient), weight.numel()
+        self.lines += [sums.line, f"ALONE {self.pointer(total)}[0] += {sums.total};"]
+        slope = [f"{number(l1)} * (({w}[i] > 0) - ({w}[i] < 0))"] * bool(l1) + [f"{number(2 * l2)} * {w}[i]"] * bool(l2)
+        added = " + ".join([*([] if first else [f"{g}[i]"]), *(slope or ["0"])])
+        self.lines.append(f"for (long i = FROM({size}); i < TO({size}); i++) {g}[i] = {added};")
+
+    def sums_of(self, x: Tensor, l1: float, l2: float) -> Sums:
+        """l1 sum(|x|) + l2 sum(x^2); x lies in a row."""
+        pieces, at, size = -(-x.numel() // PIECE), self.pointer(x), x.numel()
+        room = f"((float *){self.room('sums', pieces)})"
+        length = f"k < {pieces - 1} ? {PIECE} : {size - (pieces - 1) * PIECE}"
+        each = f"{room}[k] = sum_of_sizes({at} + k * {PIECE}, {length}, {number(l1)}, {number(l2)});"
+        line = f"for (long k = FROM({pieces}); k < TO({pieces}); k++) {each}"
+        return Sums(line, f"sum_of_row({room}, {pieces})")
+
     def _cat(self, call: Call) -> None:
         pieces, dim = call.args
         at = 0
@@ -270,9 +305,10 @@ class Statements:
         if source.shape != into.shape:
             raise NotInC("ids of this shape")
         sizes, (to, at) = collapsed(into.shape, [into.stride(), source.stride()])
+        place = f"{self.pointer(source)}[{offset(at)}]"
         # What C calls unsigned may be numbers below 0.
-        signed = "(int)" if source.dtype == torch.int32 else ""
-        body = f"{self.pointer(into)}[{offset(to)}] = {signed}{self.pointer(source)}[{offset(at)}];"
+        found = f"wide({place})" if is_half(source) else f"(int){place}" if source.dtype == torch.int32 else place
+        body = f"{self.pointer(into)}[{offset(to)}] = {found};"
         self.lines.append(looped(sizes, body))
 
     def _add(self, call: Call) -> None:

@@ -108,10 +108,11 @@ class Updater:
         self._move([self._written])
         self._project([])
 
-    def works_by_number(self) -> bool:
-        """Whether what becomes of each number follows from it, its gradient and its slots alone."""
+    def works_by_number(self, *, clipped: bool = False) -> bool:
+        """Whether what becomes of each number follows from it, its gradient (`clipped`) and its slots alone."""
         rule = self.optimizer
-        whole = rule.clipnorm or rule.global_clipnorm or rule.use_ema or rule.gradient_accumulation_steps
+        norms = (rule.clipnorm or rule.global_clipnorm) and not clipped
+        whole = norms or rule.use_ema or rule.gradient_accumulation_steps
         return rule.flat and not whole and not self._constraints and self.dynamic is None and len(self.blocks) == 1
 
     def go_on_like(self, other: Updater) -> None:

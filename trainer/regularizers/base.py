@@ -13,6 +13,10 @@ class Regularizer(Declared, kind="regularizer", room="trainer.regularizers", ker
         """A scalar tensor."""
         raise NotImplementedError
 
+    def factors(self) -> tuple[float, float] | None:
+        """(l1, l2) of a penalty l1 sum(|x|) + l2 sum(x^2); None for any other one."""
+        return None
+
     def slope(self, x: torch.Tensor) -> torch.Tensor:
         """Gradient of the penalty with respect to `x`."""
         with torch.enable_grad():

@@ -16,6 +16,9 @@ class L1(Regularizer):
     def penalty(self, x: torch.Tensor) -> torch.Tensor:
         return self.l1 * x.abs().sum()
 
+    def factors(self) -> tuple[float, float]:
+        return self.l1, 0.0
+
     def slope(self, x: torch.Tensor) -> torch.Tensor:
         return x.sign().mul_(self.l1)
 
@@ -28,6 +31,9 @@ class L2(Regularizer):
 
     def penalty(self, x: torch.Tensor) -> torch.Tensor:
         return self.l2 * x.square().sum()
+
+    def factors(self) -> tuple[float, float]:
+        return 0.0, self.l2
 
     def slope(self, x: torch.Tensor) -> torch.Tensor:
         return x * (2 * self.l2)
@@ -50,6 +56,9 @@ class L1L2(Regularizer):
         if self.l2:
             total = total + self.l2 * x.square().sum()
         return total
+
+    def factors(self) -> tuple[float, float]:
+        return self.l1, self.l2
 
     def slope(self, x: torch.Tensor) -> torch.Tensor:
         return x.sign().mul_(self.l1).add_(x, alpha=2 * self.l2)

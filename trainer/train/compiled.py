@@ -25,7 +25,6 @@ from trainer.native.compiler import Uncompiled, library
 from trainer.native.operations import UNKNOWN, Statements
 from trainer.native.text import NotInC
 from trainer.native.threads import team
-from trainer.optimizers.base import StepNumbers, UpdateRule
 from trainer.optimizers.updater import Updater
 from trainer.program import Draw
 from trainer.switches import on
@@ -34,6 +33,7 @@ from trainer.train.direct import Direct
 from trainer.train.feed import Feed, Slot
 from trainer.train.passes import Pass
 from trainer.train.scores import MOST_NUMBERS, MOST_STEPS
+from trainer.train.updates_in_c import update_in_c
 
 if TYPE_CHECKING:
     from trainer.train.loop import Training
@@ -128,7 +128,15 @@ class Compiled:
         outputs = [kept[:whole].flatten(0, 1) for kept in self._whole.outputs]
         if self._short is not None and short:
             outputs = [torch.cat([o, kept[0]]) for o, kept in zip(outputs, self._short.outputs, strict=True)]
-        training.scores.add_all(ys, outputs, [self.size] * whole + [short] * bool(short))
+        penalties = self._penalties(whole, short)
+        training.scores.add_all(ys, outputs, [self.size] * whole + [short] * bool(short), penalties)
+
+    def _penalties(self, whole: int, short: int) -> Tensor | None:
+        """Those of each step of the last call, on weights."""
+        if not self._whole.penalties.numel():
+            return None
+        found = self._whole.penalties[:whole]
+        return torch.cat([found, self._short.penalties]) if self._short is not None and short else found
 
     def draw(self, first: int, whole: int, short: int) -> None:
         """Make the draws of `whole` steps from number `first` on, and of the one on what is left, if any is."""
@@ -163,6 +171,9 @@ def compiled(training: Training) -> Compiled | None:
     """
     asked = bool(training.jit_compile)
     failure = _compile_layers(training, asked) if training.engine != "plain" and on("hand") else ""
+    if training.jit_compile == "layers":
+        training.uncompiled_since = failure or "the run began so"
+        return None
     try:
         with torch.no_grad():
             made = Compiled(training, asked=asked)
@@ -229,6 +240,7 @@ class _Steps:
         self.name = f"steps_of_{size}"
         self.outputs = [torch.empty(most, *output.shape) for output in made.outputs]
         "What the steps of a call made."
+        self.penalties = torch.empty(most if made.penalty is not None else 0)
         self._draws: list[tuple[Draw, tuple[Tensor, ...]]] = []
         "With what each step of a call reads."
         self._threads = torch.get_num_threads() if work >= SHARED_STEP else 1
@@ -279,8 +291,10 @@ class _Steps:
         row = [self._gather(slot, own) for slot, own in zip(slots, self.made.buffers(), strict=True)]
         first, kept_by, moved_by = (self._turn_to(part) for part in AROUND_PARTS)
         self._add_operations()
-        update, self.numbers_of = _update(updater, self.c)
-        kept = [self._keep(kept, output) for kept, output in zip(self.outputs, self.made.outputs, strict=True)]
+        clips, update, self.numbers_of = update_in_c(updater, self.c)
+        outputs = [(self.outputs[place], output) for place, output in enumerate(self.made.outputs)]
+        penalty = [] if self.made.penalty is None else [(self.penalties, self.made.penalty)]
+        kept = [self._keep(each, made) for each, made in (*outputs, *penalty)]
         gathered = f"{first}for (long r = FROM({self.size}); r < TO({self.size}); r++) {{ {' '.join(row)} }}"
         lines = [
             f"STEPS static void share_of_{self.name}(struct work *work, long me, long all) {{",
@@ -291,7 +305,9 @@ class _Steps:
             *(f"    {line}" for line in self.c.declarations()),
             "    for (long s = 0; s < count; s++) {",
             *(f"        {line} MEET;" for line in (gathered, *self.c.lines)),
-            *(f"        {line}" for line in (kept_by, *kept, moved_by + update) if line),
+            *(f"        {line}" for line in (kept_by, *kept, moved_by) if line),
+            *(f"        {line} MEET;" for line in clips),
+            f"        {update}",
             "    }",
             f"    {self._turn(BETWEEN)}",
             "}",
@@ -373,29 +389,6 @@ def _held(training: Training) -> tuple[Direct, Updater]:
     if len(feed) < training.fit.batch_size:
         raise Uncompiled("there is no whole batch")
     return training.direct, training.updater
-
-
-def _update(updater: Updater, c: Statements) -> tuple[str, StepNumbers]:
-    """C that moves all weights, and the numbers that it reads of a step."""
-    rule = updater.optimizer
-    found = rule.in_c() if updater.works_by_number() and not rule.clipvalue else None
-    if found is None or type(rule).decay is not UpdateRule.decay:
-        raise NotInC(f"{type(rule).__name__} with these options")
-    statement, numbers_of = found
-    (block,) = updater.blocks
-    held = {"w": block.weight, "g": block.gradient()[0], **block.slots}
-    if any(tensor.dtype != torch.float32 for tensor in held.values()):
-        raise NotInC(f"weights of type {block.weight.dtype}")
-    count, decay = len(numbers_of(np.ones(1), 1)), rule.weight_decay
-    if decay:
-        own, statement = numbers_of, f"w *= n{count}; {statement}"
-        count, numbers_of = count + 1, lambda rates, first: (*own(rates, first), 1 - decay * rates)
-    reads = ", ".join(f"{name} = {c.pointer(tensor)}[i]" for name, tensor in held.items())
-    writes = " ".join(f"{c.pointer(tensor)}[i] = {name};" for name, tensor in held.items() if name != "g")
-    size = len(block.weight)
-    loop = f"for (long i = FROM({size}); i < TO({size}); i++) {{ float {reads}; {statement} {writes} }}"
-    step = ", ".join(f"n{k} = numbers[s * {count} + {k}]" for k in range(count))
-    return f"{{ const float {step}; {loop} }}", numbers_of
 
 
 @functools.lru_cache(16)

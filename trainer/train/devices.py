@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from trainer.errors import EnvironmentFault
+from trainer.layers.base import Layer
 from trainer.layers.graph import Graph
 from trainer.layers.plan import Plan
 from trainer.shapes import size
@@ -20,27 +21,27 @@ SMALL_STEP = 2_000_000
 "Multiply-adds a step below which a second thread costs more than it brings."
 
 
-def step_work(graph: Graph, batch_size: int) -> int:
+def step_work(graph: Graph, batch_size: int, *, moves: bool = True) -> int:
     """Multiply-adds of a forward step, roughly: each weight once for every position that it is used at.
 
-    A table that vectors are looked up in counts once a step, which moves it.
+    A table that vectors are looked up in counts once a step, if that moves it.
     """
     by_row = once = 0
     for call in graph.calls:
         layer, plan = graph.layers[call.layer], graph.plans[call.layer]
-        if layer.looks_up:
-            once += _numbers(plan)
-            continue
-        # What is inside a layer that gives its last step alone sees all steps.
-        seen = call.inputs if layer.more_inside else ()
-        by_row += _numbers(plan) * max(_positions(graph.shapes[n]) for n in (call.output, *seen))
-    return by_row * batch_size + once
+        used, looked_up = _numbers(layer, plan)
+        # What is inside a layer that gives its last step alone, or holds other layers, may see all that comes in.
+        seen = call.inputs if layer.more_inside or plan.children else ()
+        by_row += used * max(_positions(graph.shapes[n]) for n in (call.output, *seen))
+        once += looked_up
+    return by_row * batch_size + once * moves
 
 
-def _numbers(plan: Plan) -> int:
-    """Of a layer's weights and of those that it holds."""
+def _numbers(layer: Layer, plan: Plan) -> tuple[int, int]:
+    """(of a layer's weights and of those that it holds, of tables among them)."""
     own = sum(size(w.shape) or 0 for w in plan.weights)
-    return own + sum(_numbers(inner) for _, inner in plan.children.values())
+    found = [(0, own) if layer.looks_up else (own, 0), *(_numbers(*inner) for inner in plan.children.values())]
+    return sum(used for used, _ in found), sum(table for _, table in found)
 
 
 def _positions(shape: Any) -> int:

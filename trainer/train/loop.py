@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -60,8 +60,8 @@ class Training:
     "Steps between looks of whoever looks at batches."
     engine: str = "auto"
     "plain leaves all gradients to autograd."
-    jit_compile: bool | None = False
-    "Whether steps are compiled to machine code; None decides by what they are."
+    jit_compile: bool | Literal["layers"] | None = False
+    "Whether steps are compiled to machine code, or layers in them alone; None decides by what they are."
     clocked: ClassVar[bool] = False
     "Whether a clock says where the time goes."
 

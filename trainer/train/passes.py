@@ -15,7 +15,6 @@ from trainer.losses.base import Loss
 from trainer.losses.shaping import floating, paired
 from trainer.model.network import Cell, Network, Step
 from trainer.program import Program, Pull
-from trainer.regularizers.base import Regularizer
 from trainer.train.casts import between_casts
 from trainer.train.feed import Batch
 from trainer.train.islands import Unable, island, through_autograd
@@ -72,7 +71,8 @@ class Pass:
             self._mark("backward", way.layer)
             self._back(way)
         self._mark("loss")
-        self._penalty = self._penalize()
+        self.penalty = self._penalize()
+        "Of all weights, as the last run found it."
         if not self.program.complete():
             raise Unable
         self.outputs = [self._precise(n) for n in network.ends]
@@ -98,8 +98,8 @@ class Pass:
 
     @property
     def losses_follow(self) -> bool:
-        """Whether the loss is what follows from the outputs: no part of it comes from autograd or from penalties."""
-        return self._unknown is not None and self._penalty is None
+        """Whether losses are what follows from the outputs: no part of them comes from autograd."""
+        return self._unknown is not None
 
     def buffers(self) -> list[Tensor]:
         """Where a batch's inputs and targets are copied to."""
@@ -109,7 +109,7 @@ class Pass:
         """What the last run made of its batch, copied."""
         outputs = tuple([output.clone() for output in self.outputs])
         losses = self._unknown or tuple([None if loss is None else loss.clone() for loss in self._losses])
-        rest = None if self._penalty is None else self._penalty.clone()
+        rest = None if self.penalty is None else self.penalty.clone()
         made = Seen(batch, outputs, self._no_masks, losses, rest, None, self._form)
         self._form = self._form or made.form()
         return made
@@ -252,15 +252,8 @@ class Pass:
         p, total = self.program, torch.zeros((), dtype=floating(penalized[0][1]).dtype)
         p.do(total.zero_)
         for regularizer, weight in penalized:
-            take = p.receiver(weight)
-            assert take is not None
-            p.do(_penalty, regularizer, weight.detach(), total, take)
+            p.penalize(regularizer, weight, total)
         return total
-
-
-def _penalty(regularizer: Regularizer, weight: Tensor, total: Tensor, take: Callable[[Tensor], Any]) -> None:
-    total.add_(regularizer.penalty(weight))
-    take(regularizer.slope(weight))
 
 
 def _back(back: Callable[[Tensor], Tensor], slope: Tensor, wanted: bool) -> Tensor:

@@ -105,15 +105,18 @@ class Scores:
         self._kept.clear()
         self._numbers = 0
 
-    def add_all(self, ys: Sequence[Tensor], outputs: Sequence[Tensor], sizes: Sequence[int]) -> None:
-        """Add batches that lie end to end and whose losses follow from their outputs."""
+    def add_all(
+        self, ys: Sequence[Tensor], outputs: Sequence[Tensor], sizes: Sequence[int], penalties: Tensor | None = None
+    ) -> None:
+        """Add batches that lie end to end and whose losses follow from their outputs, and penalties of each."""
         self.settle()
-        none, start = (None,) * len(ys), 0
+        none, start, first = (None,) * len(ys), 0, 0
         for group in [[size] for size in sizes] if self._is_alone(outputs) else [sizes]:
-            rows = slice(start, start := start + sum(group))
+            rows, batches = slice(start, start := start + sum(group)), slice(first, first := first + len(group))
             mine, made = [y[rows] for y in ys], [output[rows] for output in outputs]
             own = self._means(mine, made, group)
-            self._sum(mine, made, none, none, own, self._added(own, None), group)
+            total = self._added(own, None if penalties is None else penalties[batches])
+            self._sum(mine, made, none, none, own, total, group)
 
     def _settle_alike(self, group: list[Seen]) -> None:
         joined = [_joined(parts) for parts in zip(*(seen.tensors() for seen in group), strict=True)]

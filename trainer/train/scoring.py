@@ -146,7 +146,7 @@ def rows_at_once(network: Network, objective: Objective | None, batch_size: int)
         return batch_size
     most = min(MOST_ROWS, MOST_NUMBERS // max(1, numbers))
     if any(layer.more_inside for layer in network.graph.layers.values()):
-        most = min(most, SMALL_STEP // max(1, step_work(network.graph, 1)))
+        most = min(most, SMALL_STEP // max(1, step_work(network.graph, 1, moves=False)))
     return max(batch_size, most)
 
 

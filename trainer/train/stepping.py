@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from trainer.errors import RecipeError
 from trainer.recipe.schema import Recipe
@@ -12,10 +12,13 @@ from trainer.train.loop import Training
 from trainer.train.recorded import TAPES
 
 
-def jit_compile(record: Mapping[str, Any], recipe: Recipe, stage: int) -> bool | None:
+def jit_compile(record: Mapping[str, Any], recipe: Recipe, stage: int) -> bool | Literal["layers"] | None:
     """Whether the steps of a phase are compiled: as the run began, or else as the recipe says; None to choose."""
     asked = recipe.compile.jit_compile
-    return record.get("jit_compile", {}).get(str(stage), None if asked == "auto" else bool(asked))
+    found = record.get("jit_compile", {}).get(str(stage), None if asked == "auto" else bool(asked))
+    # So said runs whose layers alone were compiled before there was a word for it.
+    began_by_layers = str(stage) in record.get("jit_compile", {}) and "layers compiled" in record.get("steps_by", "")
+    return "layers" if found is True and began_by_layers else found
 
 
 def steps_noted(record: Mapping[str, Any], recipe: Recipe, stage: int, training: Training) -> dict[str, Any]:
@@ -38,9 +41,10 @@ def steps_noted(record: Mapping[str, Any], recipe: Recipe, stage: int, training:
     return {"steps_by": by, "jit_compile": {**begun, str(stage): compiled}}
 
 
-def _is_compiled(training: Training) -> bool:
+def _is_compiled(training: Training) -> bool | Literal["layers"]:
     """Whether steps are compiled code or recorded, or some layers in them compiled."""
-    return bool(training.compiled or training.recorded) or training.network.clock.compiles
+    whole = bool(training.compiled or training.recorded)
+    return "layers" if training.network.clock.compiles and not whole else whole
 
 
 def _words(training: Training) -> str:
