@@ -355,7 +355,7 @@ def test_layers_behind_a_mask_are_compiled_for_autograd(tmp_path: Path) -> None:
     layers = "{Masking: {mask_value: 0}}, {LSTM: {units: 8, return_sequences: true}}, {GRU: {units: 8}}"
     plain, ours = (run(tmp_path, layers, engine=engine) for engine in ("plain", "auto"))
     assert record(ours)["steps_by"] == "autograd, since there are masks, some layers compiled"
-    assert record(ours)["jit_compile"] == {"0": True}
+    assert record(ours)["jit_compile"] == {"0": "layers"}
     assert "compiled" not in record(plain)["steps_by"]
     hold_alike(plain, ours)
 
@@ -433,7 +433,7 @@ def test_a_stopped_run_goes_on_to_the_bit(tmp_path: Path) -> None:
         with pytest.raises(Stopped):
             fit(loaded(made), Options(runs=tmp_path / "cut", device="cpu"), made.encode(), None)
     directory = RunDirectory.find(tmp_path / "cut", "last")
-    assert json.loads((directory.path / "run.json").read_text())["jit_compile"] == {"0": True}
+    assert json.loads((directory.path / "run.json").read_text())["jit_compile"] == {"0": "layers"}
     outcome = resume(directory, Options(runs=tmp_path / "cut", device="cpu"))
     assert record(outcome)["steps_by"] == SOME
     assert outcome.history == whole.history
