@@ -50,16 +50,26 @@ def _positions(shape: Any) -> int:
 
 
 def choose_device(asked: str = "auto") -> torch.device:
-    """The device that was asked for; `auto` takes a GPU when there is one.
+    """The device that was asked for; `auto` takes a GPU when there is one. The processor is made ready, too.
 
     Raises:
         EnvironmentFault: no such device here.
     """
+    find_vector_functions()
     if asked == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if asked.startswith("cuda") and not torch.cuda.is_available():
         raise EnvironmentFault(f"there is no GPU for --device {asked}", hint="--device cpu")
     return torch.device(asked)
+
+
+def find_vector_functions() -> None:
+    """Let MKL choose its vector functions (roots, tanh, erf and others) while one thread alone asks for them.
+
+    It does so at the first call of any. Where several threads share that call, one of them may compute its part by
+    functions of half as many digits: roots that are wrong by 3e-4, in one run of several.
+    """
+    torch.ones(1).sqrt_()
 
 
 HEAP_KEPT = 2**30
