@@ -113,6 +113,16 @@ class AddUp(NamedTuple):
         self.into.zero_().index_add_(0, self.ids, self.vectors)
 
 
+class Reverse(NamedTuple):
+    """A sequence (batch, time, ...) from its end, written `into` a tensor."""
+
+    into: Tensor
+    sequence: Tensor
+
+    def __call__(self) -> None:
+        self.into.copy_(self.sequence.flip(1))
+
+
 class Program:
     """Operations, each run once as it is added and then, in order, by every `run`.
 

@@ -21,7 +21,7 @@ from tests.train.test_direct import hold_alike, record, weights
 from trainer.cli.using import measure
 from trainer.errors import DataError
 from trainer.layers import recurrent_gru_kernels, recurrent_kernels, recurrent_native
-from trainer.layers.base import Layer
+from trainer.layers.base import Layer, Words
 from trainer.layers.plan import Plan
 from trainer.layers.recurrent import Recurrent
 from trainer.layers.recurrent_kernels import Recurrence, whole_sequence
@@ -91,7 +91,7 @@ def run_twice(
     with torch.no_grad():
         program = Program(views, compiles=True)
         assert kind.native is not None
-        outputs, pull = native_by_hand(program, kind.native, x, every, backwards, held)
+        outputs, pull = native_by_hand(program, kind.native, x, None, every, backwards, held)
         of_x = pull(arriving.clone(), True)
         program.run()
         assert program.complete()
@@ -102,11 +102,13 @@ WORDS = [(128, 9, 32, 32, 50), (5, 3, 7, 9, 300), (1, 1, 1, 1, 1), (131, 20, 16,
 "(batch, time, features, units, words)"
 
 
+@pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("threads", [1, 2, 3])
 @pytest.mark.parametrize("name", KINDS)
 @pytest.mark.parametrize("size", WORDS)
-def test_vectors_that_are_looked_up(name: str, size: tuple[int, ...], threads: int) -> None:
-    """Outputs and gradients, that of the table too, of vectors looked up first; in a second run, of other words."""
+def test_vectors_that_are_looked_up(name: str, size: tuple[int, ...], threads: int, masked: bool) -> None:
+    """Outputs and gradients, that of the table too, of vectors looked up first; in a second run, of other words, of
+    which some are masked."""
     kind, bias_shape, gates = KINDS[name]
     batch, time, features, units, count = size
     native = kind.native
@@ -122,20 +124,22 @@ def test_vectors_that_are_looked_up(name: str, size: tuple[int, ...], threads: i
             held = (kernel, recurrent, bias if biased else None)
             wanted = [t for t in (table, *held) if t is not None]
             views = {id(t): torch.full_like(t, 7, requires_grad=False) for t in wanted}
-            given = torch.zeros_like(ids)
-            program, words = Program(views, compiles=True), recurrent_native.Words(table, given)
+            given, seen = torch.zeros_like(ids), torch.ones_like(ids, dtype=torch.bool)
+            program, words = Program(views, compiles=True), Words(table, given, seen if masked else None)
             arriving = torch.randn((batch, time, units) if every else (batch, units), generator=random)
             with torch.no_grad():
                 outputs, pull = recurrent_native.native_of_words(program, native, words, every, backwards, held)
                 assert pull(arriving.clone(), False) is None
                 given.copy_(ids)
+                seen.copy_(ids > count // 8)
                 program.run()
                 assert program.complete()
                 alone = recurrent_native.native_sequence_of_words(native, words, every, backwards, held)
             assert torch.equal(alone, outputs)
             exact = [t.detach().double().requires_grad_() for t in wanted]
             x = exact[0][ids.flip(1) if backwards else ids]
-            expected = whole_sequence(kind, x, None, every, *exact[1:], *([] if biased else [None]))
+            mask = (seen.flip(1) if backwards else seen) if masked else None
+            expected = whole_sequence(kind, x, mask, every, *exact[1:], *([] if biased else [None]))
             slopes = torch.autograd.grad(expected, exact, arriving.double())
             for ours, theirs in zip([outputs, *views.values()], (expected.detach(), *slopes), strict=True):
                 scale = float(theirs.abs().max()) + 1e-6
@@ -155,7 +159,7 @@ def test_a_table_that_is_frozen_and_one_that_others_read_too() -> None:
             id(t): torch.full_like(t, 7, requires_grad=False) for n, t in (("t", table), ("k", held[0])) if n in known
         }
         with torch.no_grad():
-            program, words = Program(views, compiles=True), recurrent_native.Words(table, ids)
+            program, words = Program(views, compiles=True), Words(table, ids, None)
             if "t" in known:
                 program.gradient(table, torch.ones, 4, 3)
             outputs, pull = recurrent_native.native_of_words(program, kind.native, words, False, False, held)
@@ -288,7 +292,7 @@ def test_large_scores_squash_to_the_ends() -> None:
     held = (torch.ones(1, 4 * size), torch.zeros(size, 4 * size), None)
     with torch.no_grad():
         assert kind.native is not None
-        outputs, _ = native_by_hand(Program({}, compiles=True), kind.native, x, False, False, held)
+        outputs, _ = native_by_hand(Program({}, compiles=True), kind.native, x, None, False, False, held)
         expected = whole_sequence(kind, x, None, False, *held)
     assert torch.isfinite(outputs).all()
     np.testing.assert_allclose(outputs.numpy(), expected.numpy(), atol=1e-7)
@@ -332,7 +336,7 @@ LAYERS = {
     "words that dropout hides": f"{WORD}, {{LSTM: {{units: 8, dropout: 0.2}}}}",
     "beside others": "{SimpleRNN: {units: 8, return_sequences: true}}, {GRU: {units: 8, use_bias: false}}",
 }
-WHOLE = ("lstm", "gru", "several", "beside others")
+WHOLE = ("lstm", "gru", "several", "both directions", "beside others")
 "Those whose steps are compiled as a whole."
 SOME = "operations in a row, some layers compiled"
 ALL = "compiled code"
@@ -351,10 +355,13 @@ def test_training_is_that_of_autograd(tmp_path: Path, case: str) -> None:
     hold_alike(plain, ours)
 
 
-def test_layers_behind_a_mask_are_compiled_for_autograd(tmp_path: Path) -> None:
-    layers = "{Masking: {mask_value: 0}}, {LSTM: {units: 8, return_sequences: true}}, {GRU: {units: 8}}"
+def test_layers_are_compiled_for_autograd(tmp_path: Path) -> None:
+    """Where most layers leave their gradient to it."""
+    others = "{SpectralNormalization: {layer: {Dense: {units: 8}}}}, " * 5
+    layers = f"Masking, {others} {{LSTM: {{units: 8, return_sequences: true}}}}, {{GRU: {{units: 8}}}}"
     plain, ours = (run(tmp_path, layers, engine=engine) for engine in ("plain", "auto"))
-    assert record(ours)["steps_by"] == "autograd, since there are masks, some layers compiled"
+    because = "since most layers leave their gradient to autograd"
+    assert record(ours)["steps_by"] == f"autograd, {because}, some layers compiled"
     assert record(ours)["jit_compile"] == {"0": "layers"}
     assert "compiled" not in record(plain)["steps_by"]
     hold_alike(plain, ours)
@@ -523,13 +530,13 @@ def test_ids_that_the_table_lacks(tmp_path: Path, bad: int, when: str) -> None:
     with torch.no_grad():
         if when == "trained":
             program = Program({id(t): torch.empty_like(t) for c in cells for t in c.parameters()}, compiles=True)
-            found = layers[0].by_hand_with(program, cells[0], ids, layers[1], cells[1])
+            found = layers[0].by_hand_with(program, cells[0], ids, layers[1], cells[1], None)
         else:
-            found = layers[0].forward_with(cells[0], ids, layers[1], cells[1])
+            found = layers[0].forward_with(cells[0], ids, layers[1], cells[1], None)
         assert found is not None
         ids[1, 2] = bad
         with pytest.raises(DataError, match=rf"found {bad} in row 1 of the batch, position 2"):
-            program.run() if when == "trained" else layers[0].forward_with(cells[0], ids, layers[1], cells[1])
+            program.run() if when == "trained" else layers[0].forward_with(cells[0], ids, layers[1], cells[1], None)
 
 
 def test_an_embedding_hands_ids_on_only_where_that_is_the_same() -> None:
@@ -538,12 +545,12 @@ def test_an_embedding_hands_ids_on_only_where_that_is_the_same() -> None:
         with torch.no_grad():
             ids = torch.ones(2, 6, dtype=torch.int64)
             program = Program({}, compiles=True)
-            made = layers[0].by_hand_with(program, cells[0], ids, layers[1], cells[1]) is not None
-            assert made == (layers[0].forward_with(cells[0], ids, layers[1], cells[1]) is not None)
+            made = layers[0].by_hand_with(program, cells[0], ids, layers[1], cells[1], None) is not None
+            assert made == (layers[0].forward_with(cells[0], ids, layers[1], cells[1], None) is not None)
         return made
 
     assert found({}, {"LSTM": {"units": 2}})
-    assert not found({"mask_zero": True}, {"LSTM": {"units": 2}})
+    assert found({"mask_zero": True}, {"LSTM": {"units": 2}})
     assert not found({"dtype": "mixed_bfloat16"}, {"LSTM": {"units": 2}})
     assert not found({}, {"LSTM": {"units": 2, "dropout": 0.1}})
     assert not found({}, {"GRU": {"units": 2, "reset_after": False}})
@@ -553,6 +560,7 @@ def test_an_embedding_hands_ids_on_only_where_that_is_the_same() -> None:
 SMALLER_TEAM = """
 import torch
 from trainer.layers import recurrent_native
+from trainer.layers.base import Words
 from trainer.layers.recurrent_kernels import LSTM, whole_sequence
 from trainer.program import Program
 
@@ -562,7 +570,7 @@ ids = torch.randperm(1200, generator=random).view(40, 30)
 shapes = (1200, 8), (8, 64), (16, 64), (64,)
 table, *held = [torch.randn(*s, generator=random).mul_(0.3).requires_grad_() for s in shapes]
 views = {id(t): torch.full_like(t, 7, requires_grad=False) for t in (table, *held)}
-program, words = Program(views, compiles=True), recurrent_native.Words(table, ids)
+program, words = Program(views, compiles=True), Words(table, ids, None)
 with torch.no_grad():
     outputs, pull = recurrent_native.native_of_words(program, LSTM.native, words, False, False, held)
     pull(torch.ones_like(outputs), False)
@@ -586,20 +594,22 @@ def test_a_table_that_is_large_for_a_batch_is_looked_up() -> None:
     for count, taken in ((16 * 12, True), (16 * 12 + 1, False)):
         layers, cells = two({"Embedding": {"input_dim": count, "output_dim": 3}}, {"LSTM": {"units": 2}})
         with torch.no_grad():
-            found = layers[0].forward_with(cells[0], torch.ones(2, 6, dtype=torch.int32), layers[1], cells[1])
+            found = layers[0].forward_with(cells[0], torch.ones(2, 6, dtype=torch.int32), layers[1], cells[1], None)
         assert (found is not None) == taken
 
 
 def test_no_rows_at_all() -> None:
     layers, cells = two({"Embedding": {"input_dim": 5, "output_dim": 3}}, {"LSTM": {"units": 2}})
     for shape in ((0, 6), (3, 0)):
-        assert layers[0].forward_with(cells[0], torch.ones(shape, dtype=torch.int64), layers[1], cells[1]) is None
+        assert layers[0].forward_with(cells[0], torch.ones(shape, dtype=torch.int64), layers[1], cells[1], None) is None
 
 
 def test_judging_keeps_no_room_for_words() -> None:
     layers, cells = two({"Embedding": {"input_dim": 50, "output_dim": 3}}, {"GRU": {"units": 2}})
     recurrent_native._spare.clear()
     with torch.no_grad():
-        assert layers[0].forward_with(cells[0], torch.ones(9, 6, dtype=torch.int64), layers[1], cells[1]) is not None
+        assert (
+            layers[0].forward_with(cells[0], torch.ones(9, 6, dtype=torch.int64), layers[1], cells[1], None) is not None
+        )
     assert all("given" not in room for _, room in recurrent_native._spare)
     assert len(recurrent_native._spare) == 1

@@ -361,3 +361,54 @@ def test_layers_between_casts(name: str, dtype: str, monkeypatch: pytest.MonkeyP
         options, shape = LAYERS[name](name, seed)
         goals, ys = {"first": squared(), "second": squared()}, [normal(seed + 1, 2), normal(seed + 2, 2)]
         hold_typed(model({name: options}, shape), {"x": normal(seed, *shape)}, goals, ys, dtype)
+
+
+def drawn_mask(name: str, seed: int) -> list[dict[str, Any]]:
+    """Layers that hear a mask, by name."""
+    sequences = {"units": 3, "return_sequences": bool(seed % 2), "go_backwards": bool(seed // 2 % 2)}
+    inner = {"LSTM": {**sequences, "go_backwards": False}}
+    options = dict.fromkeys(("LSTM", "GRU", "SimpleRNN"), sequences) | {
+        "Bidirectional": {"layer": inner, "merge_mode": ("concat", "sum")[seed // 2 % 2]},
+        "TimeDistributed": {"layer": {"Dense": {"units": 3}}},
+        "GlobalAveragePooling1D": {
+            "keepdims": bool(seed % 2),
+            "data_format": ("channels_last", "channels_first")[seed == 5],
+        },
+    }
+    return [{name: {"name": "hears", "inputs": "words", **options[name]}}]
+
+
+HEARING = {c.__name__ for c in Layer.spellings().values() if c.by_hand_masked is not Layer.by_hand_masked}
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("name", sorted(HEARING))
+def test_layers_behind_a_mask(name: str, seed: int) -> None:
+    """A mask of another kind in each batch, made of ids or of features."""
+    ids = np.random.default_rng(seed).integers(0, 4, (BATCH * STEPS, 5)).astype("int32")
+    ids[:, 2] = 1
+    table = {"inputs": "x", "input_dim": 4, "output_dim": 5}
+    made: list[list[dict[str, Any]]] = [
+        [{"Embedding": {"name": "words", **table, "mask_zero": True}}],
+        [
+            {"Embedding": {"name": "vectors", **table}},
+            {"Multiply": {"name": "gated", "inputs": ["vectors", "gates"]}},
+            {"Masking": {"name": "words"}},
+        ],
+        [
+            {"Embedding": {"name": "first", **table, "mask_zero": True}},
+            {"Embedding": {"name": "second", **table, "mask_zero": True}},
+            {"Masking": {"name": "third", "mask_value": 0.5}},
+            {"Add": {"name": "words", "inputs": ["first", "third"]}},
+        ],
+    ]
+    lines = [
+        *made[seed % 3],
+        *drawn_mask(name, seed),
+        {"Flatten": {"name": "flat"}},
+        {"Dense": {"name": "last", "units": 2}},
+    ]
+    gates = np.repeat(ids[..., None] > 1, 5, -1).astype("float32")
+    gates[:, 1] = 1
+    xs = {"x": ids, "gates": gates} if seed % 3 == 1 else {"x": ids}
+    hold(lines, xs, {"last": squared()}, [normal(BATCH * STEPS, 2)])

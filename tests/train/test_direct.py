@@ -298,3 +298,59 @@ def test_no_such_switch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv("TRAINER_WITHOUT", "list")
     with pytest.raises(RecipeError, match='TRAINER_WITHOUT: there is no optimisation called "list"'):
         run(tmp_path, recipe(), "auto")
+
+
+WORD = "- Embedding: {name: words, input_dim: 17, output_dim: 8, mask_zero: true}"
+BEHIND_MASKS = {
+    "attention": f"{WORD}\n    - MultiHeadAttention: {{inputs: [words, words], num_heads: 2, key_dim: 4}}\n"
+    "    - GlobalAveragePooling1D: {}\n    - Dense: {units: 10, activation: softmax}",
+    "an island in bfloat16": f"{WORD}\n    - GRU: {{units: 8, dtype: mixed_bfloat16}}\n"
+    "    - Dense: {units: 10, activation: softmax}",
+    "statistics of what counts": f"{WORD}\n    - BatchNormalization: {{}}\n    - Activation: {{activation: relu}}\n"
+    "    - LSTM: {units: 8}\n    - Dense: {units: 10, activation: softmax}",
+    "masks that meet": f"{WORD}\n    - Embedding: {{name: others, inputs: image, input_dim: 17, output_dim: 8, "
+    "mask_zero: true}\n    - Add: {inputs: [words, others, words]}\n    - GlobalAveragePooling1D: {}\n"
+    "    - Dense: {units: 10, activation: softmax}",
+    "masks that are joined": f"{WORD}\n    - LSTM: {{name: read, units: 8, return_sequences: true}}\n"
+    "    - Concatenate: {inputs: [words, read]}\n    - Dense: {units: 8}\n    - GlobalAveragePooling1D: {}\n"
+    "    - Dense: {units: 10, activation: softmax}",
+}
+
+
+@pytest.mark.parametrize("model", BEHIND_MASKS)
+def test_masks_hide_what_they_hide_from_autograd(tmp_path: Path, model: str) -> None:
+    text = recipe(BEHIND_MASKS[model]).replace(", {Rescaling: {scale: 1/16}}", "").replace("700", "120")
+    plain, auto = (run(tmp_path, text, engine) for engine in ("plain", "auto"))
+    assert record(auto)["steps_by"].startswith("operations in a row")
+    if "bfloat16" in model:
+        np.testing.assert_allclose(auto.history["loss"], plain.history["loss"], rtol=0.01)
+    else:
+        hold_alike(plain, auto)
+
+
+TAGGED = """
+name: tagged
+seed: 3
+dataset:
+  source: {made_sequences: {task: add, length: 2, samples: 150, test_samples: 20}}
+  inputs: {shifted: {}}
+  targets: {answer: {}}
+model:
+  layers:
+    - Embedding: {input_dim: 14, output_dim: 8, mask_zero: true}
+    - Bidirectional: {layer: {LSTM: {units: 8, return_sequences: true}}}
+    - Dense: {units: 14, activation: softmax}
+compile: {loss: sparse_categorical_crossentropy, metrics: [accuracy], weighted_metrics: [accuracy]}
+fit: {epochs: 2, batch_size: 16, validation_split: 0.2}
+"""
+
+
+@pytest.mark.parametrize("layer", ["LSTM", "SimpleRNN"])
+def test_an_output_that_has_a_mask(tmp_path: Path, layer: str) -> None:
+    """Loss and metrics count what the mask leaves, as Keras's do."""
+    text = TAGGED.replace("LSTM", layer)
+    plain, auto = (run(tmp_path, text, engine) for engine in ("plain", "auto"))
+    assert record(auto)["steps_by"].startswith("operations in a row")
+    hold_alike(plain, auto)
+    unmasked = run(tmp_path, text.replace("mask_zero: true", "mask_zero: false"), "auto")
+    assert abs(unmasked.history["loss"][0] - auto.history["loss"][0]) > 1e-5

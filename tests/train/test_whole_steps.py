@@ -35,7 +35,43 @@ fit: {epochs: 3, batch_size: 16, validation_split: 0.2}
 WORDS, ROWS = "{Reshape: {target_shape: [64]}}", "{Rescaling: {scale: 1/16}}"
 IMAGES = f"{ROWS}, {{Reshape: {{target_shape: [8, 8, 1]}}}}"
 TABLE = "{Embedding: {input_dim: 17, output_dim: 16}}"
+MASKED = f"{TABLE[:-2]}, mask_zero: true}}}}"
+STEPS = "{Reshape: {target_shape: [8, 8]}}"
 CASES: dict[str, tuple[str, str]] = {
+    "words behind a mask": (WORDS, f"{MASKED}, {{LSTM: {{units: 12}}}}"),
+    "words backwards behind a mask": (WORDS, f"{MASKED}, {{GRU: {{units: 12, go_backwards: true}}}}"),
+    "both ways": (
+        WORDS,
+        f"{TABLE}, {{Bidirectional: {{layer: {{LSTM: {{units: 8, return_sequences: true}}}}}}}}, "
+        "{Bidirectional: {layer: {GRU: {units: 8}}, merge_mode: sum}}",
+    ),
+    "both ways behind a mask": (
+        WORDS,
+        f"{MASKED}, {{Bidirectional: {{layer: {{GRU: {{units: 8, return_sequences: true}}}}}}}}, "
+        "{Dropout: {rate: 0.2}}, {Bidirectional: {layer: {SimpleRNN: {units: 8}}}}",
+    ),
+    "steps behind a mask": (
+        f"{ROWS}, {STEPS}",
+        "Masking, {TimeDistributed: {layer: {Dense: {units: 6, activation: relu}}}}, {GRU: {units: 12}}",
+    ),
+    "rows behind a mask": (
+        f"{ROWS}, {STEPS}",
+        "{Dense: {units: 6, activation: relu}}, {Masking: {mask_value: 0.25}}, Masking, "
+        "{LSTM: {units: 12, return_sequences: true}}, {LSTM: {units: 8}}",
+    ),
+    "means of words": (WORDS, f"{TABLE}, GlobalAveragePooling1D"),
+    "means of words behind a mask": (WORDS, f"{MASKED}, GlobalAveragePooling1D"),
+    "means that keep their axis": (WORDS, f"{MASKED}, {{GlobalAveragePooling1D: {{keepdims: true}}}}, Flatten"),
+    "largest of words": (WORDS, f"{TABLE}, GlobalMaxPooling1D"),
+    "images to means": (
+        IMAGES,
+        "{Conv2D: {filters: 16, kernel_size: 3, activation: relu}}, MaxPooling2D, GlobalAveragePooling2D",
+    ),
+    "images to the largest": (
+        IMAGES,
+        "{Conv2D: {filters: 16, kernel_size: 3, activation: relu}}, MaxPooling2D, "
+        "{GlobalMaxPooling2D: {keepdims: true}}, Flatten",
+    ),
     "words": (WORDS, f"{TABLE}, {{LSTM: {{units: 12}}}}"),
     "words backwards": (WORDS, f"{TABLE}, {{GRU: {{units: 12, go_backwards: true, use_bias: false}}}}"),
     "words to a plain one": (WORDS, f"{TABLE}, {{SimpleRNN: {{units: 12, return_sequences: true}}}}, Flatten"),

@@ -7,7 +7,7 @@ A layer is frozen options. `build(plan, shape) -> shape` is its only shape arith
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple, Protocol, Self
 
 from pydantic import field_validator
 
@@ -60,6 +60,17 @@ Inputs = Annotated[
         {"anyOf": [*_NAMES["anyOf"], {"type": "object", "additionalProperties": _NAMES, "minProperties": 1}]},
     ),
 ]
+
+
+class Words(NamedTuple):
+    """Vectors that are looked up in a table: what each is made into need be made only once, however often it comes."""
+
+    table: Tensor
+    "(words, features)"
+    ids: Tensor
+    "(batch, time), int64, in a row; all of them are in the table."
+    mask: Tensor | None
+    "Which of them count, if not all do."
 
 
 class Weights(Protocol):
@@ -247,28 +258,42 @@ class Layer(Declared, kind="layer", room="trainer.layers", keras="keras.layers")
         """
         return None
 
-    def by_hand_with(self, p: Program, w: Weights, x: Any, after: Layer, its: Weights) -> tuple[Any, Pull] | None:
-        """`by_hand` of this layer and of the one that alone reads what it makes, as one; None where each goes alone.
+    def by_hand_masked(self, p: Program, w: Weights, x: Any, mask: Any) -> tuple[Any, Pull] | None:
+        """`by_hand` for a layer that hears masks, where what it reads has one; of several inputs, some have one.
 
-        `its` are the weights of the layer `after`.
+        The mask stays the same tensor in every run, too. None for what leaves its gradient to autograd.
         """
         return None
 
-    def forward_with(self, w: Weights, x: Any, after: Layer, its: Weights) -> Any | None:
+    def mask_by_hand(self, p: Program, x: Any, mask: Any, **options: Any) -> Any:
+        """What `compute_mask` gives, as operations of a program."""
+        made = self.compute_mask(x, mask, **options)
+        if made is None or any(made is own for own in (mask if isinstance(mask, list) else [mask])):
+            return made
+        p.do(lambda: made.copy_(self.compute_mask(x, mask, **options)))
+        return made
+
+    def by_hand_with(
+        self, p: Program, w: Weights, x: Any, after: Layer, its: Weights, mask: Tensor | None
+    ) -> tuple[Any, Pull] | None:
+        """`by_hand` of this layer and of the one that alone reads what it makes, as one; None where each goes alone.
+
+        `its` are the weights of the layer `after`; `mask` is that of what lies between them, if it has one.
+        """
+        return None
+
+    def forward_with(self, w: Weights, x: Any, after: Layer, its: Weights, mask: Tensor | None) -> Any | None:
         """`forward` of this layer and of the one that alone reads what it makes, as one piece of compiled code.
 
         No gradient is wanted. None where each goes alone.
         """
         return None
 
-    def looked_up_by_hand(self, p: Program, w: Weights, table: Tensor, ids: Tensor) -> tuple[Any, Pull] | None:
-        """`by_hand` for vectors of a table, with the way back to it; None where they are to be looked up first.
-
-        `ids` (int64) of the vectors lie in a row and are all in the table.
-        """
+    def looked_up_by_hand(self, p: Program, w: Weights, words: Words) -> tuple[Any, Pull] | None:
+        """`by_hand` for vectors of a table, with the way back to it; None where they are to be looked up first."""
         return None
 
-    def looked_up(self, w: Weights, table: Tensor, ids: Tensor) -> Any | None:
+    def looked_up(self, w: Weights, words: Words) -> Any | None:
         """`forward` for vectors of a table where no gradient is wanted; see `looked_up_by_hand`."""
         return None
 

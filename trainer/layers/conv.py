@@ -74,11 +74,13 @@ class Conv(Convolving, Kerneled, abstract=True):
     def by_hand(self, p: Program, w: Weights, x: Tensor) -> tuple[Tensor, Pull] | None:
         return self.activated(p, *self.slide_by_hand(p, x, w.kernel, w.kernel, w.bias, self.groups))
 
-    def by_hand_with(self, p: Program, w: Weights, x: Tensor, after: Layer, its: Weights) -> tuple[Tensor, Pull] | None:
+    def by_hand_with(
+        self, p: Program, w: Weights, x: Tensor, after: Layer, its: Weights, mask: Tensor | None
+    ) -> tuple[Tensor, Pull] | None:
         both = self._pooled(w, x, after, p.laid)
         return None if both is None else self.activated(p, *both.operations(p))
 
-    def forward_with(self, w: Weights, x: Tensor, after: Layer, its: Weights) -> Tensor | None:
+    def forward_with(self, w: Weights, x: Tensor, after: Layer, its: Weights, mask: Tensor | None) -> Tensor | None:
         both = self._pooled(w, x, after, torch.Tensor.contiguous)
         if both is None:
             return None

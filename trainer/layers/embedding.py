@@ -11,7 +11,7 @@ from trainer.constraints.base import Constraint
 from trainer.errors import DataError
 from trainer.initializers.base import Initializer
 from trainer.initializers.random import RandomUniform
-from trainer.layers.base import DType, Layer, Weights
+from trainer.layers.base import DType, Layer, Weights, Words
 from trainer.layers.plan import Plan
 from trainer.layers.sums import ask
 from trainer.lazy import F, torch
@@ -102,7 +102,12 @@ class Embedding(Table):
         by_threads = w.compiles and torch.is_grad_enabled() and not torch.compiler.is_compiling()
         return self._rows(w, x, _function() if by_threads and self.compiles(w, None) else None)
 
-    def by_hand_with(self, p: Program, w: Weights, x: Tensor, after: Layer, its: Weights) -> tuple[Any, Pull] | None:
+    def mask_by_hand(self, p: Program, x: Tensor, mask: Tensor | None, **options: Any) -> Tensor | None:
+        return p.make(torch.ne, x, 0) if self.mask_zero else None
+
+    def by_hand_with(
+        self, p: Program, w: Weights, x: Tensor, after: Layer, its: Weights, mask: Tensor | None
+    ) -> tuple[Any, Pull] | None:
         if not self._handed_on(w, x, after):
             return None
         ids = x
@@ -111,21 +116,20 @@ class Embedding(Table):
             p.do(ids.copy_, x)
         ids = p.laid(ids)
         p.add(Known(ids, self.input_dim, self._out_of_range))
-        return after.looked_up_by_hand(p, its, w.embeddings, ids)
+        return after.looked_up_by_hand(p, its, Words(w.embeddings, ids, mask))
 
-    def forward_with(self, w: Weights, x: Tensor, after: Layer, its: Weights) -> Any | None:
+    def forward_with(self, w: Weights, x: Tensor, after: Layer, its: Weights, mask: Tensor | None) -> Any | None:
         if not self._handed_on(w, x, after):
             return None
         ids = x.to(torch.int64).contiguous()
         Known(ids, self.input_dim, self._out_of_range)()
-        return after.looked_up(its, w.embeddings, ids)
+        return after.looked_up(its, Words(w.embeddings, ids, mask))
 
     def _handed_on(self, w: Weights, x: Tensor, after: Layer) -> bool:
         """Whether the layer after this one may take ids instead of vectors."""
         table = w.embeddings
         plain = table.dtype == torch.float32 and table.device.type == "cpu" and table.is_contiguous()
-        alike = self.dtype is None is after.dtype and not self.mask_zero
-        return plain and alike and x.numel() > 0 and on("lookup")
+        return plain and self.dtype is None is after.dtype and x.numel() > 0 and on("lookup")
 
     def by_hand(self, p: Program, w: Weights, x: Tensor) -> tuple[Tensor, Pull]:
         whole = x.dtype in (torch.int32, torch.int64)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from trainer.layers.base import Layer, Weights
 from trainer.layers.plan import Plan
+from trainer.lazy import torch
 from trainer.options import Float
 from trainer.shapes import Shape
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from trainer.program import Program, Pull
 
 
 class Masking(Layer):
@@ -30,6 +33,17 @@ class Masking(Layer):
         if len(shape) < 2:
             raise ValueError("expected input with a features axis, (batch, ..., features), found (batch,)")
         return shape
+
+    def by_hand(self, p: Program, w: Weights, x: Tensor) -> tuple[Tensor, Pull]:
+        seen, zero = self.mask_by_hand(p, x, None).unsqueeze(-1), p.constant(0.0, x)
+
+        def pull(slope: Tensor, wanted: bool) -> Tensor | None:
+            return p.make(torch.where, seen, slope, zero) if wanted else None
+
+        return p.make(torch.where, seen, x, zero), pull
+
+    def mask_by_hand(self, p: Program, x: Tensor, mask: Tensor | None, **options: Any) -> Tensor:
+        return p.make(torch.any, p.make(torch.ne, x, self.mask_value), -1)
 
     def forward(self, w: Weights, x: Tensor) -> Tensor:
         seen = (x != self.mask_value).any(-1, keepdim=True)

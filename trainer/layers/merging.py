@@ -93,6 +93,12 @@ class Merging(Layer, abstract=True):
         given = [m for m in mask or () if m is not None]
         return reduce(torch.logical_or, given) if given and len(given) == len(mask or ()) else None
 
+    def mask_by_hand(self, p: Program, x: list[Tensor], mask: Masks | None, **options: Any) -> Tensor | None:
+        given = list({id(m): m for m in mask or () if m is not None}.values())
+        if not given or any(m is None for m in mask or ()):
+            return None
+        return reduce(partial(p.make, torch.logical_or), given)
+
 
 class MaskedMerging(Merging, abstract=True):
     """A merge that leaves masked steps of an input out."""

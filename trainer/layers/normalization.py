@@ -160,7 +160,9 @@ class BatchNormalization(Normalizing):
 
         return _features_back(made, axis, x.shape), pull
 
-    def by_hand_with(self, p: Program, w: Weights, x: Tensor, after: Layer, its: Weights) -> tuple[Tensor, Pull] | None:
+    def by_hand_with(
+        self, p: Program, w: Weights, x: Tensor, after: Layer, its: Weights, mask: Tensor | None
+    ) -> tuple[Tensor, Pull] | None:
         joins = is_relu(after) and after.dtype == self.dtype and self.compiles(w, after)
         return self._compiled(p, w, x, relu=True) if joins else None
 

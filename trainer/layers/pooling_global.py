@@ -69,7 +69,7 @@ class GlobalMaxPooling(GlobalPooling, abstract=True):
                 return None
             largest = p.make(torch.eq, x, self._spread(made))
             slope = self._spread(slope)
-            p.do(slope.div_, p.make(torch.sum, largest, self.pooled, True))
+            p.do(slope.div_, p.make(torch.sum, largest, self.pooled, True, dtype=x.dtype))
             return p.make(torch.mul, largest, slope)
 
         return made, pull
@@ -126,12 +126,29 @@ class GlobalAveragePooling1D(GlobalPooling):
     def forward(self, w: Weights, x: Tensor, mask: Tensor | None = None) -> Tensor:
         if mask is None:
             return x.mean(self.pooled, self.keepdims)
-        there = mask.bool().unsqueeze(1 if self.data_format == "channels_first" else 2)
+        there = self._there(mask)
         total = torch.where(there, x, 0.0).sum(self.pooled, self.keepdims)
         return total / there.sum(self.pooled, self.keepdims)
 
+    def _there(self, mask: Tensor) -> Tensor:
+        """The mask with an axis for the channels."""
+        return mask.bool().unsqueeze(1 if self.data_format == "channels_first" else 2)
+
     def by_hand(self, p: Program, w: Weights, x: Tensor) -> tuple[Tensor, Pull]:
         return self.mean_by_hand(p, x)
+
+    def by_hand_masked(self, p: Program, w: Weights, x: Tensor, mask: Tensor) -> tuple[Tensor, Pull]:
+        there, zero = self._there(mask), p.constant(0.0, x)
+        counts = p.make(torch.sum, there, self.pooled, self.keepdims, dtype=x.dtype)
+        total = p.make(torch.sum, p.make(torch.where, there, x, zero), self.pooled, self.keepdims)
+
+        def pull(slope: Tensor, wanted: bool) -> Tensor | None:
+            if not wanted:
+                return None
+            p.do(slope.div_, counts)
+            return p.make(torch.where, there, self._spread(slope), zero)
+
+        return p.make(torch.div, total, counts), pull
 
 
 class GlobalAveragePooling(GlobalPooling, abstract=True):

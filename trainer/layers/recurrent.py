@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from trainer.layers.base import Layer, Weights, need_rank
+from trainer.layers.base import Layer, Weights, Words, need_rank
 from trainer.layers.plan import Plan
 from trainer.layers.recurrent_gates import GruStep, LstmStep, SimpleStep
 from trainer.layers.recurrent_kernels import is_fused, sequence_by_hand
-from trainer.layers.recurrent_native import Native, Words, native_by_hand, native_of_words, native_sequence_of_words
-from trainer.layers.recurrent_sequences import Sequenced, several_given
+from trainer.layers.recurrent_native import Native, native_by_hand, native_of_words, native_sequence_of_words
+from trainer.layers.recurrent_sequences import Sequenced, several_given, turned
 from trainer.layers.recurrent_steps import Stepping
 from trainer.lazy import torch
 from trainer.regularizers.base import Regularizer
@@ -50,29 +50,55 @@ class Recurrent(Stepping, Sequenced, abstract=True):
         kind = self.recurrence()
         if kind is None or not self._goes_through() or several_given(x):
             return None
-        how = (self.return_sequences, self.go_backwards, _weights(w))
-        native = self.native(w, alone=False) if p.compiles else None
-        if native is not None and x.dtype == torch.float32 and x.numel():
-            return native_by_hand(p, native, x, *how)
-        return None if is_fused(kind, x, None) else sequence_by_hand(p, kind, x, *how)
+        found = self._compiled(p, w, x, None)
+        if found is not None or is_fused(kind, x, None):
+            return found
+        return sequence_by_hand(p, kind, x, self.return_sequences, self.go_backwards, _weights(w))
 
-    def looked_up_by_hand(self, p: Program, w: Weights, table: Tensor, ids: Tensor) -> tuple[Tensor, Pull] | None:
-        native = self._of_words(w, len(table), ids) if p.compiles else None
+    def by_hand_masked(self, p: Program, w: Weights, x: Any, mask: Any) -> tuple[Tensor, Pull] | None:
+        """For the compiled form alone."""
+        plain = self._goes_through() and not several_given(x) and mask.dim() == 2
+        return self._compiled(p, w, x, mask) if plain else None
+
+    def _compiled(self, p: Program, w: Weights, x: Any, mask: Tensor | None) -> tuple[Tensor, Pull] | None:
+        native = self.native(w, alone=mask is not None) if p.compiles else None
+        if native is None or x.dtype != torch.float32 or not x.numel():
+            return None
+        made = native_by_hand(p, native, x, mask, self.return_sequences, self.go_backwards, _weights(w))
+        return self._zeroed(p, *made, mask)
+
+    def _zeroed(self, p: Program, made: Tensor, pull: Pull, mask: Tensor | None) -> tuple[Tensor, Pull]:
+        """With zeros at masked steps, where that is said."""
+        if mask is None or not self.zero_output_for_mask:
+            return made, pull
+        seen = turned(p, mask) if self.go_backwards else mask
+        seen = (seen if self.return_sequences else seen[:, -1]).unsqueeze(-1)
+        zero = p.constant(0.0, made)
+
+        def back(slope: Tensor, wanted: bool) -> Tensor | None:
+            return pull(p.make(torch.where, seen, slope, zero), wanted)
+
+        return p.make(torch.where, seen, made, zero), back
+
+    def looked_up_by_hand(self, p: Program, w: Weights, words: Words) -> tuple[Tensor, Pull] | None:
+        native = self._of_words(w, words) if p.compiles else None
         if native is None:
             return None
-        return native_of_words(p, native, Words(table, ids), self.return_sequences, self.go_backwards, _weights(w))
+        made = native_of_words(p, native, words, self.return_sequences, self.go_backwards, _weights(w))
+        return self._zeroed(p, *made, words.mask)
 
-    def looked_up(self, w: Weights, table: Tensor, ids: Tensor) -> Tensor | None:
-        native = self._of_words(w, len(table), ids)
+    def looked_up(self, w: Weights, words: Words) -> Tensor | None:
+        native = self._of_words(w, words)
         if native is None:
             return None
-        words = Words(table, ids)
-        return native_sequence_of_words(native, words, self.return_sequences, self.go_backwards, _weights(w))
+        made = native_sequence_of_words(native, words, self.return_sequences, self.go_backwards, _weights(w))
+        mask = words.mask.flip(1) if words.mask is not None and self.go_backwards else words.mask
+        return self.zeros_where_masked(made, mask)
 
-    def _of_words(self, w: Weights, words: int, ids: Tensor) -> Native | None:
+    def _of_words(self, w: Weights, words: Words) -> Native | None:
         """The layer as compiled code, where that may look vectors up."""
-        plain = ids.dim() == 2 and self._goes_through()
-        return self.native(w, alone=False) if plain and words <= MOST_WORDS * ids.numel() else None
+        plain = words.ids.dim() == 2 and self._goes_through() and len(words.table) <= MOST_WORDS * words.ids.numel()
+        return self.native(w, alone=words.mask is not None) if plain else None
 
     def compiles(self, w: Weights, after: Layer | None) -> str:
         native = self.native(w, alone=False)

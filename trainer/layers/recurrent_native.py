@@ -13,6 +13,7 @@ from trainer.native.calls import BothWays, Call
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from trainer.layers.base import Words
     from trainer.program import Program, Pull
 
 MOST_WEIGHTS = 1 << 21
@@ -72,29 +73,21 @@ def can_be_native(kind: Native, weights: Sequence[Tensor | None], *, alone: bool
 
 
 def native_by_hand(
-    p: Program, kind: Native, x: Tensor, every: bool, backwards: bool, weights: Sequence[Any]
+    p: Program, kind: Native, x: Tensor, mask: Tensor | None, every: bool, backwards: bool, weights: Sequence[Any]
 ) -> tuple[Tensor, Pull]:
     """The layer as operations of a program: the states of every step (batch, time, units), or the last one."""
-    return _Layer(kind, p.laid(x), every, backwards, *weights).operations(p)
+    return _Layer(kind, p.laid(x), every, backwards, *weights, mask=mask).operations(p)
 
 
-class Words(NamedTuple):
-    """Vectors that are looked up in a table: what each gives the gates is made once, however often it comes."""
-
-    table: Tensor
-    "(words, features)"
-    ids: Tensor
-    "(batch, time), int64; all of them are in the table."
-
-    def room(self, kind: Native, units: int, threads: int) -> Room:
-        """What the code works in, with at most so many threads."""
-        most = min(self.ids.numel(), threads * len(self.table))
-        return {
-            "places": torch.full((threads, len(self.table)), -1, dtype=torch.int32),
-            "own": torch.empty(most, dtype=torch.int32),
-            "counted": torch.empty(threads, dtype=torch.int32),
-            "given": torch.empty(most, kind.slots * (-(-units // LANES) * LANES)),
-        }
+def _room_for_words(words: Words, kind: Native, units: int, threads: int) -> Room:
+    """What the code works in where vectors are looked up, with at most so many threads."""
+    most = min(words.ids.numel(), threads * len(words.table))
+    return {
+        "places": torch.full((threads, len(words.table)), -1, dtype=torch.int32),
+        "own": torch.empty(most, dtype=torch.int32),
+        "counted": torch.empty(threads, dtype=torch.int32),
+        "given": torch.empty(most, kind.slots * (-(-units // LANES) * LANES)),
+    }
 
 
 def native_of_words(
@@ -135,7 +128,7 @@ def native_sequence(
     """
     held = {name: torch.stack(tuple(each)) for name, each in zip(("x_drops", "h_drops"), drops, strict=True) if each}
     if mask is not None:
-        held["counts"] = mask.to(torch.bool).contiguous()
+        held["counts"] = _counts(mask)
     if torch.is_grad_enabled():
         outputs, *last = _function().apply(kind, held, every, x, *weights, *first)
     else:
@@ -259,10 +252,14 @@ class _Layer(BothWays):
         recurrent: Tensor,
         bias: Tensor | None,
         *,
+        mask: Tensor | None = None,
         keeps: bool = True,
         words: Words | None = None,
     ):
-        """`keeps`: there will be a way back. With `words` x is their ids."""
+        """`mask` (batch, time) says which steps count; `keeps`: there will be a way back.
+
+        With `words` x is their ids.
+        """
         (batch, time), features, units = x.shape[:2], len(kernel), len(recurrent)
         known = 0 if words is None else len(words.table)
         numbers = (batch, time, features, units, every, backwards, keeps, kind.relu, known)
@@ -280,7 +277,8 @@ class _Layer(BothWays):
         weakref.finalize(call, _leave, self._key, self._room).atexit = False
         call.hold(
             **({"x": x} if words is None else {"ids": words.ids, "table": words.table.detach()}),
-            **({} if words is None else words.room(kind, units, call.threads)),
+            **({} if words is None else _room_for_words(words, kind, units, call.threads)),
+            **({} if mask is None else {"counts": _counts(mask)}),
             kernel=kernel.detach(),
             recurrent=recurrent.detach(),
             bias=biases[0],
@@ -302,11 +300,16 @@ class _Layer(BothWays):
         return made
 
 
+def _counts(mask: Tensor) -> Tensor:
+    """A mask as the code reads it: itself where it lies so already."""
+    return mask.to(torch.bool).contiguous()
+
+
 class _OfWords(_Layer):
     """A layer together with the table before it."""
 
     def __init__(self, kind: Native, words: Words, every: bool, backwards: bool, *weights: Any, keeps: bool = True):
-        super().__init__(kind, words.ids, every, backwards, *weights, keeps=keeps, words=words)
+        super().__init__(kind, words.ids, every, backwards, *weights, mask=words.mask, keeps=keeps, words=words)
         self._table = words.table
 
     def operations(self, p: Program) -> tuple[Tensor, Pull]:

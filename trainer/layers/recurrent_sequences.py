@@ -11,10 +11,13 @@ from trainer.layers.plan import Plan
 from trainer.layers.recurrent_steps import States
 from trainer.lazy import torch
 from trainer.options import Bool
+from trainer.program import Reverse
 from trainer.shapes import Shape, text
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from trainer.program import Program
 
 
 class Sequenced(Layer, abstract=True):
@@ -94,10 +97,15 @@ class Sequenced(Layer, abstract=True):
             with torch.no_grad():
                 for number, state in enumerate(states):
                     getattr(w, f"state_{number}").copy_(state)
-        if self.zero_output_for_mask and mask is not None:
-            seen = mask if self.return_sequences else mask[:, -1]
-            out = out.masked_fill(~seen.reshape(*seen.shape, *(1,) * (out.dim() - seen.dim())), 0)
+        out = self.zeros_where_masked(out, mask)
         return [out, *states] if self.return_state else out
+
+    def zeros_where_masked(self, out: Tensor, mask: Tensor | None) -> Tensor:
+        """Outputs with zeros at masked steps, where that is said; the mask goes in the direction of the outputs."""
+        if mask is None or not self.zero_output_for_mask:
+            return out
+        seen = mask if self.return_sequences else mask[:, -1]
+        return out.masked_fill(~seen.reshape(*seen.shape, *(1,) * (out.dim() - seen.dim())), 0)
 
     def _kept(self, w: Weights, x: Tensor) -> States:
         """Copies of the states that the batch before left; they are overwritten at the end of this one."""
@@ -125,6 +133,13 @@ def several_given(value: Any) -> TypeGuard[Sequence[Any]]:
 def first_and_rest(value: Any) -> tuple[Any, list[Any]]:
     """The sequence (its shape, its mask) and what else was given."""
     return (value[0], list(value[1:])) if several_given(value) else (value, [])
+
+
+def turned(p: Program, sequence: Tensor) -> Tensor:
+    """A sequence (batch, time, ...) from its end, as an operation of a program."""
+    into = torch.empty_like(sequence, memory_format=torch.contiguous_format)
+    p.add(Reverse(into, sequence))
+    return into
 
 
 def check_given(given: Sequence[Shape], states: Sequence[Shape]) -> None:

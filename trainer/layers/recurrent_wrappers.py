@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import model_validator
 
 from trainer.activations.base import Activation
 from trainer.errors import RecipeError
-from trainer.layers.base import Layer, Weights
+from trainer.layers.base import Layer, Weights, Words
 from trainer.layers.conv_lstm import ConvLSTM
 from trainer.layers.given_weights import Arrays, start_from
 from trainer.layers.nested import Wrapper, described, inner_name, named
 from trainer.layers.plan import Plan
-from trainer.layers.recurrent_sequences import Sequenced, first_and_rest
+from trainer.layers.recurrent_sequences import Sequenced, first_and_rest, turned
 from trainer.lazy import torch
 from trainer.options import complaint, raise_all
 from trainer.shapes import Shape, text
@@ -154,17 +155,39 @@ class Bidirectional(Wrapper):
 
     def by_hand(self, p: Program, w: Weights, x: Any) -> tuple[Tensor, Pull] | None:
         """For outputs that are put side by side or added, where both layers say their gradients."""
-        if self.merge_mode not in ("concat", "sum") or first_and_rest(x)[1]:
+        return None if first_and_rest(x)[1] else self._joined(p, w, lambda layer, cell: layer.by_hand(p, cell, x))
+
+    def by_hand_masked(self, p: Program, w: Weights, x: Any, mask: Any) -> tuple[Tensor, Pull] | None:
+        if first_and_rest(x)[1]:
             return None
-        cells, every = (w.forward_layer, w.backward_layer), self.pair()[0].return_sequences
-        layers = [cell.acts for cell in cells]
-        if not all(isinstance(layer, Layer) for layer in layers):
+        return self._joined(p, w, lambda layer, cell: layer.by_hand_masked(p, cell, x, mask))
+
+    def looked_up_by_hand(self, p: Program, w: Weights, words: Words) -> tuple[Tensor, Pull] | None:
+        return self._joined(p, w, lambda layer, cell: layer.looked_up_by_hand(p, cell, words))
+
+    def looked_up(self, w: Weights, words: Words) -> Any | None:
+        made = [layer.looked_up(cell, words) for layer, cell in self._layers(w)]
+        if len(made) < 2 or made[0] is None or made[1] is None:
             return None
-        found = [layer.by_hand(p, cell, x) for layer, cell in zip(layers, cells, strict=True)]
-        if None in found:
+        whole = self._merged(made[0], made[1].flip(1) if self.pair()[0].return_sequences else made[1])
+        return whole if len(whole) > 1 else whole[0]
+
+    def _layers(self, w: Weights) -> list[tuple[Layer, Weights]]:
+        """Both layers with their weights, but for those that say a number type of their own."""
+        found = [(cell.acts, cell) for cell in (w.forward_layer, w.backward_layer)]
+        return [(layer, cell) for layer, cell in found if isinstance(layer, Layer)]
+
+    def _joined(
+        self, p: Program, w: Weights, each: Callable[[Layer, Weights], tuple[Tensor, Pull] | None]
+    ) -> tuple[Tensor, Pull] | None:
+        """What `each` adds for a direction, put together."""
+        if self.merge_mode not in ("concat", "sum"):
             return None
-        (ahead, pull_ahead), (back, pull_back) = found
-        back = _turned(p, back) if every else back
+        found, every = [each(*own) for own in self._layers(w)], self.pair()[0].return_sequences
+        if len(found) < 2 or found[0] is None or found[1] is None:
+            return None
+        (ahead, pull_ahead), (back, pull_back) = found[0], found[1]
+        back = turned(p, back) if every else back
         joined = self.merge_mode == "concat"
         made = p.make(torch.cat, [ahead, back], -1) if joined else p.make(torch.add, ahead, back)
 
@@ -172,7 +195,7 @@ class Bidirectional(Wrapper):
             of_ahead, of_back = slope.split(ahead.shape[-1], -1) if joined else (slope, slope.clone())
             if not joined:
                 p.do(of_back.copy_, slope)
-            of_back = _turned(p, of_back) if every else of_back
+            of_back = turned(p, of_back) if every else of_back
             slopes = pull_ahead(p.laid(of_ahead), wanted), pull_back(p.laid(of_back), wanted)
             if slopes[0] is not None:
                 p.do(slopes[0].add_, slopes[1])
@@ -190,13 +213,6 @@ class Bidirectional(Wrapper):
         states = [None] * (2 * forward.state_count() if forward.return_state else 0)
         whole = [*outputs, *states]
         return whole if len(whole) > 1 else whole[0]
-
-
-def _turned(p: Program, sequence: Tensor) -> Tensor:
-    """A sequence (batch, time, ...) from its end."""
-    into = sequence.flip(1)
-    p.do(lambda: into.copy_(sequence.flip(1)))
-    return into
 
 
 PLACES = ("forward_layer", "backward_layer")
@@ -251,6 +267,10 @@ class TimeDistributed(Wrapper):
             return None if rows is None else p.laid(rows).unflatten(0, x.shape[:2])
 
         return p.laid(made).unflatten(0, x.shape[:2]), pull
+
+    def by_hand_masked(self, p: Program, w: Weights, x: Tensor, mask: Tensor) -> tuple[Tensor, Pull] | None:
+        """For layers that hear no mask; `forward` refuses one that does not fit."""
+        return None if self.layer.takes_mask or mask.shape[:2] != x.shape[:2] else self.by_hand(p, w, x)
 
     def _apply(self, w: Weights, x: Tensor, mask: Tensor | None) -> Tensor:
         # Not through the cell: Keras leaves penalties on what an inner layer makes out of the loss here.

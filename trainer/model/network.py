@@ -212,14 +212,20 @@ class Network(nn.Module):
             if after and makes in values:
                 continue
             x = values[reads[0]] if len(reads) == 1 else [values[i] for i in reads]
-            joined = layer.forward_with(cell, x, after[makes].cell.layer, after[makes].cell) if makes in after else None
-            if joined is not None:
-                values[after[makes].makes] = joined
-                continue
+            mask = None
+            if self.masked:
+                mask = masks.get(reads[0]) if len(reads) == 1 else [masks.get(i) for i in reads]
+            if makes in after and not hears:
+                then = after[makes]
+                between = layer.compute_mask(x, mask) if self.masked else None
+                joined = layer.forward_with(cell, x, then.cell.layer, then.cell, between)
+                if joined is not None:
+                    values[then.makes] = joined
+                    masks[then.makes] = then.cell.layer.compute_mask(x, between) if between is not None else None
+                    continue
             if not self.masked:
                 out = layer.forward(cell, x, **options)
             else:
-                mask = masks.get(reads[0]) if len(reads) == 1 else [masks.get(i) for i in reads]
                 given = {**options, "mask": mask} if hears else options
                 out = layer.forward(cell, x, **given)
                 masks[makes] = layer.compute_mask(x, mask, **options)
@@ -254,7 +260,7 @@ class Network(nn.Module):
     def _may_join(self, want: Sequence[int] | None) -> bool:
         """Whether nobody asks for what lies between two layers, or follows what each of them does."""
         alone = torch.is_grad_enabled() or torch.compiler.is_compiling()
-        return want is None and not self.masked and not self.training and not alone
+        return want is None and not self.training and not alone
 
     def rows(self) -> Iterator[tuple[WeightSpec, str, torch.Tensor, bool]]:
         """(spec, path, tensor, trainable) of every weight, layer by layer, in Keras's order."""

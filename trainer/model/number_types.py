@@ -64,11 +64,11 @@ class Typed:
         out = self.layer.forward(weights, x, *args, **options)
         return out if self.layer.types_its_output else cast(out, self.dtype)
 
-    def forward_with(self, w: Cell, x: Any, after: Layer, its: Cell) -> Any:
+    def forward_with(self, w: Cell, x: Any, after: Layer, its: Cell, mask: torch.Tensor | None) -> Any:
         """What the layer and the one after it make of the input at once; None where each goes alone."""
         if not self.layer.casts_inside:
             return None
-        return self.layer.forward_with(self._weights(w), cast(x, self.dtype), after, its)
+        return self.layer.forward_with(self._weights(w), cast(x, self.dtype), after, its, mask)
 
     def _weights(self, w: Cell) -> Any:
         inner = self.layer.computes_in(w, self.dtype)

@@ -4,6 +4,7 @@
 #include <string.h>
 
 typedef long long whole;
+typedef unsigned char flag;
 #define INLINE static inline __attribute__((always_inline))
 /* Sums of products are rounded once a term. Elsewhere only where one thread does all: GCC rounds what is left over
    from whole vectors another way, and where that is depends on the shares. */

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from trainer.lazy import torch
 from trainer.native.calls import Run
 from trainer.native.text import NotInC, collapsed, is_half, kind_of, looped, number, offset, words
-from trainer.program import AddUp, Known, LookUp, Penalty
+from trainer.program import AddUp, Known, LookUp, Penalty, Reverse
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,6 +45,8 @@ ELEMENTWISE = {
     "minimum": "a < b || a != a ? a : b",
     "eq": "(float)(a == b)",
     "ge": "(float)(a >= b)",
+    "logical_or": "(float)(a || b)",
+    "where": "a ? b : c",
     "threshold_backward": "b <= c ? 0 : a",
     "sigmoid_backward": "a * (1 - b) * b",
     "tanh_backward": "a * (1 - b * b)",
@@ -194,6 +196,9 @@ class Statements:
         if isinstance(operation, Penalty):
             self._penalize(operation)
             return
+        if isinstance(operation, Reverse):
+            self._reverse(operation)
+            return
         call = Call.of(operation)
         own = OWN.get(call.name)
         if own is not None and call.name not in IN_FLOAT:
@@ -219,7 +224,7 @@ class Statements:
         self.lines.append(looped(sizes, body))
 
     def _place(self, tensor: Tensor, strides: Sequence[int]) -> str:
-        if tensor.dtype not in (torch.float32, torch.bfloat16):
+        if tensor.dtype not in (torch.float32, torch.bfloat16, torch.bool):
             raise NotInC(f"numbers of type {tensor.dtype}")
         return f"{self.pointer(tensor)}[{offset(strides)}]"
 
@@ -268,6 +273,13 @@ class Statements:
         add = f"for (long j = 0; j < {width}; j++) sums[j] += {self.pointer(vectors)}[i * {width} + j];"
         zeros = f"memset({self.pointer(into)}, 0, {4 * into.numel()});"
         self.lines.append(f"ALONE {{ {zeros} for (long i = 0; i < {len(ids)}; i++) {{ {sums} {add} }} }}")
+
+    def _reverse(self, operation: Reverse) -> None:
+        into, sequence = operation
+        last, steps = into.shape[1] - 1, sequence.stride(1)
+        others = [0 if axis == 1 else step for axis, step in enumerate(sequence.stride())]
+        place = f"{self.pointer(sequence)}[{offset(others)} + ({last} - i1) * {steps}]"
+        self.lines.append(looped(into.shape, f"{self.pointer(into)}[{offset(into.stride())}] = {place};"))
 
     def _penalize(self, operation: Penalty) -> None:
         regularizer, weight, total, gradient, first = operation
@@ -331,27 +343,63 @@ class Statements:
             expression = f"({expression} > {number(high)} ? {number(high)} : {expression})"
         self._elementwise(expression, call.out, call.args[:1])
 
+    def _ne(self, call: Call) -> None:
+        """Whether each number is another one than a given one: what masks are made from."""
+        x, value = call.args
+        if isinstance(value, torch.Tensor) or (not x.is_floating_point() and value != int(value)):
+            raise NotInC(f"{call.name} of these numbers")
+        sizes, (to, at) = collapsed(call.out.shape, [call.out.stride(), x.stride()])
+        place = f"{self.pointer(x)}[{offset(at)}]"
+        read = f"wide({place})" if is_half(x) else place
+        other = number(value) if x.is_floating_point() else f"({kind_of(x)}){int(value)}"
+        self.lines.append(looped(sizes, f"{self.pointer(call.out)}[{offset(to)}] = {read} != {other};"))
+
+    def _any(self, call: Call) -> None:
+        """Over the last axis."""
+        x, dim = call.args[:2]
+        if dim % x.dim() != x.dim() - 1 or not (x.is_contiguous() and call.out.is_contiguous()):
+            raise NotInC("any over another axis than the last")
+        n, flags = x.shape[-1], self.pointer(x)
+        found = f"flag any = 0; for (long i = 0; i < {n}; i++) any |= {flags}[i0 * {n} + i];"
+        self.lines.append(looped([x.numel() // n], f"{found} {self.pointer(call.out)}[i0] = any;"))
+
     def _zero(self, call: Call) -> None:
         self._elementwise("0", call.out, ())
 
     def _sum(self, call: Call) -> None:
-        x, dim = call.args[:2]
-        keep = call.args[2] if len(call.args) > 2 else call.options.get("keepdim", False)
-        if not isinstance(dim, int):
-            raise NotInC("sum over several axes")
-        dim %= x.dim()
-        if dim == x.dim() - 1 and x.is_contiguous() and call.out.is_contiguous():
+        x, over = call.args[0], self._over(call)
+        if over == {x.dim() - 1} and x.dtype == torch.float32 and x.is_contiguous() and call.out.is_contiguous():
             n = x.shape[-1]
             body = f"{self.pointer(call.out)}[i0] = sum_of_row({self.pointer(x)} + i0 * {n}, {n});"
             self.lines.append(looped([x.numel() // n], body))
-            return
-        kept = call.out if keep else call.out.unsqueeze(dim)
-        into = [0 if axis == dim else step for axis, step in enumerate(kept.stride())]
-        self._zero(call)
-        target = self._place(kept, into)
+        else:
+            self._reduce(call, over, "0", "to + a")
+
+    def _mean(self, call: Call) -> None:
+        self._sum(call)
+        count = call.args[0].numel() / call.out.numel()
+        self._elementwise(f"a / {number(count)}", call.out, (call.out,))
+
+    def _amax(self, call: Call) -> None:
+        self._reduce(call, self._over(call), "-INFINITY", "a > to || a != a ? a : to")
+
+    def _over(self, call: Call) -> set[int]:
+        """The axes that go."""
+        rank = call.args[0].dim()
+        dims = call.args[1] if len(call.args) > 1 else range(rank)
+        return {dim % rank for dim in ([dims] if isinstance(dims, int) else dims)}
+
+    def _reduce(self, call: Call, over: set[int], first: str, then: str) -> None:
+        """`then` is what a number `a` makes of what those before it came to, which begins as `first`."""
+        x, kept = call.args[0], call.out
+        for axis in sorted(over) if kept.dim() < x.dim() else ():
+            kept = kept.unsqueeze(axis)
+        self._elementwise(first, call.out, ())
+        target = self._place(kept, [0 if axis in over else step for axis, step in enumerate(kept.stride())])
         sizes = list(x.shape)
-        longest = max((axis for axis in range(len(sizes)) if axis != dim), key=sizes.__getitem__, default=None)
-        self.lines.append(looped(sizes, f"{target} += {self._read(x, x.stride())};", longest))
+        longest = max((axis for axis in range(len(sizes)) if axis not in over), key=sizes.__getitem__, default=None)
+        body = f"float a = {self._read(x, x.stride())}, to = {target}; {target} = {then};"
+        self.lines.append(looped(sizes, body, longest))
 
     def _softmax(self, call: Call) -> None:
         x, dim = call.args[:2]
@@ -428,13 +476,17 @@ OWN: dict[str, Own] = {
     "clamp": Statements._clamp,
     "copy": Statements._copy,
     "elu": Statements._elu,
+    "ne": Statements._ne,
+    "any": Statements._any,
     "zero": Statements._zero,
     "sum": Statements._sum,
+    "mean": Statements._mean,
+    "amax": Statements._amax,
     "softmax": Statements._softmax,
     "scatter_add": Statements._scatter_add,
     "mm": Statements._mm,
     "addmm": Statements._addmm,
 }
 "Operations with a form of their own."
-IN_FLOAT = ("sum", "softmax", "scatter_add")
+IN_FLOAT = ("sum", "mean", "amax", "softmax", "scatter_add")
 "Those of them that know floats alone."

@@ -10,7 +10,7 @@ from trainer.lazy import np, torch
 if TYPE_CHECKING:
     from torch import Tensor
 
-KINDS = {"float32": "float", "int64": "whole", "bfloat16": "half", "int32": "unsigned"}
+KINDS = {"float32": "float", "int64": "whole", "bfloat16": "half", "int32": "unsigned", "bool": "flag"}
 "Number types to those of C."
 
 

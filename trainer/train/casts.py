@@ -37,8 +37,10 @@ def between_casts(p: Program, typed: Typed, cell: Any, x: Any, after: Cell | Non
             given = given if layer.casts_inside else [p.cast(t, inner) for t in given]
         own = given if isinstance(x, list) else given[0]
         part = p.within(weights.gradients, compiles=layer.compiles_typed)
-        its = () if after is None else (after.layer, after)
-        found = layer.by_hand_with(part, weights, own, *its) if its else layer.by_hand(part, weights, own)
+        if after is None:
+            found = layer.by_hand(part, weights, own)
+        else:
+            found = layer.by_hand_with(part, weights, own, after.layer, after, None)
     except _Nested:
         return None
     if found is None:

@@ -35,8 +35,6 @@ def hindrance(network: Network, updater: Updater | Updaters) -> str:
         return "weights are of several number types"
     if updater.weight.device.type != "cpu":
         return "it runs on a GPU"
-    if network.masked:
-        return "there are masks"
     if any(step.parts for step in network.steps):
         return "a layer makes several tensors"
     for cell in network.modules():

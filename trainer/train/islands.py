@@ -65,7 +65,14 @@ def island(
 
 
 def through_autograd(
-    p: Program, loss: Loss, y: Tensor, out: Tensor, scores: Tensor | None, weight: Tensor | None, share: float
+    p: Program,
+    loss: Loss,
+    y: Tensor,
+    out: Tensor,
+    scores: Tensor | None,
+    weight: Tensor | None,
+    mask: Tensor | None,
+    share: float,
 ) -> tuple[Tensor, Tensor]:
     """(the gradient of `share` times the loss at the scores, or else at the output, the loss), as operations."""
     slope, kept = torch.empty_like(out), torch.zeros((), dtype=floating(out).dtype)
@@ -73,7 +80,7 @@ def through_autograd(
     def judge() -> None:
         with torch.enable_grad():
             leaf = (out if scores is None else scores).detach().requires_grad_()
-            value = loss(y, leaf if scores is None else out, weight, None, None if scores is None else leaf)
+            value = loss(y, leaf if scores is None else out, weight, mask, None if scores is None else leaf)
             (found,) = gradients([value], [torch.full_like(value, share)], [leaf])
         if found is None:
             raise Unable

@@ -54,6 +54,8 @@ class Pass:
         self._ys: list[Tensor] = []
         self._weights = [None if w is None else w.clone() for w in batch.weights]
         self._values: dict[int, Any] = dict(zip(network.starts, self._xs, strict=True))
+        self._masks: dict[int, Tensor] = {}
+        "Of those of them that have one."
         self._slopes: dict[int, Tensor] = {}
         self._read: dict[int, Tensor] = {}
         self._depends: set[int] = set()
@@ -77,7 +79,8 @@ class Pass:
             raise Unable
         self.outputs = [self._precise(n) for n in network.ends]
         "What the last run made."
-        self._no_masks = (None,) * len(self.outputs)
+        self._ends_masks = tuple([self._masks.get(n) for n in network.ends])
+        self._any_masks = any(mask is not None for mask in self._ends_masks)
         self._form: Any = None
         self._weighed = any(weight is not None for weight in self._weights)
         self._unknown = (None,) * len(self._losses) if all(loss is None for loss in self._losses) else None
@@ -110,7 +113,10 @@ class Pass:
         outputs = tuple([output.clone() for output in self.outputs])
         losses = self._unknown or tuple([None if loss is None else loss.clone() for loss in self._losses])
         rest = None if self.penalty is None else self.penalty.clone()
-        made = Seen(batch, outputs, self._no_masks, losses, rest, None, self._form)
+        masks = self._ends_masks
+        if self._any_masks:
+            masks = tuple([None if mask is None else mask.clone() for mask in masks])
+        made = Seen(batch, outputs, masks, losses, rest, None, self._form)
         self._form = self._form or made.form()
         return made
 
@@ -119,44 +125,75 @@ class Pass:
 
     def _forward(self, step: Step) -> None:
         """Add a layer's operations, and those of the last activation as if it were a layer of its own."""
-        xs = [self._values[n] for n in step.reads]
-        x, before = xs[0] if len(xs) == 1 else xs, len(self.program.operations)
-        if self._with_next(step, x):
+        x, mask, masked = self._read_by(step)
+        before = len(self.program.operations)
+        if self._with_next(step, x, mask, masked=masked):
             return
         del self.program.operations[before:]
-        found = None if step.options else self._by_hand(step, x)
+        hears = masked and step.hears
+        found = None if step.options else self._masked_by_hand(step, x, mask) if hears else self._by_hand(step, x)
         weights = self._moves(step.cell)
         if found is None:
             del self.program.operations[before:]
-            inside = partial(step.layer.forward, step.cell, **step.options)
+            inside = partial(step.layer.forward, step.cell, **step.options, **({"mask": mask} if hears else {}))
             found = self._island(inside, x, weights, [n in self._depends for n in step.reads])
         makes = step.makes if step.last is None else scores_of(step.makes)
         self._made_by(step.reads, makes, *found, moves=bool(weights))
+        self._goes_on(step, x, mask, masked=masked)
         if step.last is not None:
             self._activate(step.last, makes, step.makes)
 
-    def _with_next(self, step: Step, x: Any) -> bool:
+    def _read_by(self, step: Step) -> tuple[Any, Any, bool]:
+        """What a layer reads, the mask of that, or of each of several, and whether there is one at all."""
+        xs, masks = [self._values[n] for n in step.reads], [self._masks.get(n) for n in step.reads]
+        masked = any(mask is not None for mask in masks)
+        return (xs[0], masks[0], masked) if len(xs) == 1 else (xs, masks, masked)
+
+    def _goes_on(self, step: Step, x: Any, mask: Any, *, masked: bool) -> Tensor | None:
+        """Add the operations that make the mask which goes on with what a layer makes."""
+        layer = step.cell.layer
+        made = layer.mask_by_hand(self.program, x, mask, **step.options) if masked or layer.starts_mask() else None
+        if isinstance(made, list):
+            raise Unable
+        if made is not None:
+            self._masks[step.makes] = made
+        return made
+
+    def _with_next(self, step: Step, x: Any, mask: Any, *, masked: bool) -> bool:
         """Add a layer's operations and those of the layer after it as one, where they say so."""
         after = self.network.after(step) if self.program.compiles and not step.options else None
         if after is None or after.parts or after.last is not None or after.penalty is not None:
             return False
-        found = self._by_hand(step, x, after.cell)
+        if masked and step.hears:
+            return False
+        between = self._goes_on(step, x, mask, masked=masked)
+        found = self._by_hand(step, x, after.cell, between)
         if found is None:
             return False
+        self._goes_on(after, x, between, masked=between is not None)
         if any(after.cell.rows()):
             self.marks[-1] = self.marks[-1]._replace(layer=after.cell.path)
         moves = [*self._moves(step.cell), *self._moves(after.cell)]
         self._made_by(step.reads, after.makes, *found, moves=bool(moves))
         return True
 
-    def _by_hand(self, step: Step, x: Any, after: Cell | None = None) -> tuple[Any, Any] | None:
-        """What a layer says of itself, with the one after it if that is given; None where it says nothing."""
+    def _by_hand(
+        self, step: Step, x: Any, after: Cell | None = None, between: Tensor | None = None
+    ) -> tuple[Any, Any] | None:
+        """What a layer says of itself, with the one after it if that is given; None where it says nothing.
+
+        `between` is the mask of what lies between the two.
+        """
         p, cell = self.program, self._cell(step)
         if not isinstance(step.layer, Layer):
-            return between_casts(p, step.layer, cell, x, after)
+            return None if between is not None else between_casts(p, step.layer, cell, x, after)
         if after is None:
             return step.layer.by_hand(p, cell, x)
-        return step.layer.by_hand_with(p, cell, x, after.layer, after)
+        return step.layer.by_hand_with(p, cell, x, after.layer, after, between)
+
+    def _masked_by_hand(self, step: Step, x: Any, mask: Any) -> tuple[Any, Any] | None:
+        layer = step.layer
+        return layer.by_hand_masked(self.program, self._cell(step), x, mask) if isinstance(layer, Layer) else None
 
     def _cell(self, step: Step) -> Any:
         """The weights of a layer, as it is handed them."""
@@ -192,6 +229,7 @@ class Pass:
     def _judge(self, place: int, goal: Goal, target: Tensor) -> Tensor | None:
         """Add the gradient of an output's loss; the loss itself, unless it follows from the output."""
         p, number, weight = self.program, self.network.ends[place], self._weights[place]
+        mask = self._masks.get(number)
         out, read = self._values[number], self._precise(number)
         own = target.clone() if goal.loss.counts else target.to(read.dtype, copy=True)
         self._ys.append(own)
@@ -202,13 +240,13 @@ class Pass:
             raise Unable
         y_true, y_pred = paired(own, rows, cast=not goal.loss.counts)
         before, slope, value = len(p.operations), None, None
-        if weight is None and goal.loss.is_mean(y_true) and y_pred.dtype == read.dtype:
+        if weight is None is mask and goal.loss.is_mean(y_true) and y_pred.dtype == read.dtype:
             share = p.copies * y_pred.shape[-1] / y_pred.numel()
             slope = goal.loss.by_hand(p, y_true, y_pred, share, joins)
         if slope is None:
             del p.operations[before:]
             scores = self._values[at] if joins else None
-            slope, value = self._by_autograd(goal.loss, own, out, scores, weight, goal.weight)
+            slope, value = self._by_autograd(goal.loss, own, out, scores, weight, mask, goal.weight)
         elif goal.weight != 1.0:
             p.do(slope.mul_, p.constant(goal.weight, slope))
         self._add(at, p.cast(slope, out.dtype).view(out.shape))

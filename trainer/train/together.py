@@ -214,7 +214,7 @@ class SideBySide(Pass):
 
     def seen_of(self, batch: Batch, outputs: tuple[Tensor, ...]) -> Seen:
         """What one of the copies made of its batch."""
-        return Seen(batch, outputs, self._no_masks, (None,) * len(outputs), None, None, self._form)
+        return Seen(batch, outputs, (None,) * len(outputs), (None,) * len(outputs), None, None, self._form)
 
     def _cell(self, step: Step) -> Any:
         return Beside(step.cell, self._stacked)
