@@ -89,6 +89,17 @@ CASES: dict[str, dict[str, str]] = {
     "norms that are clipped": PENALIZED | {"OPTIMIZER": "{adam: {clipnorm: 0.05, weight_decay: 0.01}}"},
     "one norm of all": CLASSES | {"OPTIMIZER": "{SGD: {learning_rate: 0.5, momentum: 0.9, global_clipnorm: 0.3}}"},
     "values that are clipped": NUMBERS | {"OPTIMIZER": "{rmsprop: {clipvalue: 0.2}}"},
+    "averages": CLASSES | {"OPTIMIZER": "{adam: {use_ema: true, ema_momentum: 0.9}}"},
+    "averages that take the place of weights": PENALIZED
+    | {"OPTIMIZER": "{rmsprop: {use_ema: true, ema_momentum: 0.7, ema_overwrite_frequency: 3, weight_decay: 0.01}}"},
+    "constraints": CLASSES
+    | {
+        "LAYERS": "{Dense: {units: 20, activation: relu, kernel_constraint: {MaxNorm: {max_value: 0.5}}, "
+        "bias_constraint: NonNeg}}, {Dense: {units: 12, kernel_constraint: {UnitNorm: {axis: [0, 1]}}}}, "
+        "{Dense: {units: 10, activation: softmax, kernel_constraint: "
+        "{MinMaxNorm: {min_value: 0.5, max_value: 0.8, rate: 0.6, axis: 1}}}}",
+        "OPTIMIZER": "{adam: {use_ema: true, clipnorm: 0.5}}",
+    },
     "penalties": PENALIZED,
     "penalties on batches that are judged one by one": NUMBERS
     | {
@@ -199,7 +210,7 @@ UNCOMPILED = {
     "there is no C for": CLASSES
     | {"LAYERS": "{Dense: {units: 12}}, BatchNormalization, {Dense: {units: 10, activation: softmax}}"},
     "there is no C for Nadam": CLASSES | {"OPTIMIZER": "nadam"},
-    "there is no C for Adam with these options": CLASSES | {"OPTIMIZER": "{adam: {use_ema: true}}"},
+    "there is no C for Adam with these options": CLASSES | {"OPTIMIZER": "{adam: {gradient_accumulation_steps: 2}}"},
     "callbacks look at batches": CLASSES | {"CALLBACKS": "TerminateOnNaN"},
     "there is no C for the penalty OrthogonalRegularizer": CLASSES
     | {

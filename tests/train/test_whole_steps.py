@@ -63,6 +63,11 @@ CASES: dict[str, tuple[str, str]] = {
     "means of words behind a mask": (WORDS, f"{MASKED}, GlobalAveragePooling1D"),
     "means that keep their axis": (WORDS, f"{MASKED}, {{GlobalAveragePooling1D: {{keepdims: true}}}}, Flatten"),
     "largest of words": (WORDS, f"{TABLE}, GlobalMaxPooling1D"),
+    "filters of one length": (
+        IMAGES,
+        "{Conv2D: {filters: 16, kernel_size: 3, kernel_constraint: {UnitNorm: {axis: [0, 1, 2]}}}}, MaxPooling2D, "
+        "Flatten",
+    ),
     "images to means": (
         IMAGES,
         "{Conv2D: {filters: 16, kernel_size: 3, activation: relu}}, MaxPooling2D, GlobalAveragePooling2D",

@@ -47,7 +47,8 @@ class Updater:
         self.blocks = blocks_of(rule, self.parameters, self.paths)
         self.swapped = False
         self.every = rule.gradient_accumulation_steps or 1
-        self._constraints = [(i, spec.constraint) for i, (spec, _) in enumerate(weights) if spec.constraint]
+        self.constraints = [(i, spec.constraint) for i, (spec, _) in enumerate(weights) if spec.constraint]
+        "(number of a weight, what it is projected by after each update)"
         self._clips = any((rule.clipnorm, rule.clipvalue, rule.global_clipnorm))
         self._rate = rule.learning_rate.rate(0) if isinstance(rule.learning_rate, ConstantRate) else None
         self.calls = 0
@@ -108,12 +109,16 @@ class Updater:
         self._move([self._written])
         self._project([])
 
-    def works_by_number(self, *, clipped: bool = False) -> bool:
-        """Whether what becomes of each number follows from it, its gradient (`clipped`) and its slots alone."""
+    def works_by_number(self, *, bare: bool = False) -> bool:
+        """Whether what becomes of each number follows from it, its gradient and its slots alone.
+
+        `bare`: but for what is done to gradients before (norms that are clipped) and to weights behind (averages,
+        constraints).
+        """
         rule = self.optimizer
-        norms = (rule.clipnorm or rule.global_clipnorm) and not clipped
-        whole = norms or rule.use_ema or rule.gradient_accumulation_steps
-        return rule.flat and not whole and not self._constraints and self.dynamic is None and len(self.blocks) == 1
+        more = rule.clipnorm or rule.global_clipnorm or rule.use_ema or self.constraints
+        whole = rule.gradient_accumulation_steps or (more and not bare)
+        return rule.flat and not whole and self.dynamic is None and len(self.blocks) == 1
 
     def go_on_like(self, other: Updater) -> None:
         """Count steps on from where another one of the same optimizer stands."""
@@ -146,7 +151,7 @@ class Updater:
         """What follows the update; `missing` are weights that have no gradient."""
         if self.optimizer.use_ema:
             self._average()
-        for index, constraint in self._constraints:
+        for index, constraint in self.constraints:
             if index not in missing:
                 tensor = self.parameters[index].data
                 tensor.copy_(constraint.project(tensor))

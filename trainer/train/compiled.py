@@ -291,7 +291,7 @@ class _Steps:
         row = [self._gather(slot, own) for slot, own in zip(slots, self.made.buffers(), strict=True)]
         first, kept_by, moved_by = (self._turn_to(part) for part in AROUND_PARTS)
         self._add_operations()
-        clips, update, self.numbers_of = update_in_c(updater, self.c)
+        update, self.numbers_of = update_in_c(updater, self.c)
         outputs = [(self.outputs[place], output) for place, output in enumerate(self.made.outputs)]
         penalty = [] if self.made.penalty is None else [(self.penalties, self.made.penalty)]
         kept = [self._keep(each, made) for each, made in (*outputs, *penalty)]
@@ -306,8 +306,7 @@ class _Steps:
             "    for (long s = 0; s < count; s++) {",
             *(f"        {line} MEET;" for line in (gathered, *self.c.lines)),
             *(f"        {line}" for line in (kept_by, *kept, moved_by) if line),
-            *(f"        {line} MEET;" for line in clips),
-            f"        {update}",
+            *(f"        {line} MEET;" for line in update),
             "    }",
             f"    {self._turn(BETWEEN)}",
             "}",
