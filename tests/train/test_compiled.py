@@ -89,6 +89,10 @@ CASES: dict[str, dict[str, str]] = {
     "norms that are clipped": PENALIZED | {"OPTIMIZER": "{adam: {clipnorm: 0.05, weight_decay: 0.01}}"},
     "one norm of all": CLASSES | {"OPTIMIZER": "{SGD: {learning_rate: 0.5, momentum: 0.9, global_clipnorm: 0.3}}"},
     "values that are clipped": NUMBERS | {"OPTIMIZER": "{rmsprop: {clipvalue: 0.2}}"},
+    **{
+        f"optimizer {name}": CLASSES | {"OPTIMIZER": name}
+        for name in ("nadam", "adamax", "adagrad", "{adadelta: {learning_rate: 0.5}}", "{lion: {weight_decay: 0.01}}")
+    },
     "averages": CLASSES | {"OPTIMIZER": "{adam: {use_ema: true, ema_momentum: 0.9}}"},
     "averages that take the place of weights": PENALIZED
     | {"OPTIMIZER": "{rmsprop: {use_ema: true, ema_momentum: 0.7, ema_overwrite_frequency: 3, weight_decay: 0.01}}"},
@@ -209,7 +213,7 @@ void share(float *o, long m, long n, long k, const float *bias, const float *a, 
 UNCOMPILED = {
     "there is no C for": CLASSES
     | {"LAYERS": "{Dense: {units: 12}}, BatchNormalization, {Dense: {units: 10, activation: softmax}}"},
-    "there is no C for Nadam": CLASSES | {"OPTIMIZER": "nadam"},
+    "there is no C for Ftrl": CLASSES | {"OPTIMIZER": "ftrl"},
     "there is no C for Adam with these options": CLASSES | {"OPTIMIZER": "{adam: {gradient_accumulation_steps: 2}}"},
     "callbacks look at batches": CLASSES | {"CALLBACKS": "TerminateOnNaN"},
     "there is no C for the penalty OrthogonalRegularizer": CLASSES

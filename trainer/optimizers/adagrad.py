@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from trainer.optimizers.base import Slots, UpdateRule
+from trainer.native.text import number
+from trainer.optimizers.base import Slots, StepNumbers, UpdateRule, by_rates
 from trainer.options import Fraction, NonNegativeFloat, PositiveFloat
 
 if TYPE_CHECKING:
@@ -34,6 +35,10 @@ class Adagrad(UpdateRule):
         total = slots["accumulator"].addcmul_(gradient, gradient)
         weight.addcdiv_(gradient, total.add(self.epsilon).sqrt_(), value=-rate)
 
+    def in_c(self) -> tuple[str, StepNumbers]:
+        move = f"w -= n0 * g / sqrtf(accumulator + {number(self.epsilon)});"
+        return f"accumulator += g * g; {move}", by_rates
+
 
 class Adadelta(UpdateRule):
     """Steps in the units of the weights: rate g sqrt(d + epsilon) / sqrt(a + epsilon), d the mean of squared steps.
@@ -58,3 +63,13 @@ class Adadelta(UpdateRule):
         move = steps.add(self.epsilon).sqrt_().mul_(gradient).div_(squares.add(self.epsilon).sqrt_())
         steps.mul_(self.rho).addcmul_(move, move, value=1 - self.rho)
         weight.add_(move, alpha=-rate)
+
+    def in_c(self) -> tuple[str, StepNumbers]:
+        rho, rest, epsilon = number(self.rho), number(1 - self.rho), number(self.epsilon)
+        lines = [
+            f"accumulated_grad = accumulated_grad * {rho} + {rest} * g * g;",
+            f"float move = sqrtf(accumulated_delta_var + {epsilon}) * g / sqrtf(accumulated_grad + {epsilon});",
+            f"accumulated_delta_var = accumulated_delta_var * {rho} + {rest} * move * move;",
+            "w -= n0 * move;",
+        ]
+        return " ".join(lines), by_rates

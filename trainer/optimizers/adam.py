@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, ClassVar
 
-from trainer.lazy import torch
+from trainer.lazy import np, torch
 from trainer.native.text import number
 from trainer.optimizers.base import SHARED, Slots, StepNumbers, UpdateRule
 from trainer.optimizers.kernels import kernel
@@ -128,6 +128,17 @@ class Adamax(Adaptive):
         divisor = largest.add(self.epsilon).mul_(1 - power(self.beta_1, step))
         weight.addcdiv_(mean, divisor, value=-rate)
 
+    def in_c(self) -> tuple[str, StepNumbers]:
+        lines = [
+            f"momentum = momentum * {number(self.beta_1)} + {number(1 - self.beta_1)} * g;",
+            f"norm *= {number(self.beta_2)}; norm = norm > fabsf(g) || norm != norm ? norm : fabsf(g);",
+            f"w -= n0 * momentum / ((norm + {number(self.epsilon)}) * n1);",
+        ]
+        return " ".join(lines), self._numbers
+
+    def _numbers(self, rates: numpy.ndarray, first: int) -> tuple[numpy.ndarray, ...]:
+        return rates, np.array([1 - power(self.beta_1, step) for step in range(first, first + len(rates))])
+
 
 class Nadam(Adaptive):
     """Adam with Nesterov momentum. Dozat, 2015."""
@@ -142,3 +153,20 @@ class Nadam(Adaptive):
         ahead = mean.mul(coming / (1 - product * coming)).add_(gradient, alpha=(1 - now) / (1 - product))
         divisor = square.div(1 - power(self.beta_2, step)).sqrt_().add_(self.epsilon)
         weight.addcdiv_(ahead, divisor, value=-rate)
+
+    def in_c(self) -> tuple[str, StepNumbers]:
+        lines = [
+            f"momentum = momentum * {number(self.beta_1)} + {number(1 - self.beta_1)} * g;",
+            f"velocity = velocity * {number(self.beta_2)} + {number(1 - self.beta_2)} * g * g;",
+            f"w -= n0 * (momentum * n1 + g * n2) / (sqrtf(velocity / n3) + {number(self.epsilon)});",
+        ]
+        return " ".join(lines), self._numbers
+
+    def _numbers(self, rates: numpy.ndarray, first: int) -> tuple[numpy.ndarray, ...]:
+        steps = range(first, first + len(rates))
+        shares = [
+            (coming / (1 - product * coming), (1 - now) / (1 - product), 1 - power(self.beta_2, step))
+            for step in steps
+            for now, coming, product in (nesterov_momenta(self.beta_1, step),)
+        ]
+        return rates, *np.array(shares).T

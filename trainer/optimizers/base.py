@@ -39,6 +39,11 @@ def _two_or_more(value: object) -> int:
     return integer(value)
 
 
+def by_rates(rates: numpy.ndarray, first: int) -> tuple[numpy.ndarray]:
+    """The numbers of an update that reads the rate alone."""
+    return (rates,)
+
+
 class Optimizer(Declared, kind="optimizer", room="trainer.optimizers", keras="keras.optimizers"):
     """What moves weights by their gradients."""
 

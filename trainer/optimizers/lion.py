@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from trainer.optimizers.base import Slots, UpdateRule
+from trainer.native.text import number
+from trainer.optimizers.base import Slots, StepNumbers, UpdateRule, by_rates
 from trainer.options import Fraction, PositiveFraction
 
 if TYPE_CHECKING:
@@ -32,3 +33,11 @@ class Lion(UpdateRule):
         mix = mean.mul(self.beta_1).add_(gradient, alpha=1 - self.beta_1)
         weight.add_(mix.sign_(), alpha=-rate)
         mean.mul_(self.beta_2).add_(gradient, alpha=1 - self.beta_2)
+
+    def in_c(self) -> tuple[str, StepNumbers]:
+        lines = [
+            f"float mix = momentum * {number(self.beta_1)} + {number(1 - self.beta_1)} * g;",
+            "w -= n0 * (mix != mix ? mix : (float)((mix > 0) - (mix < 0)));",
+            f"momentum = momentum * {number(self.beta_2)} + {number(1 - self.beta_2)} * g;",
+        ]
+        return " ".join(lines), by_rates

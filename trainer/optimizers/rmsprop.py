@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from trainer.native.text import number
-from trainer.optimizers.base import Slots, StepNumbers, UpdateRule
+from trainer.optimizers.base import Slots, StepNumbers, UpdateRule, by_rates
 from trainer.optimizers.kernels import factor
 from trainer.options import Bool, Fraction, NonNegativeFloat, PositiveFloat
 
@@ -61,4 +61,4 @@ class RMSprop(UpdateRule):
             lines += [f"momentum = momentum * {number(self.momentum)} + n0 * g / sqrtf(size); w -= momentum;"]
         else:
             lines += ["w -= n0 * g / sqrtf(size);"]
-        return " ".join(lines), lambda rates, first: (rates,)
+        return " ".join(lines), by_rates
