@@ -343,7 +343,8 @@ def test_losses(name: str, options: dict[str, Any], target: str, weighed: bool) 
 
 
 def test_every_class_that_knows_its_gradient_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert overriding(Layer) == {*LAYERS, *MERGES, "Embedding"}
+    # Masking is in front of those that hear masks.
+    assert overriding(Layer) == {*LAYERS, *MERGES, "Embedding", "Masking"}
     known = set()
     for name, options, target in LOSSES:
         islands = Islands(monkeypatch)
