@@ -368,7 +368,13 @@ def test_layers_are_compiled_for_autograd(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "layers", ["{Masking: {mask_value: 0}}, {LSTM: {units: 8}}", LAYERS["both directions"], LAYERS["words"]]
+    "layers",
+    [
+        "{Masking: {mask_value: 0}}, {LSTM: {units: 8}}",
+        LAYERS["both directions"],
+        LAYERS["words"],
+        f"{WORD.replace('dim: 16', 'dim: 16, mask_zero: true')}, {{Bidirectional: {{layer: {{GRU: {{units: 8}}}}}}}}",
+    ],
 )
 def test_a_run_is_judged_later_as_it_was_at_its_end(
     tmp_path: Path, layers: str, monkeypatch: pytest.MonkeyPatch

@@ -386,7 +386,7 @@ class Statements:
     def _over(self, call: Call) -> set[int]:
         """The axes that go."""
         rank = call.args[0].dim()
-        dims = call.args[1] if len(call.args) > 1 else range(rank)
+        dims = call.args[1] if len(call.args) > 1 else call.options.get("dim", range(rank))
         return {dim % rank for dim in ([dims] if isinstance(dims, int) else dims)}
 
     def _reduce(self, call: Call, over: set[int], first: str, then: str) -> None:
