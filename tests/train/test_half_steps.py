@@ -24,11 +24,20 @@ void paired(unsigned *to, const half *a, long m, long k, long am, long ak, long 
 }}
 void share(half *o, long m, long n, long k, const half *bias, const half *a, long am, long ak, const half *b, long bk,
            long bn, unsigned *room, long me, long all) {{
-    half_product_share(o, m, n, k, bias, a, am, ak, b, bk, bn, room + me * 64 * ((k + 1) / 2), me, all);
+    half_product_share(o, m, n, k, bias, a, am, ak, b, bk, bn, room + me * 64 * ((k + 31) / 32 * 16), me, all);
 }}
+long down(long m, long k) {{ return PAIRS_DOWN(m, k); }}
+long across(long m, long k) {{ return PAIRS_ACROSS(m, k); }}
 """
-PROCESSORS = {"this processor": "#define SHARED", "any processor": "#define SHARED\n#undef __AVX512BF16__"}
-SHAPES = [(128, 70, 33), (7, 200, 600), (1, 5, 1100), (45, 1, 40), (64, 64, 64), (13, 129, 513), (3, 17, 1), (6, 10, 2)]
+PROCESSORS = {
+    "this processor": "#define SHARED",
+    "without tiles": "#define SHARED\n#undef __AMX_BF16__",
+    "any processor": "#define SHARED\n#undef __AMX_BF16__\n#undef __AVX512BF16__",
+}
+SHAPES = [
+    *((128, 70, 33), (7, 200, 600), (1, 5, 1100), (45, 1, 40), (64, 64, 64), (13, 129, 513), (3, 17, 1), (6, 10, 2)),
+    *((16, 16, 32), (37, 100, 130), (200, 49, 784)),
+]
 
 
 def strided(x: torch.Tensor, layout: str) -> torch.Tensor:
@@ -49,12 +58,13 @@ def test_a_product_of_shares_is_the_product_once_rounded(threads: int, layouts: 
     for number, (m, n, k) in enumerate(SHAPES):
         a, b, bias = strided(drawn(m, k), layouts.split()[0]), strided(drawn(k, n), layouts.split()[1]), drawn(n)
         made, pairs = torch.full((m, n), torch.nan).bfloat16(), torch.zeros((k + 1) // 2, m, dtype=torch.int32)
-        room, given = torch.zeros(threads * 64 * ((k + 1) // 2), dtype=torch.int32), bias if number % 2 else None
+        room, given = torch.zeros(threads * 64 * ((k + 31) // 32 * 16), dtype=torch.int32), bias if number % 2 else None
         call = partial(called, library, threads)
         am, ak, left = a.stride(0), 2 * a.stride(1), a
         if a.stride(1) != 1 or k % 2:
             call("paired", pairs, a, m, k, *a.stride())
-            am, ak, left = 2, 2 * m, pairs
+            am, ak = (getattr(library, name)(ctypes.c_long(m), ctypes.c_long(k)) for name in ("down", "across"))
+            left = pairs
         call("share", made, m, n, k, given, left, am, ak, b, *(b.stride() if n > 1 else (b.stride(0), 1)), room)
         exact = a.double() @ b.double() + (bias.double() if number % 2 else 0)
         sizes = a.double().abs() @ b.double().abs()

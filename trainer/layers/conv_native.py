@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -18,11 +19,15 @@ MOST_WEIGHTS = 1 << 17
 "Numbers of a kernel up to which their sums stay near the processor's cores."
 LANES = 16
 "Filters come in whole vectors."
+TILE = 32
+"Channels, filters and places that tiles of the processor take together, where it has some."
+PARTS = ("back", "made", "band", "spread", "paired", "sides", "crossed")
+"What a thread has beside a picture, as `pooled.h` says."
 MOST_PLACES = 256
 "Places of a window, which are kept as bytes."
 _SIZES = (
     *("batch", "height", "width", "channels", "rows", "columns", "filters", "high", "wide"),
-    *("out_height", "out_width", "top", "left", "tall", "broad", "is_half"),
+    *("out_height", "out_width", "top", "left", "tall", "broad", "is_half", "tiled", "each", *PARTS),
 )
 _TENSORS = (
     *("x", "kernel", "bias", "pairs", "outputs", "places", "slopes", "turned"),
@@ -36,6 +41,22 @@ def can_be_native(kernel: Tensor, bias: Tensor | None, window: Sequence[int]) ->
     plain = all(t.dtype in known and t.device.type == "cpu" and t.is_contiguous() for t in held)
     near = kernel.numel() <= MOST_WEIGHTS and 1 < math.prod(window) <= MOST_PLACES
     return plain and near and kernel.shape[-1] % LANES == 0
+
+
+def _whole(count: int, by: int) -> int:
+    return -(-count // by) * by
+
+
+def _in_tiles(tall: int, broad: int, channels: int, rows: int, columns: int, filters: int) -> list[int]:
+    """Numbers of float32 that the last four of the PARTS take."""
+    places, before = tall * broad, (rows - 1) * broad + columns - 1
+    summed = _whole((tall - rows + 1) * broad, TILE)
+    return [
+        (before + places + TILE) * filters // 2,
+        summed // 2 * filters,
+        channels * (_whole(places, TILE) + 2 * TILE) // 2,
+        filters // 2 * rows * columns * channels,
+    ]
 
 
 class PooledConvolution(BothWays):
@@ -66,6 +87,14 @@ class PooledConvolution(BothWays):
         sizes = (batch, height, width, channels, rows, columns, filters, high, wide, out_height, out_width)
         is_half, run = x.dtype == torch.bfloat16, columns * channels
         sizes = (*sizes, *flat(tuple(before), 0), tall, broad, is_half)
+        tiled = is_half and channels % TILE == 0 == filters % TILE and tall * broad >= TILE // 2
+        needed = [tall * broad * channels] * 2
+        if is_half:
+            needed += [math.prod(out) * filters, TILE * high * wide * out_width]
+        if tiled:
+            needed += _in_tiles(tall, broad, channels, rows, columns, filters)
+        *begins, each = itertools.accumulate(_whole(n, LANES) for n in needed)
+        sizes = (*sizes, tiled, each, *begins, *[0] * (len(PARTS) - len(begins)))
         call = Call(HEADER, dict(zip(_SIZES, sizes, strict=True)), _TENSORS)
         outputs = torch.empty(len(x), *out, filters, dtype=x.dtype)
         slopes = [torch.empty(kernel.shape), torch.empty(filters)]
@@ -82,7 +111,7 @@ class PooledConvolution(BothWays):
             outputs=outputs,
             places=torch.empty(outputs.shape, dtype=torch.uint8),
             turned=self._turned,
-            room=torch.empty(call.threads, 2 * tall * broad * channels + is_half * math.prod(out) * filters),
+            room=torch.empty(call.threads, each),
             sums=torch.empty(call.threads, kernel.numel() + filters),
             kernel_slopes=slopes[0],
             bias_slopes=slopes[1],

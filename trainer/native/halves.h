@@ -4,6 +4,8 @@
 #endif
 
 typedef unsigned short half;
+#include "tiles.h"
+
 typedef unsigned short h16 __attribute__((vector_size(32), aligned(2), may_alias));
 typedef unsigned u16 __attribute__((vector_size(64), aligned(4), may_alias));
 
@@ -118,11 +120,63 @@ INLINE void columns_paired(unsigned *to, long beside, const half *from, long apa
         }
 }
 
-/* A thread's share of the pairs of a (m, k) matrix, one for each two columns: (k / 2, m). */
+/* Whether a product goes by tiles: these are large, and what is missing in them takes as long as what is there. */
+INLINE int by_tiles(long m, long k) { return has_tiles && m >= 16 && k >= 32; }
+
+/* Numbers of half from one pair that `pairs_share` made to the next, down and across. */
+#define PAIRS_DOWN(M, K) (by_tiles(M, K) ? ((K) + 1) / 2 * 2 : 2)
+#define PAIRS_ACROSS(M, K) (by_tiles(M, K) ? 2 : 2 * (M))
+
+/* A thread's share of the pairs of a (m, k) matrix, one for each two columns: (k / 2, m), or for tiles (m, k / 2). */
 static void pairs_share(unsigned *to, const half *a, long m, long k, long am, long ak, long me, long all) {
     long pairs = (k + 1) / 2;
-    if (am == 1) rows_paired(to, m, a, ak, k, m, FROM(pairs), TO(pairs));
+    if (by_tiles(m, k))
+        for (long first = FROM(m), rows; first < TO(m); first += rows) {
+            rows = TO(m) - first < 16 ? TO(m) - first : 16;
+            for (long i = 0, columns; i < pairs; i += columns) {
+                columns = pairs - i < 16 ? pairs - i : 16;
+                if (am == 1 && rows == 16 && columns == 16) {
+                    unsigned some[16 * 16];
+                    rows_paired(some, 16, a + first + 2 * i * ak, ak, k - 2 * i, 16, 0, 16);
+                    turned_16(to + first * pairs + i, pairs, some, 16);
+                    continue;
+                }
+                for (long r = first; r < first + rows; r++)
+                    for (long c = i; c < i + columns; c++) {
+                        const half *one = a + r * am + 2 * c * ak;
+                        to[r * pairs + c] = *one | (2 * c + 1 < k ? (unsigned)one[ak] << 16 : 0);
+                    }
+            }
+        }
+    else if (am == 1) rows_paired(to, m, a, ak, k, m, FROM(pairs), TO(pairs));
     else columns_paired(to, m, a, am, k, m, FROM(pairs), TO(pairs));
+}
+
+/* Up to 32 rows of o = a b + bias by tiles, whose rows of pairs are whole in `b`: what is missing there is zeros. */
+static void rows_by_tiles(half *o, long on, long width, const float *bias, const half *a, long am, long rows,
+                          const unsigned *b, long beside, long pairs) {
+    half some[32 * 32];
+    float made[32 * 32];
+    for (long c = 0; c < width; c += 32) {
+        int both = width - c > 16;
+        no_sums();
+        for (long i = 0; i < pairs; i += 16) {
+            const half *from = a + 2 * i;
+            long apart = am, count = pairs - i < 16 ? pairs - i : 16;
+            if (rows < 32 || count < 16) {
+                memset(some, 0, sizeof some);
+                for (long r = 0; r < rows; r++) memcpy(some + 32 * r, from + r * am, 4 * count);
+                from = some, apart = 32;
+                WRITTEN;
+            }
+            plus_tiles(from, from + 16 * apart, 2 * apart, b + i * beside + c, beside, both);
+        }
+        put_sums(made, made + 16 * 32, 32, both);
+        WRITTEN;
+        for (long r = 0; r < rows; r++)
+            for (long i = 0; i < 32 && c + i < width; i += 16)
+                put_some(o + r * on + c + i, *(v16 *)(made + 32 * r + i) + *(const v16 *)(bias + c + i), width - c - i);
+    }
 }
 
 /* A thread's share of o (m, n) = a (m, k) b (k, n) (+ bias), as of `product_share`. a is given by its pairs: `am` and
@@ -135,15 +189,22 @@ COMPILED_ONCE static void half_product_share(half *o, long m, long n, long k, co
     while (all % across || across > panels) across--;
     long column = me % across, row = me / across, down = all / across;
     long right = panels * (column + 1) / across * PANEL, top = m * row / down, bottom = m * (row + 1) / down;
+    int tiled = by_tiles(m, k);
     float added[PANEL];
     if (right > n) right = n;
+    if (tiled) set_tiles(16);
     for (long j = panels * column / across * PANEL, width; j < right; j += width) {
         long lanes = right - j < PANEL ? 16 : PANEL, r = top;
         width = right - j < lanes ? right - j : lanes;
         if (width < lanes) memset(room, 0, 4 * pairs * lanes);
+        if (tiled) memset(room + pairs * lanes, 0, 4 * (-pairs & 15) * lanes);
         if (bn == 1) rows_paired(room, lanes, b + j, bk, k, width, 0, pairs);
         else columns_paired(room, lanes, b + j * bn, bn, k, width, 0, pairs);
         for (long c = 0; c < lanes; c++) added[c] = bias && c < width ? wide(bias[j + c]) : 0;
+        WRITTEN;
+        for (; tiled && r < bottom; r += 32)
+            rows_by_tiles(o + r * n + j, n, width, added, a + r * am, am, bottom - r < 32 ? bottom - r : 32, room,
+                          lanes, pairs);
 #define STRIP(R)                                                                                                      \
     for (; bottom - r >= R; r += R) {                                                                                 \
         if (lanes == PANEL) pairs_##R(o + r * n + j, n, width, added, a + r * am, am, ak, room, pairs);               \
@@ -152,4 +213,5 @@ COMPILED_ONCE static void half_product_share(half *o, long m, long n, long k, co
         EACH_STRIP(STRIP)
 #undef STRIP
     }
+    if (tiled) drop_tiles();
 }

@@ -460,13 +460,15 @@ class Statements:
         given = "0" if bias is None else self.pointer(bias)
         o, left, right = (self.pointer(t) for t in (call.out, a, b))
         am, ak = a.stride() if m > 1 else (1, a.stride(1))
+        apart = f"{am}, {2 * ak}"
         if ak != 1 or k % 2:
             made = self.room("pairs", m * pairs)
             self.lines.append(f"pairs_share({made}, {left}, {m}, {k}, {am}, {ak}, me, all);")
-            left, am, ak = f"(half *){made}", 2, m
-        threads, room = torch.get_num_threads(), MOST_LANES * pairs
+            left, apart = f"(half *){made}", f"PAIRS_DOWN({m}, {k}), PAIRS_ACROSS({m}, {k})"
+        # Tiles take pairs by the sixteen.
+        threads, room = torch.get_num_threads(), MOST_LANES * -(-pairs // 16) * 16
         own = f"{self.room('panels', threads * room)} + me * {room}"
-        steps = f"{am}, {2 * ak}, {right}, {b.stride(0)}, {b.stride(1) if n > 1 else 1}"
+        steps = f"{apart}, {right}, {b.stride(0)}, {b.stride(1) if n > 1 else 1}"
         self.lines.append(f"half_product_share({o}, {m}, {n}, {k}, {given}, {left}, {steps}, {own}, me, all);")
 
 
