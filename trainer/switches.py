@@ -19,6 +19,7 @@ SWITCHES = {
     "threads": "one thread for small steps",
     "hand": "steps without autograd",
     "compiled": "steps, or layers in them, as compiled code",
+    "tiles": "products of bfloat16 by tiles of the processor",
     "recorded": "steps on a GPU recorded as a graph of kernels",
     "lookup": "what an embedding's vectors give a recurrent layer made once for each word of a batch",
     "sums": "loss and metrics added up many batches at a time",

@@ -15,6 +15,8 @@ from tests.train.test_compiled import CASES, CLASSES, needs_compiler, run, run_b
 from tests.train.test_direct import hold_alike, record, weights
 from trainer.errors import RecipeError
 from trainer.native import compiler
+from trainer.native.kept import processor
+from trainer.switches import VARIABLE
 
 PRODUCT = """{}
 #include "kernels.h"
@@ -31,8 +33,8 @@ long across(long m, long k) {{ return PAIRS_ACROSS(m, k); }}
 """
 PROCESSORS = {
     "this processor": "#define SHARED",
-    "without tiles": "#define SHARED\n#undef __AMX_BF16__",
-    "any processor": "#define SHARED\n#undef __AMX_BF16__\n#undef __AVX512BF16__",
+    "without tiles": "#define SHARED\n#define WITHOUT_TILES",
+    "any processor": "#define SHARED\n#define WITHOUT_TILES\n#undef __AVX512BF16__",
 }
 SHAPES = [
     *((128, 70, 33), (7, 200, 600), (1, 5, 1100), (45, 1, 40), (64, 64, 64), (13, 129, 513), (3, 17, 1), (6, 10, 2)),
@@ -78,6 +80,14 @@ def called(library: ctypes.CDLL, threads: int, name: str, *given: Any) -> None:
     for me in range(threads):
         numbers = [ctypes.c_long(x) if isinstance(x, int) else x for x in (*held, me, threads)]
         getattr(library, name)(*numbers)
+
+
+@needs_compiler
+def test_tiles_are_there_unless_they_are_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = '#define SHARED\n#include "kernels.h"\n#include "halves.h"\nint tiles(void) { return has_tiles; }\n'
+    assert compiler.library(text).tiles() <= ("amx_bf16" in processor())
+    monkeypatch.setenv(VARIABLE, "tiles")
+    assert compiler.library(text).tiles() == 0
 
 
 @needs_compiler

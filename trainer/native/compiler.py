@@ -7,11 +7,13 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
 from trainer.cache import key_of
 from trainer.native.kept import LIBRARIES, library_kept, processor
+from trainer.switches import on
 
 HERE = Path(__file__).parent
 COMPILERS = ("cc", "gcc", "clang")
@@ -22,6 +24,7 @@ WIDE = "-mprefer-vector-width=512"
 "Compilers halve vectors for processors whose clock the widest ones once slowed down."
 THIS_PROCESSOR = (("-march=native", FUSED, WIDE), ("-march=native", WIDE), ("-march=native",), ("-mcpu=native",), ())
 "Ways to ask for this processor's instructions, by kind of processor; the last one is for compilers that know none."
+WITHOUT_TILES = "-DWITHOUT_TILES"
 SECONDS = 120
 
 
@@ -46,19 +49,20 @@ def library(text: str) -> ctypes.CDLL:
     found = compiler()
     if found is None:
         raise Uncompiled("there is no C compiler (cc)")
-    flags = [*FLAGS, *(flag for flags in THIS_PROCESSOR for flag in flags)]
+    always = FLAGS if on("tiles") else (*FLAGS, WITHOUT_TILES)
+    flags = [*always, *(flag for flags in THIS_PROCESSOR for flag in flags)]
     headers = (header.read_bytes() for header in sorted(HERE.glob("*.h")))
     key = key_of(processor(), text, *headers, _build(found), *flags)
-    return library_kept(key) or _made(found, text, key)
+    return library_kept(key) or _made([found, *always], text, key)
 
 
-def _made(found: str, text: str, key: str) -> ctypes.CDLL:
+def _made(command: Sequence[str], text: str, key: str) -> ctypes.CDLL:
     with tempfile.TemporaryDirectory(prefix="trainer-", ignore_cleanup_errors=True) as folder:
         source, made = Path(folder, "steps.c"), Path(folder, "steps.so")
         source.write_text(text, encoding="ascii")
         failure = ""
         for flags in THIS_PROCESSOR:
-            failure = _compiled([found, *FLAGS, *flags, f"-I{HERE}", "-o", made, source, "-lm"])
+            failure = _compiled([*command, *flags, f"-I{HERE}", "-o", made, source, "-lm"])
             if not failure:
                 LIBRARIES.keep(key, made.read_bytes())
                 return ctypes.CDLL(str(made))

@@ -1,6 +1,6 @@
 /* Products of bfloat16 by tiles, where the processor has them (AMX) and the system lets this program use them: 16 rows
    of a matrix's pairs and 16 columns of another one's at a time, added to sums in float. Numbers below 1e-38 are zeros. */
-#if defined(__AMX_BF16__) && defined(__linux__)
+#if defined(__AMX_BF16__) && defined(__linux__) && !defined(WITHOUT_TILES)
 #include <immintrin.h>
 #include <sys/syscall.h>
 #include <unistd.h>
