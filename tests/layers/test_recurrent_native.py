@@ -125,7 +125,8 @@ def test_vectors_that_are_looked_up(name: str, size: tuple[int, ...], threads: i
             wanted = [t for t in (table, *held) if t is not None]
             views = {id(t): torch.full_like(t, 7, requires_grad=False) for t in wanted}
             given, seen = torch.zeros_like(ids), torch.ones_like(ids, dtype=torch.bool)
-            program, words = Program(views, compiles=True), Words(table, given, seen if masked else None)
+            program, rounded = Program(views, compiles=True), every and biased
+            words = Words(table, given, seen if masked else None, rounded=rounded)
             arriving = torch.randn((batch, time, units) if every else (batch, units), generator=random)
             with torch.no_grad():
                 outputs, pull = recurrent_native.native_of_words(program, native, words, every, backwards, held)
@@ -137,7 +138,8 @@ def test_vectors_that_are_looked_up(name: str, size: tuple[int, ...], threads: i
                 alone = recurrent_native.native_sequence_of_words(native, words, every, backwards, held)
             assert torch.equal(alone, outputs)
             exact = [t.detach().double().requires_grad_() for t in wanted]
-            x = exact[0][ids.flip(1) if backwards else ids]
+            vectors = exact[0] + (table.detach().bfloat16().double() - exact[0]).detach() if rounded else exact[0]
+            x = vectors[ids.flip(1) if backwards else ids]
             mask = (seen.flip(1) if backwards else seen) if masked else None
             expected = whole_sequence(kind, x, mask, every, *exact[1:], *([] if biased else [None]))
             slopes = torch.autograd.grad(expected, exact, arriving.double())
@@ -557,7 +559,9 @@ def test_an_embedding_hands_ids_on_only_where_that_is_the_same() -> None:
 
     assert found({}, {"LSTM": {"units": 2}})
     assert found({"mask_zero": True}, {"LSTM": {"units": 2}})
+    assert found({"dtype": "mixed_bfloat16"}, {"LSTM": {"units": 2, "dtype": "mixed_bfloat16"}})
     assert not found({"dtype": "mixed_bfloat16"}, {"LSTM": {"units": 2}})
+    assert not found({"dtype": "mixed_float16"}, {"LSTM": {"units": 2, "dtype": "mixed_float16"}})
     assert not found({}, {"LSTM": {"units": 2, "dropout": 0.1}})
     assert not found({}, {"GRU": {"units": 2, "reset_after": False}})
     assert not found({}, {"Flatten": {}})

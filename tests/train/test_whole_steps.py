@@ -11,6 +11,7 @@ import pytest
 from tests.train.recipes import loaded
 from tests.train.test_compiled import shared_by
 from tests.train.test_direct import hold_alike, record, weights
+from trainer.cli.using import measure
 from trainer.errors import DataError
 from trainer.native.compiler import compiler
 from trainer.program import Known, LookUp
@@ -20,6 +21,7 @@ from trainer.train.feed import Batch
 from trainer.train.job import Options, Outcome, fit, resume
 from trainer.train.loop import Training
 from trainer.train.progress import Stopped
+from trainer.train.use import OpenRun
 
 pytestmark = pytest.mark.skipif(compiler() is None, reason="there is no C compiler")
 
@@ -116,6 +118,22 @@ def test_training_is_that_of_autograd_by_any_threads(tmp_path: Path, case: str) 
         ours = shared_by(threads, lambda: run(tmp_path, case))
         assert record(ours)["steps_by"] == "compiled code"
         hold_alike(plain, ours)
+
+
+BY_AUTOGRAD = {"both ways", "both ways behind a mask", "steps behind a mask"}
+"In bfloat16, in part: layers that hand their weights to others of a number type."
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if CASES[case][0] == WORDS or "behind" in case])
+def test_half_precision_is_that_of_autograd(tmp_path: Path, case: str) -> None:
+    """And a run is judged later as it was at its end."""
+    plain, ours = (run(tmp_path, case, "model.dtype=mixed_bfloat16", engine=engine) for engine in ("plain", "auto"))
+    found = record(ours)["steps_by"]
+    assert found == ("operations in a row, some layers compiled" if case in BY_AUTOGRAD else "compiled code")
+    for key in ("loss", "val_loss"):
+        np.testing.assert_allclose(ours.history[key], plain.history[key], rtol=5e-3)
+    opened = OpenRun(RunDirectory(ours.directory), Options(runs=tmp_path, device="cpu"))
+    assert measure(opened, opened.rows("validation"))[0]["loss"] == ours.history["val_loss"][-1]
 
 
 @pytest.mark.parametrize("case", ["words", "rows"])

@@ -71,6 +71,8 @@ class Words(NamedTuple):
     "(batch, time), int64, in a row; all of them are in the table."
     mask: Tensor | None
     "Which of them count, if not all do."
+    rounded: bool = False
+    "Whether they are rounded to bfloat16 once they are found."
 
 
 class Weights(Protocol):
@@ -314,6 +316,10 @@ class Layer(Declared, kind="layer", room="trainer.layers", keras="keras.layers")
     def computes_in(self, w: Weights, dtype: torch.dtype) -> torch.dtype:
         """What the layer computes in, between casts from and to `dtype`, the number type that it is told."""
         return torch.promote_types(dtype, torch.float32) if self.computes_in_full else dtype
+
+    def words_in(self, w: Weights, dtype: torch.dtype) -> torch.dtype:
+        """`computes_in` where vectors are looked up by the layer itself."""
+        return self.computes_in(w, dtype)
 
     def adapt(self, batches: Iterable[ndarray], shape: Shape) -> dict[str, ndarray]:
         """The weights, by name, that these training rows give; for layers that say `fitted`."""

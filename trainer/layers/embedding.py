@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 HEADER = "rows.h"
 LANES = 16
 "Numbers of a vector that a thread takes at a time."
+_ROUNDED = "mixed_bfloat16"
 
 
 class Table(Layer, abstract=True):
@@ -116,20 +117,24 @@ class Embedding(Table):
             p.do(ids.copy_, x)
         ids = p.laid(ids)
         p.add(Known(ids, self.input_dim, self._out_of_range))
-        return after.looked_up_by_hand(p, its, Words(w.embeddings, ids, mask))
+        return after.looked_up_by_hand(p, its, self._words(w, ids, mask))
 
     def forward_with(self, w: Weights, x: Tensor, after: Layer, its: Weights, mask: Tensor | None) -> Any | None:
         if not self._handed_on(w, x, after):
             return None
         ids = x.to(torch.int64).contiguous()
         Known(ids, self.input_dim, self._out_of_range)()
-        return after.looked_up(its, Words(w.embeddings, ids, mask))
+        return after.looked_up(its, self._words(w, ids, mask))
 
     def _handed_on(self, w: Weights, x: Tensor, after: Layer) -> bool:
         """Whether the layer after this one may take ids instead of vectors."""
         table = w.embeddings
         plain = table.dtype == torch.float32 and table.device.type == "cpu" and table.is_contiguous()
-        return plain and self.dtype is None is after.dtype and x.numel() > 0 and on("lookup")
+        known = self.dtype == after.dtype and self.dtype in (None, "float32", _ROUNDED)
+        return plain and known and x.numel() > 0 and on("lookup")
+
+    def _words(self, w: Weights, ids: Tensor, mask: Tensor | None) -> Words:
+        return Words(w.embeddings, ids, mask, rounded=self.dtype == _ROUNDED)
 
     def by_hand(self, p: Program, w: Weights, x: Tensor) -> tuple[Tensor, Pull]:
         whole = x.dtype in (torch.int32, torch.int64)

@@ -25,7 +25,7 @@ LANES = 16
 STATES = ("states", "carries")
 MOST_SPARE = 8
 "Layers whose room is kept for later ones."
-_SIZES = ("batch", "time", "features", "units", "every", "backwards", "keeps", "relu", "words")
+_SIZES = ("batch", "time", "features", "units", "every", "backwards", "keeps", "relu", "words", "rounds")
 _TENSORS = (
     *("x", "kernel", "recurrent", "bias", "recurrent_bias", "first_h", "first_c"),
     *("x_drops", "h_drops", "counts", "ids", "table", "places", "own", "counted", "given", "table_slopes"),
@@ -262,7 +262,8 @@ class _Layer(BothWays):
         """
         (batch, time), features, units = x.shape[:2], len(kernel), len(recurrent)
         known = 0 if words is None else len(words.table)
-        numbers = (batch, time, features, units, every, backwards, keeps, kind.relu, known)
+        rounds = words is not None and words.rounded
+        numbers = (batch, time, features, units, every, backwards, keeps, kind.relu, known, rounds)
         sizes = zip(_SIZES, numbers, strict=True)
         call = Call(kind.header, dict(sizes), _TENSORS)
         outputs = torch.empty((batch, time, units) if every else (batch, units))

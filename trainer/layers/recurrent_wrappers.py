@@ -155,35 +155,50 @@ class Bidirectional(Wrapper):
 
     def by_hand(self, p: Program, w: Weights, x: Any) -> tuple[Tensor, Pull] | None:
         """For outputs that are put side by side or added, where both layers say their gradients."""
-        return None if first_and_rest(x)[1] else self._joined(p, w, lambda layer, cell: layer.by_hand(p, cell, x))
+        if first_and_rest(x)[1]:
+            return None
+        return self._joined(p, self._untold(w), lambda layer, cell: layer.by_hand(p, cell, x))
 
     def by_hand_masked(self, p: Program, w: Weights, x: Any, mask: Any) -> tuple[Tensor, Pull] | None:
         if first_and_rest(x)[1]:
             return None
-        return self._joined(p, w, lambda layer, cell: layer.by_hand_masked(p, cell, x, mask))
+        return self._joined(p, self._untold(w), lambda layer, cell: layer.by_hand_masked(p, cell, x, mask))
 
     def looked_up_by_hand(self, p: Program, w: Weights, words: Words) -> tuple[Tensor, Pull] | None:
-        return self._joined(p, w, lambda layer, cell: layer.looked_up_by_hand(p, cell, words))
+        return self._joined(p, self._told_alike(w), lambda layer, cell: layer.looked_up_by_hand(p, cell, words))
 
     def looked_up(self, w: Weights, words: Words) -> Any | None:
-        made = [layer.looked_up(cell, words) for layer, cell in self._layers(w)]
+        made = [layer.looked_up(cell, words) for layer, cell in self._told_alike(w)]
         if len(made) < 2 or made[0] is None or made[1] is None:
             return None
         whole = self._merged(made[0], made[1].flip(1) if self.pair()[0].return_sequences else made[1])
         return whole if len(whole) > 1 else whole[0]
 
-    def _layers(self, w: Weights) -> list[tuple[Layer, Weights]]:
+    def words_in(self, w: Weights, dtype: torch.dtype) -> torch.dtype:
+        """What both directions say, where putting them side by side rounds nothing."""
+        found = {layer.words_in(cell, dtype) for layer, cell in self._told_alike(w)}
+        return found.pop() if len(found) == 1 and self.merge_mode == "concat" else dtype
+
+    def _untold(self, w: Weights) -> list[tuple[Layer, Weights]]:
         """Both layers with their weights, but for those that say a number type of their own."""
         found = [(cell.acts, cell) for cell in (w.forward_layer, w.backward_layer)]
         return [(layer, cell) for layer, cell in found if isinstance(layer, Layer)]
 
+    def _told_alike(self, w: Weights) -> list[tuple[Layer, Weights]]:
+        """Both layers with their weights, but for those that say another number type than this one."""
+        found = [(cell.layer, cell) for cell in (w.forward_layer, w.backward_layer)]
+        return [(layer, cell) for layer, cell in found if layer.dtype == self.dtype]
+
     def _joined(
-        self, p: Program, w: Weights, each: Callable[[Layer, Weights], tuple[Tensor, Pull] | None]
+        self,
+        p: Program,
+        both: list[tuple[Layer, Weights]],
+        each: Callable[[Layer, Weights], tuple[Tensor, Pull] | None],
     ) -> tuple[Tensor, Pull] | None:
         """What `each` adds for a direction, put together."""
         if self.merge_mode not in ("concat", "sum"):
             return None
-        found, every = [each(*own) for own in self._layers(w)], self.pair()[0].return_sequences
+        found, every = [each(*own) for own in both], self.pair()[0].return_sequences
         if len(found) < 2 or found[0] is None or found[1] is None:
             return None
         (ahead, pull_ahead), (back, pull_back) = found[0], found[1]

@@ -48,6 +48,11 @@ def typed(layer: Layer) -> Layer | Typed:
     return layer if layer.dtype is None else Typed(layer, COMPUTE[layer.dtype])
 
 
+def hands_words(layer: Layer, its: Cell, dtype: torch.dtype) -> bool:
+    """Whether a layer may hand ids on to the one after it, whose weights and sums then are float32."""
+    return layer.looks_up and its.layer.words_in(its, dtype) == torch.float32
+
+
 class Typed:
     """A layer between casts: float inputs come in its type, and its output has it."""
 
@@ -66,6 +71,9 @@ class Typed:
 
     def forward_with(self, w: Cell, x: Any, after: Layer, its: Cell, mask: torch.Tensor | None) -> Any:
         """What the layer and the one after it make of the input at once; None where each goes alone."""
+        if hands_words(self.layer, its, self.dtype):
+            made = self.layer.forward_with(w, x, after, its, mask)
+            return None if made is None else cast(made, self.dtype)
         if not self.layer.casts_inside:
             return None
         return self.layer.forward_with(self._weights(w), cast(x, self.dtype), after, its, mask)

@@ -5,6 +5,7 @@
 #define SHARED
 #define WHOLE_VECTORS 1
 #include "kernels.h"
+#include "halves.h"
 
 #define MOST_ROWS 64
 #define LANES 16
@@ -27,11 +28,11 @@
    Kept for the way back, if it `keeps`: gates (time, batch, slots), states and carries (time + 1, batch, units up to a
    multiple of 16); otherwise there is room for the gates of one step and the states of two.
    With `words` there is no x but ids (batch, time) of vectors in a table (words, features), whose slopes are wanted or
-   not. A thread has words of its own, those of its rows: `counted` of them, in `own`, and their places there by word,
+   not; they are read as bfloat16 where the layer `rounds` them. A thread has words of its own, those of its rows: `counted` of them, in `own`, and their places there by word,
    (threads, words), -1 for all others and between calls; `given` is what they give the gates (own words of all
    threads, slots), and on the way back the slopes of that. */
 struct sequence {
-    long batch, time, features, units, every, backwards, keeps, relu, words;
+    long batch, time, features, units, every, backwards, keeps, relu, words, rounds;
     const float *x, *kernel, *recurrent, *bias, *recurrent_bias, *first_h, *first_c, *x_drops, *h_drops;
     const unsigned char *counts;
     const whole *ids;
@@ -184,13 +185,19 @@ static void forget_words(const struct sequence *q, long me, long all) {
     for (long i = 0; i < q->counted[me]; i++) places_of(q, me)[own[i]] = -1;
 }
 
+/* The vector of a word, as the layer reads it. */
+INLINE void take_vector(const struct sequence *q, float *to, long word) {
+    memcpy(to, q->table + word * q->features, 4 * q->features);
+    for (long i = 0; q->rounds && i < q->features; i++) to[i] = wide(narrow(to[i]));
+}
+
 /* Each word that a thread's rows have is taken to the gates once, with the biases, however often it comes. */
 static void take_words(const struct sequence *q, const float *biases, long me, long all) {
     long f = q->features, width = width_of(q), count = find_words(q, me, all);
     const int *own = q->own + own_from(q, me, all);
     float vectors[MOST_ROWS * f], *given = given_of(q, me, all);
     for (long from = 0, rows; rows = block_of(count - from), rows; from += rows) {
-        for (long r = 0; r < rows; r++) memcpy(vectors + r * f, q->table + own[from + r] * f, 4 * f);
+        for (long r = 0; r < rows; r++) take_vector(q, vectors + r * f, own[from + r]);
         for (long at = 0; at < width; at += WIDTH)
             rows_of_product(given + from * width + at, width, rows, WIDTH, biases + at, vectors, f, 1,
                             q->panels + at * (f + q->units), WIDTH, f, 0);
@@ -250,7 +257,7 @@ INLINE int sent_back(const struct sequence *q, float *dz, long word, long first,
 static void words_on(const struct sequence *q, float *sums, const float *dz, const long *words, long rows) {
     long f = q->features, u = q->units, width = width_of(q), of_x = upward(f);
     float vectors[MOST_ROWS * f], slopes[MOST_ROWS * of_x] ALIGNED;
-    for (long r = 0; r < rows; r++) memcpy(vectors + r * f, q->table + words[r] * f, 4 * f);
+    for (long r = 0; r < rows; r++) take_vector(q, vectors + r * f, words[r]);
     add_rows(sums + (f + u) * width, dz, rows, width);
     rows_of_product(sums, width, f, width, 0, vectors, 1, f, dz, width, rows, 1);
     if (!q->table_slopes) return;

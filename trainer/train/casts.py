@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from trainer.model.cell import Cell
-from trainer.model.number_types import Typed
+from trainer.model.number_types import Typed, hands_words
 from trainer.program import Program, Pull
 
 
@@ -19,13 +19,19 @@ class _Nested(Exception):
     """A layer hands its weights to layers of its own."""
 
 
-def between_casts(p: Program, typed: Typed, cell: Any, x: Any, after: Cell | None = None) -> tuple[Tensor, Pull] | None:
+def between_casts(
+    p: Program, typed: Typed, cell: Any, x: Any, after: Cell | None = None, mask: Any = None
+) -> tuple[Tensor, Pull] | None:
     """The layer's own operations, with those of the layer `after` it where that is given.
 
-    None where it has none or must be left to autograd.
+    `mask` is one that the layer hears, or that of what lies between the two. None where it has none or must be left to
+    autograd.
     """
     layer = typed.layer
-    if layer.types_its_output or (after is not None and not layer.casts_inside):
+    if after is not None and hands_words(layer, after, typed.dtype):
+        found = layer.by_hand_with(p, cell, x, after.layer, after, mask)
+        return None if found is None else _cast(p, typed, *found)
+    if layer.types_its_output or (after is not None and (mask is not None or not layer.casts_inside)):
         return None
     xs = x if isinstance(x, list) else [x]
     inner = layer.computes_in(cell, typed.dtype)
@@ -37,10 +43,12 @@ def between_casts(p: Program, typed: Typed, cell: Any, x: Any, after: Cell | Non
             given = given if layer.casts_inside else [p.cast(t, inner) for t in given]
         own = given if isinstance(x, list) else given[0]
         part = p.within(weights.gradients, compiles=layer.compiles_typed)
-        if after is None:
-            found = layer.by_hand(part, weights, own)
-        else:
+        if after is not None:
             found = layer.by_hand_with(part, weights, own, after.layer, after, None)
+        elif mask is not None:
+            found = layer.by_hand_masked(part, weights, own, mask)
+        else:
+            found = layer.by_hand(part, weights, own)
     except _Nested:
         return None
     if found is None:
@@ -57,6 +65,11 @@ def between_casts(p: Program, typed: Typed, cell: Any, x: Any, after: Cell | Non
         return made if isinstance(x, list) else made[0]
 
     return p.cast(out, typed.dtype), back
+
+
+def _cast(p: Program, typed: Typed, out: Tensor, pull: Pull) -> tuple[Tensor, Pull]:
+    """What layers that were handed words make, in the number type."""
+    return p.cast(out, typed.dtype), lambda slope, wanted: pull(p.cast(slope, out.dtype), wanted)
 
 
 class _InType:

@@ -186,14 +186,15 @@ class Pass:
         """
         p, cell = self.program, self._cell(step)
         if not isinstance(step.layer, Layer):
-            return None if between is not None else between_casts(p, step.layer, cell, x, after)
+            return between_casts(p, step.layer, cell, x, after, between)
         if after is None:
             return step.layer.by_hand(p, cell, x)
         return step.layer.by_hand_with(p, cell, x, after.layer, after, between)
 
     def _masked_by_hand(self, step: Step, x: Any, mask: Any) -> tuple[Any, Any] | None:
-        layer = step.layer
-        return layer.by_hand_masked(self.program, self._cell(step), x, mask) if isinstance(layer, Layer) else None
+        if not isinstance(step.layer, Layer):
+            return between_casts(self.program, step.layer, self._cell(step), x, mask=mask)
+        return step.layer.by_hand_masked(self.program, self._cell(step), x, mask)
 
     def _cell(self, step: Step) -> Any:
         """The weights of a layer, as it is handed them."""
