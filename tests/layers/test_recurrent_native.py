@@ -148,6 +148,20 @@ def test_vectors_that_are_looked_up(name: str, size: tuple[int, ...], threads: i
                 np.testing.assert_allclose(ours.numpy() / scale, theirs.numpy() / scale, atol=3e-6, rtol=0)
 
 
+def test_a_mask_of_any_layout_is_read_anew_by_every_run() -> None:
+    random, draw = drawing(3, 5, 4)
+    held, x = (draw(3, 20), draw(5, 20), draw(20)), torch.randn(4, 6, 3, generator=random)
+    kind, seen = KINDS["lstm"][0].native, torch.ones(6, 4)
+    assert kind is not None
+    with torch.no_grad():
+        program = Program({}, compiles=True)
+        outputs, _ = native_by_hand(program, kind, x, seen.t(), True, False, held)
+        seen[3:, 1:] = 0
+        program.run()
+        expected, _ = recurrent_native.native_sequence(kind, x, seen.t() != 0, (), True, held)
+    assert torch.equal(outputs, expected)
+
+
 def test_a_table_that_is_frozen_and_one_that_others_read_too() -> None:
     random = torch.Generator().manual_seed(0)
     ids, table = torch.tensor([[1, 2, 1], [0, 2, 2]]), torch.randn(4, 3, generator=random).requires_grad_()

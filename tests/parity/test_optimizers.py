@@ -22,6 +22,7 @@ from trainer.optimizers import blocks
 from trainer.optimizers.adam import AdamRule
 from trainer.optimizers.base import Optimizer, UpdateRule
 from trainer.optimizers.blocks import SMALL, Block
+from trainer.optimizers.lion import Lion
 from trainer.optimizers.muon import Muon
 from trainer.optimizers.powers import BLOCK, adam_correction, nesterov_momenta, power
 from trainer.optimizers.updater import Updater
@@ -520,3 +521,11 @@ def test_large_weights_are_moved_in_pieces(name: str, rule: type[UpdateRule], mo
         found.append([weight.detach(), *block.slots.values()])
     assert all(torch.equal(pieces, whole) for pieces, whole in zip(*found, strict=True))
     assert float(found[0][0].std()) > 0, name
+
+
+def test_gradients_that_are_no_number_leave_lions_weights_none() -> None:
+    """Where torch's sign, and so Keras's, is 0: the momentum is none from then on, and the weight would stand still."""
+    weight, momentum = torch.ones(2), torch.zeros(2)
+    rule = Lion()
+    rule.update(weight, torch.tensor([torch.nan, 3.0]), {"momentum": momentum}, 0.5, 1)
+    np.testing.assert_array_equal(weight.numpy(), [np.nan, 0.5])

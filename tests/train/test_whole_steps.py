@@ -61,6 +61,10 @@ CASES: dict[str, tuple[str, str]] = {
         "{Dense: {units: 6, activation: relu}}, {Masking: {mask_value: 0.25}}, Masking, "
         "{LSTM: {units: 12, return_sequences: true}}, {LSTM: {units: 8}}",
     ),
+    "numbers behind a mask": (
+        "{Rescaling: {scale: 1/16, offset: 0.3}}, {Reshape: {target_shape: [64, 1]}}",
+        "{Masking: {mask_value: 0.3}}, {Dense: {units: 4}}, Flatten",
+    ),
     "means of words": (WORDS, f"{TABLE}, GlobalAveragePooling1D"),
     "means of words behind a mask": (WORDS, f"{MASKED}, GlobalAveragePooling1D"),
     "means that keep their axis": (WORDS, f"{MASKED}, {{GlobalAveragePooling1D: {{keepdims: true}}}}, Flatten"),

@@ -94,6 +94,8 @@ class Merging(Layer, abstract=True):
         return reduce(torch.logical_or, given) if given and len(given) == len(mask or ()) else None
 
     def mask_by_hand(self, p: Program, x: list[Tensor], mask: Masks | None, **options: Any) -> Tensor | None:
+        if type(self).compute_mask is not Merging.compute_mask:
+            return super().mask_by_hand(p, x, mask, **options)
         given = list({id(m): m for m in mask or () if m is not None}.values())
         if not given or any(m is None for m in mask or ()):
             return None

@@ -76,7 +76,7 @@ def native_by_hand(
     p: Program, kind: Native, x: Tensor, mask: Tensor | None, every: bool, backwards: bool, weights: Sequence[Any]
 ) -> tuple[Tensor, Pull]:
     """The layer as operations of a program: the states of every step (batch, time, units), or the last one."""
-    return _Layer(kind, p.laid(x), every, backwards, *weights, mask=mask).operations(p)
+    return _Layer(kind, p.laid(x), every, backwards, *weights, mask=_kept_up(p, mask)).operations(p)
 
 
 def _room_for_words(words: Words, kind: Native, units: int, threads: int) -> Room:
@@ -94,6 +94,7 @@ def native_of_words(
     p: Program, kind: Native, words: Words, every: bool, backwards: bool, weights: Sequence[Any]
 ) -> tuple[Tensor, Pull]:
     """`native_by_hand` of vectors that are looked up, together with the way back to their table."""
+    words = words._replace(mask=_kept_up(p, words.mask))
     return _OfWords(kind, words, every, backwards, *weights).operations(p)
 
 
@@ -299,6 +300,13 @@ class _Layer(BothWays):
         del self.outputs
         self.call.hold(outputs=None)
         return made
+
+
+def _kept_up(p: Program, mask: Tensor | None) -> Tensor | None:
+    """A mask as the code reads it, in every run of a program."""
+    if mask is None:
+        return None
+    return p.laid(mask if mask.dtype == torch.bool else p.make(torch.ne, mask, 0))
 
 
 def _counts(mask: Tensor) -> Tensor:

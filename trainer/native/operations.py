@@ -351,6 +351,9 @@ class Statements:
         sizes, (to, at) = collapsed(call.out.shape, [call.out.stride(), x.stride()])
         place = f"{self.pointer(x)}[{offset(at)}]"
         read = f"wide({place})" if is_half(x) else place
+        if is_half(x):
+            # torch compares in the tensor's own type.
+            value = float(torch.tensor(value, dtype=x.dtype))
         other = number(value) if x.is_floating_point() else f"({kind_of(x)}){int(value)}"
         self.lines.append(looped(sizes, f"{self.pointer(call.out)}[{offset(to)}] = {read} != {other};"))
 

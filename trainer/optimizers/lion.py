@@ -31,7 +31,8 @@ class Lion(UpdateRule):
     def update(self, weight: torch.Tensor, gradient: torch.Tensor, slots: Slots, rate: float, step: int) -> None:
         mean = slots["momentum"]
         mix = mean.mul(self.beta_1).add_(gradient, alpha=1 - self.beta_1)
-        weight.add_(mix.sign_(), alpha=-rate)
+        # What is no number stays none, so that training ends; its sign would be 0, and the weight never move again.
+        weight.add_(mix.sign().where(mix == mix, mix), alpha=-rate)
         mean.mul_(self.beta_2).add_(gradient, alpha=1 - self.beta_2)
 
     def in_c(self) -> tuple[str, StepNumbers]:
