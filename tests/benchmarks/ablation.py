@@ -50,19 +50,19 @@ class Switch:
         return all(a in help_text for a in self.arguments if a.startswith("--"))
 
 
-_FEED = "trainer.train.feed"
+_FEED, _HALF = "trainer.train.feed", ("--set", "model.dtype=mixed_bfloat16")
 SWITCHES = (
     Switch("plain engine", ("--engine", "plain")),
-    # What --engine plain leaves out is not measured twice.
-    *(Switch(f"without {name}", environment={VARIABLE: name}) for name in KNOWN if name != "hand"),
+    # What --engine plain leaves out is not measured twice, and there are tiles for bfloat16 alone.
+    *(Switch(f"without {name}", environment={VARIABLE: name}) for name in KNOWN if name not in ("hand", "tiles")),
     Switch("always one thread", replace=(("trainer.train.devices", "SMALL_STEP", "1 << 62"),)),
     Switch("LSTM without oneDNN", replace=(("trainer.layers.recurrent_fused", "has_onednn", "lambda: False"),)),
     Switch("rows made each step", replace=((_FEED, "RESIDENT_BYTES", "-1"),)),
     Switch("rows gathered each step", replace=((_FEED, "EPOCH_COPY_BYTES", "-1"),)),
-    Switch("bfloat16", ("--set", "model.dtype=mixed_bfloat16")),
+    Switch("bfloat16", _HALF),
+    Switch("bfloat16 without tiles", _HALF, {VARIABLE: "tiles"}),
 )
-"""All of `trainer.switches`, and what happens instead of others; the last is no optimisation left out, but one to ask
-for."""
+"""All of `trainer.switches`, and what happens instead of others; the last two are about an optimisation to ask for."""
 ALL_ON = Switch("all on")
 
 
