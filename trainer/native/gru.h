@@ -4,14 +4,19 @@
 /* The candidate has two slots, since the reset gate acts on the state's part alone. */
 static const struct kind GRU = {3, 2, {{1, 2, 0}, {1, 2, 3}}};
 
-FUSED INLINE void gru_units(const float *z, float *gate, const float *h, float *new_h) {
+FUSED INLINE void gru_gates(const float *z, float *gate) {
     ALONGSIDE for (long l = 0; l < LANES; l++) {
-        float update = quick_sigmoid(z[LANES + l]), reset = quick_sigmoid(z[2 * LANES + l]);
-        float recalled = z[3 * LANES + l], candidate = quick_tanh(z[l] + reset * recalled);
+        gate[LANES + l] = quick_sigmoid(z[LANES + l]);
+        gate[2 * LANES + l] = quick_sigmoid(z[2 * LANES + l]);
+        gate[3 * LANES + l] = z[3 * LANES + l];
+    }
+}
+
+/* In a pass of its own: a tanh that waits for the reset gate holds up whatever is behind it. */
+FUSED INLINE void gru_states(const float *z, float *gate, const float *h, float *new_h) {
+    ALONGSIDE for (long l = 0; l < LANES; l++) {
+        float update = gate[LANES + l], candidate = quick_tanh(z[l] + gate[2 * LANES + l] * gate[3 * LANES + l]);
         gate[l] = candidate;
-        gate[LANES + l] = update;
-        gate[2 * LANES + l] = reset;
-        gate[3 * LANES + l] = recalled;
         new_h[l] = update * h[l] + (1 - update) * candidate;
     }
 }
@@ -52,10 +57,13 @@ void gru_forward_share(struct work *work, long me, long all) {
             }
             for (long r = 0; r < rows; r++) {
                 if (!goes_on(q, row + r, t)) keep_state(new_h, h, r, padded);
-                for (long j = 0; j < padded && goes_on(q, row + r, t); j += LANES)
-                    gru_units(z + r * width + j * SLOTS, gates + r * width + j * SLOTS, h + r * padded + j,
-                              new_h + r * padded + j);
+                for (long j = 0; j < width && goes_on(q, row + r, t); j += WIDTH)
+                    gru_gates(z + r * width + j, gates + r * width + j);
             }
+            for (long r = 0; r < rows; r++)
+                for (long j = 0; j < padded && goes_on(q, row + r, t); j += LANES)
+                    gru_states(z + r * width + j * SLOTS, gates + r * width + j * SLOTS, h + r * padded + j,
+                               new_h + r * padded + j);
             put_output(q, new_h, padded, row, rows, t);
         }
     }

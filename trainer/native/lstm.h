@@ -3,18 +3,21 @@
 
 static const struct kind LSTM = {4, 1, {{0, 1, 2, 3}, {0, 1, 2, 3}}};
 
-FUSED INLINE void lstm_units(const float *z, float *gate, const float *c, float *new_c, float *new_h) {
+FUSED INLINE void lstm_gates(const float *z, float *gate, const float *c, float *new_c) {
     ALONGSIDE for (long l = 0; l < LANES; l++) {
         float input = quick_sigmoid(z[l]), forget = quick_sigmoid(z[LANES + l]);
         float candidate = quick_tanh(z[2 * LANES + l]), output = quick_sigmoid(z[3 * LANES + l]);
-        float carry = forget * c[l] + input * candidate;
         gate[l] = input;
         gate[LANES + l] = forget;
         gate[2 * LANES + l] = candidate;
         gate[3 * LANES + l] = output;
-        new_c[l] = carry;
-        new_h[l] = output * quick_tanh(carry);
+        new_c[l] = forget * c[l] + input * candidate;
     }
+}
+
+/* In a pass of its own: a tanh that waits for the carry holds up whatever is behind it. */
+FUSED INLINE void lstm_states(const float *gate, const float *new_c, float *new_h) {
+    ALONGSIDE for (long l = 0; l < LANES; l++) new_h[l] = gate[3 * LANES + l] * quick_tanh(new_c[l]);
 }
 
 /* With drops each gate has a product of its own, otherwise all four have one. */
@@ -49,9 +52,12 @@ void lstm_forward_share(struct work *work, long me, long all) {
                     keep_state(new_h, h, r, padded);
                 }
                 for (long j = 0; j < padded && goes_on(q, row + r, t); j += LANES)
-                    lstm_units(z + r * width + j * SLOTS, gates + r * width + j * SLOTS, c + r * padded + j,
-                               new_c + r * padded + j, new_h + r * padded + j);
+                    lstm_gates(z + r * width + j * SLOTS, gates + r * width + j * SLOTS, c + r * padded + j,
+                               new_c + r * padded + j);
             }
+            for (long r = 0; r < rows; r++)
+                for (long j = 0; j < padded && goes_on(q, row + r, t); j += LANES)
+                    lstm_states(gates + r * width + j * SLOTS, new_c + r * padded + j, new_h + r * padded + j);
             put_output(q, new_h, padded, row, rows, t);
         }
     }
