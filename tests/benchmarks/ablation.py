@@ -2,6 +2,7 @@
 
     python tests/benchmarks/ablation.py --data FOLDER
     python tests/benchmarks/ablation.py --rows digits --epochs 2 --rounds 1 --switches "without heap"
+    python tests/benchmarks/ablation.py --data FOLDER --switches "plain engine" --set model.dtype=float64
 
 A ratio above 1 says how many times slower an epoch is without it; in brackets how far the loss of the last epoch is
 from that with everything on, as a share of it: the same numbers but for the order of sums.
@@ -16,7 +17,7 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -76,10 +77,10 @@ class Runs:
 
 
 def measure(
-    name: str, switches: Sequence[Switch], epochs: int | None, rounds: int, data: Path | None
+    row: Row, switches: Sequence[Switch], epochs: int | None, rounds: int, data: Path | None
 ) -> tuple[dict[str, Runs], str]:
     """A row under every switch, which take turns; and where."""
-    row, where = ROWS[name], ""
+    where = ""
     found = {switch.name: Runs() for switch in switches}
     with tempfile.TemporaryDirectory() as scratch:
         if row.drawn:
@@ -130,6 +131,7 @@ def main() -> None:
     parser.add_argument("--switches", nargs="*", default=[s.name for s in SWITCHES], choices=[s.name for s in SWITCHES])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--epochs", type=int, help="At least 2; by default each row its own.")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="For every run.")
     parser.add_argument("--data", type=Path, default=os.environ.get("TRAINER_DATA") or None)
     parser.add_argument("--json", type=Path, help="Also write the results here.")
     asked = parser.parse_args()
@@ -140,14 +142,15 @@ def main() -> None:
     switches = [s for s in wanted if s.known(options)]
     results, where = {}, ""
     for name in asked.rows:
-        found, where = measure(name, [ALL_ON, *switches], asked.epochs, asked.rounds, asked.data)
+        row = replace(ROWS[name], sets=(*ROWS[name].sets, *asked.set))
+        found, where = measure(row, [ALL_ON, *switches], asked.epochs, asked.rounds, asked.data)
         results[name] = compared(found)
         print(name, json.dumps(results[name]), file=sys.stderr, flush=True)
     missing = [s.name for s in wanted if s not in switches]
     print(table(results))
     print(f"\n{where}. {asked.rounds} rounds." + (f" No option yet for: {', '.join(missing)}." if missing else ""))
     if asked.json:
-        kept = {"machine": where, "rounds": asked.rounds, "missing": missing, "rows": results}
+        kept = {"machine": where, "rounds": asked.rounds, "set": asked.set, "missing": missing, "rows": results}
         asked.json.write_text(json.dumps(kept, indent=1))
 
 

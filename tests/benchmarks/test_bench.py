@@ -105,6 +105,15 @@ def test_ablation(tmp_path: Path) -> None:
     assert out.startswith("| row | all on: ms an epoch | without heap, × (loss off) |\n")
 
 
+def test_engines_in_double_precision(tmp_path: Path) -> None:
+    written = tmp_path / "ablation.json"
+    asked = ["--rows", "digits", "--epochs", "3", "--rounds", "1", "--switches", "plain engine"]
+    shown("ablation.py", *asked, "--set", "model.dtype=float64", "--json", str(written))
+    found = json.loads(written.read_text())
+    assert found["set"] == ["model.dtype=float64"]
+    assert found["rows"]["digits"]["plain engine"]["loss_off"] < 1e-10
+
+
 def test_exponent_of_a_power(modules: Any) -> None:
     growth = modules("growth")
     points = {x: {"epoch_ms": 3.0 * x**1.5} for x in (1, 10, 1000)}
