@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.train.recipes import DIGITS, directory_of, loaded, trained
-from trainer.train import direct, loop
+from trainer.train import direct, loop, profiled
 from trainer.train.advice import CHANGES, FEW_STEPS, QUIETER, advice
 from trainer.train.job import Options, fit
 from trainer.train.profile import PARTS, Facts, Figures, Profile
@@ -155,11 +155,13 @@ def test_the_clocks_own_time_is_a_part() -> None:
 def figures(facts: Facts, *, steps: int = 1000, **parts: float) -> Figures:
     """Figures of a training whose parts, 0.0001 s each beside those given, are in seconds."""
     known = {**dict.fromkeys(PARTS, 1e-4), **parts}
-    return Figures(steps, 0, steps * 10, known, {}, {"ModelCheckpoint": parts.get("callbacks", 0.0)}, facts, 10)
+    layers = {"dense": {way: known[way] for way in ("forward", "backward")}, "small": {"forward": 1e-4}}
+    return Figures(steps, 0, steps * 10, known, layers, {"ModelCheckpoint": parts.get("callbacks", 0.0)}, facts, 10)
 
 
 QUICK = {"forward": 0.1, "loss": 0.1, "backward": 0.1}
 LARGE = Facts(batch_size=512)
+TILED = replace(LARGE, tiled=("dense", "small"))
 ADVICE = [
     (figures(Facts(512, "it was asked for"), **QUICK), "leave out --engine plain"),
     (figures(Facts(512, "the loss is scaled"), **QUICK), "leave out LossScaleOptimizer"),
@@ -171,6 +173,12 @@ ADVICE = [
     (figures(Facts(10), data=0.1, update=0.1, forward=0.5), ""),
     (figures(Facts(10, compiled=True), data=0.2, update=0.2, forward=0.1), ""),
     (figures(LARGE, data=0.2, update=0.2, forward=0.1), ""),
+    (figures(TILED, forward=0.6, backward=0.4), "compile.precision: bfloat16 lets this processor multiply by tiles (dense)"),
+    (figures(TILED, forward=0.3, backward=0.1), ""),
+    (figures(TILED, steps=100_000, forward=0.6, backward=0.4), ""),
+    (figures(replace(TILED, dtype="mixed_bfloat16"), forward=0.6, backward=0.4), ""),
+    (figures(replace(TILED, device="cuda"), forward=0.6, backward=0.4), ""),
+    (figures(replace(TILED, tiled=("small",)), forward=0.6, backward=0.4), ""),
     (figures(Facts(10, drawn=("image",)), data=0.2, forward=0.4), "preprocessing of image draws"),
     (figures(Facts(512, watches=("TerminateOnNaN",)), metrics=0.5, forward=0.4), "TerminateOnNaN: without it"),
     (figures(LARGE, metrics=0.5, forward=0.4), ""),
@@ -207,15 +215,22 @@ def test_advice_knows_the_reasons_of_the_engine_and_the_callbacks() -> None:
 
 
 @pytest.mark.parametrize(
-    ("sets", "words"),
+    ("sets", "words", "tiled"),
     [
-        (("callbacks=[TerminateOnNaN]",), ("TerminateOnNaN",)),
-        (("callbacks=[{ModelCheckpoint: {filepath: best.h5}}]",), ()),
+        (("callbacks=[TerminateOnNaN]",), ("TerminateOnNaN",), ("dense", "dense_1")),
+        (("callbacks=[{ModelCheckpoint: {filepath: best.h5}}]",), (), ()),
     ],
 )
-def test_facts_are_those_of_the_recipe(tmp_path: Path, sets: tuple[str, ...], words: tuple[str, ...]) -> None:
+def test_facts_are_those_of_the_recipe(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    sets: tuple[str, ...],
+    words: tuple[str, ...],
+    tiled: tuple[str, ...],
+) -> None:
     from trainer.train import work
 
+    monkeypatch.setattr(profiled, "has_tiles", lambda: bool(tiled))
     recipe = loaded(DIGITS, *sets)
     job: list[work.Job] = []
     begin = work.Job.__init__
@@ -226,4 +241,5 @@ def test_facts_are_those_of_the_recipe(tmp_path: Path, sets: tuple[str, ...], wo
     facts = job[0].profile.facts
     assert (facts.batch_size, facts.watches, facts.saves_all) == (32, words, not words)
     assert (facts.validation_rows, facts.validation_batch_size, facts.validation_freq) == (150, 4096, 1)
+    assert facts.tiled == tiled
     assert math.isclose(job[0].profile.figures().validations, 4)

@@ -6,6 +6,7 @@ import ctypes
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Sequence
 from functools import cache
@@ -38,6 +39,11 @@ def compiler() -> str | None:
     asked = os.environ.get("CC", "").split()
     names = (asked[0], *COMPILERS) if len(asked) == 1 else COMPILERS
     return next((found for name in names if (found := shutil.which(name))), None)
+
+
+def has_tiles() -> bool:
+    """Whether what is compiled multiplies bfloat16 by tiles of the processor (AMX)."""
+    return on("tiles") and compiler() is not None and sys.platform == "linux" and "amx_bf16" in processor()
 
 
 def library(text: str) -> ctypes.CDLL:

@@ -59,6 +59,8 @@ class Facts:
     validation_freq: int = 1
     compiled: bool = False
     "Whether steps are compiled code."
+    tiled: tuple[str, ...] = ()
+    "Paths of layers whose products the processor could make by tiles of bfloat16."
 
 
 @dataclass

@@ -12,8 +12,11 @@ import torch
 
 from trainer.callbacks.base import Callback
 from trainer.callbacks.model_checkpoint import ModelCheckpoint
+from trainer.layers.conv import Conv
+from trainer.layers.dense import Dense
 from trainer.model.cell import Cell
 from trainer.model.network import Made, Network, Step
+from trainer.native.compiler import has_tiles
 from trainer.train.feed import Batch
 from trainer.train.loop import Training
 from trainer.train.passes import Pass
@@ -199,4 +202,11 @@ def facts(training: Training) -> Facts:
         validation_rows=0 if validation is None else len(validation),
         validation_batch_size=rows_at_once(network, training.objective, fit.validation_batch_size or fit.batch_size),
         validation_freq=fit.validation_freq,
+        tiled=tuple(_tiled(training)),
     )
+
+
+def _tiled(training: Training) -> Iterator[str]:
+    """Dense layers and convolutions, where the processor has tiles; lists of ids are no products."""
+    if has_tiles() and not any(slot.bags for slot in training.train.xs):
+        yield from (step.cell.path for step in training.network.steps if isinstance(step.layer, (Conv, Dense)))
