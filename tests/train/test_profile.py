@@ -173,7 +173,7 @@ ADVICE = [
     (figures(Facts(10), data=0.1, update=0.1, forward=0.5), ""),
     (figures(Facts(10, compiled=True), data=0.2, update=0.2, forward=0.1), ""),
     (figures(LARGE, data=0.2, update=0.2, forward=0.1), ""),
-    (figures(TILED, forward=0.6, backward=0.4), "compile.precision: bfloat16 lets this processor multiply by tiles (dense)"),
+    (figures(TILED, forward=0.6, backward=0.4), "precision: bfloat16 lets this processor multiply by tiles (dense)"),
     (figures(TILED, forward=0.3, backward=0.1), ""),
     (figures(TILED, steps=100_000, forward=0.6, backward=0.4), ""),
     (figures(replace(TILED, dtype="mixed_bfloat16"), forward=0.6, backward=0.4), ""),
