@@ -9,6 +9,7 @@ import pickletools
 import resource
 import struct
 import time
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ def objects(rows: list[Any]) -> np.ndarray:
 
 
 def read(data: bytes, count: int = 4) -> Ragged:
-    return object_rows(io.BytesIO(data), len(data), (count,), "x.npy")
+    return object_rows(data, (count,), "x.npy")
 
 
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
@@ -52,6 +53,54 @@ def test_lists_of_integers_are_read_in_every_protocol_that_numpy_wrote(protocol:
         older = data.replace(b"numpy._core", b"numpy.core")
         assert older != data
         assert [row.tolist() for row in read(older)] == ROWS
+
+
+TWICE = [7, 8]
+MANY = list(range(-3, 70_000))
+SETS = {
+    "one row": [[1, 2]],
+    "one empty row": [[]],
+    "one number each": [[3], [300], [70_000], [-1]],
+    "one large number": [[2**40]],
+    "empty rows": [[], [1], [], []],
+    "a row that stands there twice": [TWICE, [], TWICE],
+    "a row of large numbers that stands there twice": [[2**40, 1], [1], [2**40, 1]],
+    "rows in batches": [[n] * (n % 3) for n in range(2_001)],
+    "numbers in batches": [MANY[:1_000], MANY[:1_001], MANY[:2_001]],
+    "longer than a frame": [MANY, [1], MANY, []],
+}
+
+
+@pytest.mark.parametrize("protocol", [3, 4, 5])
+@pytest.mark.parametrize("name", SETS)
+def test_rows_of_every_form(name: str, protocol: int) -> None:
+    rows = SETS[name]
+    if name.endswith("that stands there twice"):
+        rows = [rows[0], rows[1], rows[0]]
+    made = read(pickle.dumps(objects(rows), protocol=protocol), len(rows))
+    assert [row.tolist() for row in made] == rows
+
+
+def test_what_stands_in_for_a_row_is_nothing_that_a_file_can_ask_for() -> None:
+    """Neither is a number taken for a row, nor is anything done to one."""
+    for part in (b"](K\x07e(K\x00e", b"](K\x07e(K\x00K\x01e", b"](K\x07e(K\x00\x85e", b"](K\x07eNb", b"](K\x07e)R"):
+        with pytest.raises(FileError, match="expected lists of integers"):
+            read(ARRAY + STATE + b"](" + part + b"etb.", 2)
+    with pytest.raises(FileError, match="the opcode b'Q'"):
+        read(ARRAY + STATE + b"](K\x00Qetb.", 1)
+
+
+def test_rows_are_not_all_lists_at_once() -> None:
+    rows = [list(range(300 + n, 700 + n)) for n in range(2_000)]
+    data = pickle.dumps(objects(rows), protocol=4)
+    tracemalloc.start()
+    try:
+        made = read(data, len(rows))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert made.values.nbytes == 3_200_000
+    assert peak < 4 * made.values.nbytes
 
 
 def test_an_npz_with_objects_is_read_only_when_asked(tmp_path: Path) -> None:
@@ -203,7 +252,7 @@ def test_the_bound_on_memory_is_taken_back() -> None:
 def test_another_shape_than_the_header_says_is_refused(shape: tuple[int, ...]) -> None:
     data = pickle.dumps(objects(ROWS), protocol=4)
     with pytest.raises(FileError):
-        object_rows(io.BytesIO(data), len(data), shape, "x.npy")
+        object_rows(data, shape, "x.npy")
 
 
 def test_mutants_of_a_pickle_are_rows_or_a_clean_refusal() -> None:

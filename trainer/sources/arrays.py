@@ -73,7 +73,7 @@ def read_npy(data: bytes | memoryview, name: str, *, objects: bool = False) -> A
         if not objects:
             raise FileError(f"{name}: expected numbers, found Python objects, which are never loaded")
         start = stream.tell()
-        return object_rows(io.BytesIO(data[start:]), len(data) - start, shape, name)
+        return object_rows(data[start:], shape, name)
     if dtype.kind not in KINDS or not 0 < dtype.itemsize <= (8 if dtype.kind in "biuf" else len(data)):
         raise FileError(f"{name}: expected numbers of at most 64 bits or texts, found the type {dtype}")
     need = math.prod(shape) * dtype.itemsize
