@@ -412,30 +412,37 @@ def test_a_layout_has_no_room_for_the_numbers() -> None:
     assert layout[place : place + 20] == bytes(20)
 
 
-def made_elsewhere(cache: Path) -> tuple[bytes, bool]:
-    """The bytes of a listing in a process of its own, and whether that loaded HDF5."""
-    script = """
+MADE = """
 import sys
-from tests.runs.listings import listed
+import numpy as np
+from tests.runs.listings import VALUES, listed
 sys.stdout.buffer.write(b"%d" % ("h5py" in sys.modules))
-sys.stdout.buffer.write(bytes(listed().image()) + b"%d" % ("h5py" in sys.modules))
+made = listed([*VALUES, np.arange(SIZE, dtype="float32")]).image()
+sys.stdout.buffer.write(bytes(made) + b"%d" % ("h5py" in sys.modules))
 """
+
+
+def made_elsewhere(cache: Path, size: int) -> tuple[bytes, bool]:
+    """The bytes of a listing in a process of its own, and whether that loaded HDF5."""
     env = {"PYTHONPATH": str(Path(__file__).parents[2]), "PATH": "", "XDG_CACHE_HOME": str(cache)}
+    script = MADE.replace("SIZE", str(size))
     out = subprocess.run([sys.executable, "-c", script], capture_output=True, env=env, check=True).stdout
     assert out[:1] == b"0"
     return out[1:-1], out[-1:] == b"1"
 
 
-def test_a_layout_is_kept_for_later_processes(tmp_path: Path) -> None:
-    first = made_elsewhere(tmp_path)
-    assert first == (bytes(listed(VALUES, b"1" * 64).image()), True)
-    assert made_elsewhere(tmp_path) == (first[0], False)
+@pytest.mark.parametrize("size", [3, SMALL // 2])
+def test_a_layout_is_kept_for_later_processes(tmp_path: Path, size: int) -> None:
+    first = made_elsewhere(tmp_path, size)
+    assert first == (bytes(listed([*VALUES, np.arange(size, dtype="float32")]).image()), True)
+    assert made_elsewhere(tmp_path, size) == (first[0], False)
     (file,) = (tmp_path / "trainer" / "layouts").iterdir()
     data = file.read_bytes()
+    assert len(data) < 100_000
     file.write_bytes(data[:900] + bytes([data[900] ^ 1]) + data[901:])
-    assert made_elsewhere(tmp_path) == first
+    assert made_elsewhere(tmp_path, size) == first
     file.chmod(0o666)
-    assert made_elsewhere(tmp_path) == first
+    assert made_elsewhere(tmp_path, size) == first
 
 
 def test_equal_content_gives_equal_bytes(good: bytes) -> None:

@@ -59,7 +59,8 @@ def peak(folder: Path, rows: int) -> int:
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="there is no /proc elsewhere")
 def test_a_run_takes_the_memory_of_its_data(tmp_path: Path) -> None:
     data = 4 * ROWS * (FEATURES + 1)
-    small, large = peak(tmp_path / "small", 2000), peak(tmp_path / "large", ROWS)
+    # The first run may load HDF5, to lay out the model's file; what it finds is kept for later ones.
+    _, small, large = peak(tmp_path / "first", 2000), peak(tmp_path / "small", 2000), peak(tmp_path / "large", ROWS)
     # Once the data, and not twice; how much of what comes and goes stays with a process differs from run to run.
     assert 0.5 * data < large - small < 1.9 * data
 

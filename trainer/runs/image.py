@@ -1,8 +1,8 @@
 """HDF5 files as bytes, from a listing of what they hold.
 
 HDF5 takes milliseconds to lay out a small file, and a run writes the same one over and over with other numbers in it.
-So a file is laid out with zeros, which is kept for small ones, and the numbers are then put where they belong. A file
-of large arrays is never whole in memory: it comes in pieces, from the arrays as they are.
+So a file is laid out without its numbers, which is kept, and the numbers are then put where they belong. A file of
+large arrays is never whole in memory: it comes in pieces, from the arrays as they are.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 HEADER_LIMIT = 64_512
 "Bytes that an attribute may take; longer lists of names are cut into numbered ones."
 SMALL = 4 << 20
-"Bytes of numbers up to which a layout is kept."
+"Bytes up to which a file is put together as one piece."
 TINY = 1 << 20
-"Bytes of a layout up to which it is kept for later processes."
+"Bytes of a layout, without what it leaves free, up to which it is kept for later processes."
 LAYOUTS = Kept("layouts", ".layout", 100)
 SLAB = 1 << 20
 "Bytes of a piece of an array; smaller arrays are one."
@@ -98,8 +98,7 @@ class Listing:
     def image(self) -> Image:
         """The file, which holds the arrays that were listed as they are when it is read."""
         entries = tuple(self._entries)
-        small = sum(np.asarray(value).nbytes for value in self._values) <= SMALL
-        layout, places = _kept_layout(entries) if small else _layout(entries)
+        layout, places = _kept_layout(entries)
         return Image(layout, list(zip(places, self._values, strict=True)))
 
 
@@ -174,6 +173,19 @@ class Sparse(io.RawIOBase):
 
     def __len__(self) -> int:
         return self._size
+
+    def packed(self) -> bytes:
+        """What `unpack` makes it of."""
+        return json.dumps([self._size, list(self._pages)]).encode() + b"\n" + b"".join(self._pages.values())
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Sparse:
+        """The file that was `packed`."""
+        head, _, pages = data.partition(b"\n")
+        made = cls()
+        made._size, numbers = json.loads(head)
+        made._pages = {n: bytearray(pages[i * PAGE : (i + 1) * PAGE]) for i, n in enumerate(numbers)}
+        return made
 
     def __getitem__(self, part: slice) -> bytes:
         start, stop, _ = part.indices(self._size)
@@ -262,15 +274,16 @@ def _stand_in(mark: _Mark) -> bytes:
 
 
 @functools.lru_cache(2)
-def _kept_layout(entries: tuple[_Entry, ...]) -> tuple[bytes, list[int]]:
+def _kept_layout(entries: tuple[_Entry, ...]) -> tuple[bytes | Sparse, list[int]]:
     """A layout of this process or of an earlier one: loading HDF5 takes as long as the epochs of a small model."""
     key = key_of(Path(__file__).read_bytes(), version("h5py"), repr(entries))
     known = LAYOUTS.find(key)
     if known is not None:
-        places, _, file = known.partition(b"\n")
-        return file, json.loads(places)
-    laid, found = _layout(entries)
-    file = laid[:]
-    if len(file) <= TINY:
-        LAYOUTS.keep(key, json.dumps(found).encode() + b"\n" + file)
-    return file, found
+        found, _, packed = known.partition(b"\n")
+        laid, places = Sparse.unpack(packed), json.loads(found)
+    else:
+        laid, places = _layout(entries)
+        packed = laid.packed()
+        if len(packed) <= TINY:
+            LAYOUTS.keep(key, json.dumps(places).encode() + b"\n" + packed)
+    return laid[:] if len(laid) <= SMALL else laid, places
