@@ -60,7 +60,12 @@ class Scaling(Random, abstract=True):
         n = {"fan_in": fan_in, "fan_out": fan_out, "fan_avg": (fan_in + fan_out) / 2}[fan]
         stddev = math.sqrt(scale / max(1.0, n))
         if spread == "uniform":
-            return math.sqrt(3) * stddev * (2 * random.random(shape) - 1)
+            values = random.random(shape)
+            # In place, since there are as many of them as weights.
+            values *= 2
+            values -= 1
+            values *= math.sqrt(3) * stddev
+            return values
         if spread == "untruncated_normal":
             return random.normal(0, stddev, shape)
         return stddev / TRUNCATED_STDDEV * truncated(shape, random)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import numpy
     from torch import Tensor
 
-CHUNK_NUMBERS = 1 << 23
+CHUNK_NUMBERS = 1 << 20
 "Places that are looked at at once where lists are freed of what they say twice."
 
 
@@ -29,18 +29,19 @@ class Bags:
     def of(cls, values: numpy.ndarray, offsets: numpy.ndarray, width: int) -> Bags:
         """From lists of ids from 0 to `width` - 1, which may name one several times."""
         rows, step = len(offsets) - 1, max(1, CHUNK_NUMBERS // width)
-        places, counts = [], []
+        # numpy's one thread: torch's would hold memory of their own for as long as the run.
+        there = np.zeros((min(step, rows), width), "bool")
+        places, ends = [np.zeros(0, "int32")], np.zeros(rows + 1, "int32")
         for start in range(0, rows, step):
-            ends = offsets[start : min(start + step, rows) + 1]
-            count = len(ends) - 1
-            there = torch.zeros(count, width, dtype=torch.bool)
-            row = torch.from_numpy(np.repeat(np.arange(count), np.diff(ends)))
-            there[row, torch.from_numpy(values[ends[0] : ends[-1]]).long()] = True
-            found = there.nonzero()
-            places.append(found[:, 1].int())
-            counts.append(torch.bincount(found[:, 0], minlength=count))
-        ends = torch.cat([torch.zeros(1, dtype=torch.int64), *counts]).cumsum(0)
-        return cls(torch.cat([*places, torch.zeros(0, dtype=torch.int32)]), ends.int(), width)
+            begins = offsets[start : min(start + step, rows) + 1]
+            row = np.repeat(np.arange(len(begins) - 1), np.diff(begins))
+            there[row, values[begins[0] : begins[-1]]] = True
+            found = np.flatnonzero(there)
+            ends[start + 1 : start + len(begins)] = np.count_nonzero(there[: len(begins) - 1], axis=1)
+            places.append((found % width).astype("int32"))
+            there.reshape(-1)[found] = False
+        np.cumsum(ends, out=ends)
+        return cls(torch.from_numpy(np.concatenate(places)), torch.from_numpy(ends), width)
 
     @property
     def shape(self) -> tuple[int, int]:

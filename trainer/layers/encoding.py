@@ -57,7 +57,8 @@ class CategoryEncoding(Layer):
             DataError: an id below 0, beyond num_tokens, or no whole number.
         """
         each = max(1, x[:1].numel())
-        ids = self._ids(x, lambda position: position // each)
+        self._check(x, lambda position: position // each)
+        ids = x.long()
         if self.output_mode == "one_hot":
             ids = ids if ids.dim() > 1 and ids.shape[-1] == 1 else ids.unsqueeze(-1)
         out = torch.zeros(*ids.shape[:-1], self.num_tokens, device=x.device)
@@ -72,7 +73,8 @@ class CategoryEncoding(Layer):
             DataError: an id below 0 or beyond num_tokens.
         """
         rows = len(offsets) - 1
-        ids = self.check_ragged(values, offsets)
+        self.check_ragged(values, offsets)
+        ids = values.long()
         starts = torch.arange(rows, device=values.device) * self.num_tokens
         places = ids + starts.repeat_interleave(offsets.diff())
         out = torch.zeros(rows * self.num_tokens, device=values.device)
@@ -82,23 +84,23 @@ class CategoryEncoding(Layer):
             out.scatter_(0, places, 1.0)
         return out.view(rows, self.num_tokens)
 
-    def check_ragged(self, values: Tensor, offsets: Tensor) -> Tensor:
-        """The ids of rows of unequal length, as int64.
+    def check_ragged(self, values: Tensor, offsets: Tensor) -> None:
+        """Let the ids of rows of unequal length be ones that this can encode.
 
         Raises:
             DataError: an id below 0 or beyond num_tokens.
         """
-        return self._ids(values, lambda position: int(torch.searchsorted(offsets, position, right=True)) - 1)
+        self._check(values, lambda position: int(torch.searchsorted(offsets, position, right=True)) - 1)
 
-    def _ids(self, x: Tensor, row: Callable[[int], int]) -> Tensor:
-        """The ids as int64; `row` says in which row the n-th of them stands."""
-        ids = x.long()
+    def _check(self, x: Tensor, row: Callable[[int], int]) -> None:
+        """`row` says in which row the n-th number stands."""
         # What follows a model to export it can't look at values.
-        if torch.compiler.is_compiling() or not ids.numel():
-            return ids
+        if torch.compiler.is_compiling() or not x.numel():
+            return
+        ids = x if x.dtype is torch.int32 else x.long()
         low, high = torch.aminmax(ids)
         if low >= 0 and high < self.num_tokens and (not x.is_floating_point() or bool((ids == x).all())):
-            return ids
+            return
         place = int(((ids < 0) | (ids >= self.num_tokens) | (ids != x)).flatten().nonzero()[0])
         found = x.flatten()[place].item()
         hint = "ids are whole numbers and count from 0"

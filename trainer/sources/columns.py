@@ -31,7 +31,11 @@ class Ragged:
         return np.diff(self.offsets)
 
     def take(self, index: numpy.ndarray | slice) -> Ragged:
-        """The rows of `index`, in its order."""
+        """The rows of `index`, in its order: a view where that is a slice of rows that follow each other."""
+        if isinstance(index, slice) and index.step in (None, 1):
+            start, stop, _ = index.indices(len(self))
+            ends = self.offsets[start : max(start, stop) + 1]
+            return Ragged(self.values[ends[0] : ends[-1]], ends - ends[0])
         starts, lengths = self.offsets[:-1][index], self.lengths()[index]
         offsets = np.concatenate([[0], np.cumsum(lengths)])
         return Ragged(self.values[places_of(starts, offsets, lengths)], offsets)

@@ -27,7 +27,7 @@ from trainer.sources.columns import Table
 from trainer.train.beginning import begin_with, optimizer_state
 from trainer.train.build import Built, build, real_outlines
 from trainer.train.closing import closing_line, finite, fold_figures, outcome_of, write_outcome, write_profile
-from trainer.train.devices import choose_device, set_threads, settings_kept, step_work
+from trainer.train.devices import choose_device, return_heap, set_threads, settings_kept, step_work
 from trainer.train.figures import final_figures, verdicts
 from trainer.train.fingerprint import fingerprint
 from trainer.train.folds import Folds
@@ -194,6 +194,8 @@ class Job:
             self.note(threads=threads, state="running")
         train = built.training_feed(sets.train)
         validation = built.feed(sets.validation) if sets.validation is not None else None
+        # What it took to make them is of no use to steps.
+        return_heap()
         made = Training if self.profile is None else partial(Profiled, profile=self.profile)
         training = made(
             built.network,
