@@ -113,6 +113,40 @@ class AddUp(NamedTuple):
         self.into.zero_().index_add_(0, self.ids, self.vectors)
 
 
+class Lists(Protocol):
+    """Rows of zeros with ones at some places, as lists of the places."""
+
+    def product(self, kernel: Tensor) -> Tensor:
+        """rows @ kernel."""
+        ...
+
+    def transposed_product(self, slope: Tensor) -> Tensor:
+        """transpose(rows) @ slope."""
+        ...
+
+
+class ListProduct(NamedTuple):
+    """rows @ kernel, written `into` a tensor."""
+
+    into: Tensor
+    rows: Lists
+    kernel: Tensor
+
+    def __call__(self) -> None:
+        self.into.copy_(self.rows.product(self.kernel))
+
+
+class ListGradient(NamedTuple):
+    """transpose(rows) @ slope, written `into` a tensor."""
+
+    into: Tensor
+    rows: Lists
+    slope: Tensor
+
+    def __call__(self) -> None:
+        self.into.copy_(self.rows.transposed_product(self.slope))
+
+
 class Reverse(NamedTuple):
     """A sequence (batch, time, ...) from its end, written `into` a tensor."""
 

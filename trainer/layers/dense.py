@@ -11,6 +11,7 @@ from trainer.layers.products import addmm_for, affine, is_wide, mm_for
 from trainer.layers.sums import Biased, Kerneled, ask
 from trainer.lazy import torch
 from trainer.options import PositiveInt
+from trainer.program import ListGradient, ListProduct
 from trainer.shapes import Shape
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ class Dense(Kerneled, Biased):
 
     def _of_bags(self, p: Program, w: Weights, x: Bags) -> tuple[torch.Tensor, Pull] | None:
         made = torch.empty(x.shape[0], self.units, dtype=w.kernel.dtype)
-        p.do(lambda: made.copy_(x.product(w.kernel)))
+        p.add(ListProduct(made, x, w.kernel))
         if w.bias is not None:
             p.do(made.add_, w.bias)
         activated = self.activation.by_hand(p, made)
@@ -105,9 +106,7 @@ class Dense(Kerneled, Biased):
 
         def pull(slope: torch.Tensor, wanted: bool) -> None:
             slope = p.laid(back(slope))
-            take = p.receiver(w.kernel)
-            if take is not None:
-                p.do(lambda: take(x.transposed_product(slope)))
+            p.fill(w.kernel, lambda into: p.add(ListGradient(into, x, slope)))
             if w.bias is not None:
                 p.gradient(w.bias, torch.sum, slope, 0)
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from trainer.lazy import torch
+from trainer.lazy import np, torch
 from trainer.native.calls import Run
 from trainer.native.text import NotInC, collapsed, is_half, kind_of, looped, number, offset, words
-from trainer.program import AddUp, Known, LookUp, Penalty, Reverse
+from trainer.program import AddUp, Known, ListGradient, ListProduct, Lists, LookUp, Penalty, Reverse
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,6 +24,8 @@ MOST_LANES = 64
 "Columns of a panel (`PANEL`), at most."
 PIECE = 1 << 12
 "Numbers of a long sum that one thread adds up."
+CUTS = 64
+"Parts that the columns of lists are cut into, each of which stands in them as often as any other."
 UNKNOWN = 2
 "What C answers where an id is in no table; where a label is no class, it is 1."
 
@@ -98,6 +100,23 @@ class Call:
         return cls(name.rstrip("_"), args, options, outs[0])
 
 
+class Resident(NamedTuple):
+    """Lists of places of all rows that there are, of which a step reads those that it is given the numbers of."""
+
+    places: Tensor
+    offsets: Tensor
+    "Where the lists begin, and where the last one ends."
+    width: int
+    size: int
+    "Rows of a step."
+
+    def cuts(self) -> Tensor:
+        """The first column of each part (`CUTS`), and their number."""
+        found = np.cumsum(np.bincount(self.places.numpy(), minlength=self.width))
+        parts = np.searchsorted(found, np.linspace(0, found[-1], CUTS + 1)[1:-1], side="right")
+        return torch.from_numpy(np.array([0, *parts, self.width], "int32"))
+
+
 class Sums(NamedTuple):
     """A sum as C."""
 
@@ -123,6 +142,7 @@ class Statements:
     "Functions of other libraries, in which each thread does its share likewise."
     checks: list[Known | LookUp] = field(default_factory=list)
     "What ends the steps, with `work->wrong` at `UNKNOWN`, where ids are not in their table."
+    _lists: dict[int, Resident] = field(default_factory=dict)
     _known: dict[tuple[int, Any], str] = field(default_factory=dict)
     _rooms: dict[str, int] = field(default_factory=dict)
 
@@ -151,6 +171,10 @@ class Statements:
     def stand_for(self, tensor: Tensor, each: Tensor) -> None:
         """Read what a tensor holds in step `s` from `each[s]`."""
         self._known[tensor.data_ptr(), tensor.dtype] = f"({self.pointer(each)} + s * {tensor.numel()})"
+
+    def stand_for_lists(self, lists: Lists, resident: Resident) -> None:
+        """Read the lists of a step from those of all rows."""
+        self._lists[id(lists)] = resident
 
     def declarations(self) -> list[str]:
         """The pointers by their names."""
@@ -198,6 +222,9 @@ class Statements:
             return
         if isinstance(operation, Reverse):
             self._reverse(operation)
+            return
+        if isinstance(operation, (ListProduct, ListGradient)):
+            self._lists_of(operation)
             return
         call = Call.of(operation)
         own = OWN.get(call.name)
@@ -273,6 +300,25 @@ class Statements:
         add = f"for (long j = 0; j < {width}; j++) sums[j] += {self.pointer(vectors)}[i * {width} + j];"
         zeros = f"memset({self.pointer(into)}, 0, {4 * into.numel()});"
         self.lines.append(f"ALONE {{ {zeros} for (long i = 0; i < {len(ids)}; i++) {{ {sums} {add} }} }}")
+
+    def _lists_of(self, operation: ListProduct | ListGradient) -> None:
+        into, rows, matrix = operation
+        if any(t.dtype != torch.float32 or not t.is_contiguous() for t in (into, matrix)):
+            raise NotInC("a table of this type")
+        found, units = self._lists[id(rows)], matrix.shape[1]
+        places, offsets, size = self.pointer(found.places), self.pointer(found.offsets), found.size
+        row = f"const unsigned *ends = {offsets} + rows[s * {size} + r];"
+        own, count = f"{places} + ends[0]", "ends[1] - ends[0]"
+        at, read = self.pointer(into), self.pointer(matrix)
+        if isinstance(operation, ListProduct):
+            made = f"sum_of_rows({at} + r * {units}, {units}, {read}, {own}, {count});"
+            self.lines.append(f"for (long r = FROM({size}); r < TO({size}); r++) {{ {row} {made} }}")
+            return
+        cuts = self.pointer(found.cuts())
+        part = f"long low = {cuts}[FROM({CUTS})], high = {cuts}[TO({CUTS})];"
+        zeros = f"memset({at} + low * {units}, 0, {4 * units} * (high - low));"
+        made = f"add_to_rows({at}, {units}, {read} + r * {units}, {own}, {count}, low, high);"
+        self.lines.append(f"{{ {part} {zeros} for (long r = 0; r < {size}; r++) {{ {row} {made} }} }}")
 
     def _reverse(self, operation: Reverse) -> None:
         into, sequence = operation

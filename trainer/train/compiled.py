@@ -10,7 +10,7 @@ from __future__ import annotations
 import ctypes
 import functools
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -18,11 +18,12 @@ from torch import Tensor
 
 from trainer.errors import DataError
 from trainer.layers.base import Layer
+from trainer.layers.dense import Dense
 from trainer.model.cell import Cell
 from trainer.model.network import Network
 from trainer.native.calls import get_ready
 from trainer.native.compiler import Uncompiled, library
-from trainer.native.operations import UNKNOWN, Statements
+from trainer.native.operations import UNKNOWN, Resident, Statements
 from trainer.native.text import NotInC
 from trainer.native.threads import team
 from trainer.optimizers.updater import Updater
@@ -30,7 +31,7 @@ from trainer.program import Draw
 from trainer.switches import on
 from trainer.train.devices import step_work
 from trainer.train.direct import Direct
-from trainer.train.feed import Feed, Slot
+from trainer.train.feed import Feed, Slot, readers
 from trainer.train.passes import Pass
 from trainer.train.scores import MOST_NUMBERS, MOST_STEPS
 from trainer.train.updates_in_c import update_in_c
@@ -50,6 +51,10 @@ OPERATION, LAYER, AROUND = 1.7e-6, 6, 10
 "Seconds that calling an operation takes; how many there are for a layer, both ways, and around the layers' own."
 MOVING = 5e-10
 "Seconds for each weight that moving it in one pass saves."
+LISTING = 1.5e-8
+"Seconds for each id in lists that adding up its vectors where they lie saves."
+ADDING = 4
+"Multiply-adds of a product that take as long as adding a number of a vector which lies anywhere."
 FEW_STEPS = 20
 "Steps that compiled layers bring nothing in."
 AROUND_PARTS = ("data", "metrics", "update")
@@ -69,9 +74,10 @@ class Compiled:
         """`asked`: whether or not it seems worthwhile."""
         self.training, self.feed, self.size = training, training.train, training.fit.batch_size
         direct, self.updater = _held(training)
-        work = max(1, step_work(training.network.graph, self.size))
+        listed, spared = _listed(training)
+        work = max(1, step_work(training.network.graph, self.size) - spared)
         if not asked:
-            self._weigh(work)
+            self._weigh(work, listed)
         made = self._pass(direct, 0)
         drawn = [operation.into for operation in made.program.operations if isinstance(operation, Draw)]
         numbers = sum(tensor.numel() for tensor in (*made.outputs, *drawn))
@@ -83,7 +89,7 @@ class Compiled:
             last = self._pass(direct, whole)
             parts.append(_Steps(last, self.feed, self.updater, short, 1, work, clocked=training.clocked))
         shared = ["#define SHARED"] * (torch.get_num_threads() > 1)
-        headers = ['#include "kernels.h"', '#include "halves.h"', *['#include "clock.h"'] * training.clocked]
+        headers = [f'#include "{name}.h"' for name in ("kernels", "halves", "lists", *["clock"] * training.clocked)]
         library = _library("\n".join([*shared, *headers, *(part.text for part in parts)]) + "\n")
         for part in parts:
             part.load(library)
@@ -96,14 +102,14 @@ class Compiled:
             raise Uncompiled("autograd has a part in every step")
         return made
 
-    def _weigh(self, work: int) -> None:
-        """Refuse what would not gain by it."""
+    def _weigh(self, work: int, listed: int) -> None:
+        """Refuse what would not gain by it; `listed` is the number of ids that lists of a step hold."""
         if work >= LARGE_STEP:
             raise Uncompiled("its steps are large")
         fit, operations = self.training.fit, LAYER * len(self.training.network.steps) + AROUND
         steps = self.training.steps * (fit.epochs - fit.initial_epoch)
         moved = MOVING * len(self.updater.weight)
-        if (operations * OPERATION + moved) * steps < WORTHWHILE:
+        if (operations * OPERATION + moved + LISTING * listed) * steps < WORTHWHILE:
             raise Uncompiled("its steps are too few for the time that compiling takes")
 
     def run(self, order: np.ndarray, start: int, stop: int) -> Iterator[int]:
@@ -355,8 +361,12 @@ class _Steps:
         self.c.stand_for(draw.into, each)
         self._draws.append((draw, each.unbind()))
 
-    def _gather(self, slot: Slot, own: Tensor) -> str:
-        """C that copies a row of the batch."""
+    def _gather(self, slot: Slot, own: Any) -> str:
+        """C that copies a row of the batch; lists are read where they are."""
+        if slot.bags is not None:
+            places, offsets, width = slot.bags.places, slot.bags.offsets, slot.bags.width
+            self.c.stand_for_lists(own, Resident(places, offsets, width, self.size))
+            return ""
         assert slot.resident is not None
         # A target of whole numbers that a loss reads as fractions.
         held = slot.resident.to(own.dtype).contiguous()
@@ -381,13 +391,28 @@ def _held(training: Training) -> tuple[Direct, Updater]:
     if training.network.fronts:
         raise Uncompiled("preprocessing draws anew for each batch")
     feed = training.train
+    slots = (*feed.xs, *feed.ys)
     if any(weight is not None for weight in feed.weights):
         raise Uncompiled("rows are weighed")
-    if any(slot.resident is None or not slot.resident.is_contiguous() for slot in (*feed.xs, *feed.ys)):
+    ready = (slot.bags is not None or (slot.resident is not None and slot.resident.is_contiguous()) for slot in slots)
+    if not all(ready):
         raise Uncompiled("rows are made batch by batch")
     if len(feed) < training.fit.batch_size:
         raise Uncompiled("there is no whole batch")
     return training.direct, training.updater
+
+
+def _listed(training: Training) -> tuple[int, int]:
+    """How many ids the lists of a step hold, and how many multiply-adds a product with zeros and ones takes more."""
+    feed, wiring, size = training.train, training.network.graph.wiring, training.fit.batch_size
+    listed = spared = 0
+    for slot, number in zip(feed.xs, wiring.inputs.values(), strict=True):
+        if slot.bags is not None:
+            held = len(slot.bags.places) * size // len(feed)
+            listed += held
+            units = sum(layer.units for layer in readers(wiring, number) if isinstance(layer, Dense))
+            spared += (slot.bags.width * size - ADDING * held) * units
+    return listed, spared
 
 
 @functools.lru_cache(16)

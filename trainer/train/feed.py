@@ -209,8 +209,8 @@ def multi_hot_lists(pipeline: Pipeline, column: Column) -> Bags | None:
 
 def reads_lists(wiring: Wiring) -> list[bool]:
     """Whether whatever reads each input can be handed Bags."""
-    readers = (list(_readers(wiring, number)) for number in wiring.inputs.values())
-    return [all(type(layer) is Dense and layer.dtype in LISTS_IN for layer in each) for each in readers]
+    each = (list(readers(wiring, number)) for number in wiring.inputs.values())
+    return [all(type(layer) is Dense and layer.dtype in LISTS_IN for layer in found) for found in each]
 
 
 def input_dtypes(outline: Outline, drawn: Sequence[Sequence[Layer]]) -> list[torch.dtype | None]:
@@ -218,16 +218,16 @@ def input_dtypes(outline: Outline, drawn: Sequence[Sequence[Layer]]) -> list[tor
     wiring = outline.wiring
     found: list[torch.dtype | None] = []
     for number, front in zip(wiring.inputs.values(), drawn, strict=True):
-        readers = list(front[:1]) or list(_readers(wiring, number))
-        found.append(None if all(layer.reads_integers for layer in readers) else torch.float32)
+        first = list(front[:1]) or list(readers(wiring, number))
+        found.append(None if all(layer.reads_integers for layer in first) else torch.float32)
     return found
 
 
-def _readers(wiring: Wiring, number: int) -> Iterator[Layer]:
+def readers(wiring: Wiring, number: int) -> Iterator[Layer]:
     """The layers that read a tensor, also inside models."""
     for call in wiring.calls:
         layer = wiring.layers[call.layer]
         if number in call.inputs and isinstance(layer, Composite):
-            yield from _readers(layer.wiring(), call.inputs.index(number))
+            yield from readers(layer.wiring(), call.inputs.index(number))
         elif number in call.inputs:
             yield layer
