@@ -117,6 +117,15 @@ class Resident(NamedTuple):
         return torch.from_numpy(np.array([0, *parts, self.width], "int32"))
 
 
+class Ends(NamedTuple):
+    """Where the list of a step's row r lies, as C."""
+
+    line: str
+    "The statement that looks it up."
+    list: str
+    "Pointer to it and its length."
+
+
 class Sums(NamedTuple):
     """A sum as C."""
 
@@ -303,22 +312,33 @@ class Statements:
 
     def _lists_of(self, operation: ListProduct | ListGradient) -> None:
         into, rows, matrix = operation
-        if any(t.dtype != torch.float32 or not t.is_contiguous() for t in (into, matrix)):
+        if not all(t.dtype in (torch.float32, torch.bfloat16) and t.is_contiguous() for t in (into, matrix)):
             raise NotInC("a table of this type")
-        found, units = self._lists[id(rows)], matrix.shape[1]
-        places, offsets, size = self.pointer(found.places), self.pointer(found.offsets), found.size
-        row = f"const unsigned *ends = {offsets} + rows[s * {size} + r];"
-        own, count = f"{places} + ends[0]", "ends[1] - ends[0]"
-        at, read = self.pointer(into), self.pointer(matrix)
-        if isinstance(operation, ListProduct):
-            made = f"sum_of_rows({at} + r * {units}, {units}, {read}, {own}, {count});"
-            self.lines.append(f"for (long r = FROM({size}); r < TO({size}); r++) {{ {row} {made} }}")
-            return
-        cuts = self.pointer(found.cuts())
+        # Sums of what is kept as bfloat16 are sums of floats, rounded once they are done.
+        twin, read = (torch.empty(t.shape) if is_half(t) else t for t in (into, matrix))
+        if read is not matrix:
+            self._elementwise("a", read, (matrix,))
+        add = self._list_product if isinstance(operation, ListProduct) else self._list_gradient
+        add(twin, self._lists[id(rows)], read)
+        if twin is not into:
+            self._elementwise("a", into, (twin,))
+
+    def _list_product(self, into: Tensor, rows: Resident, kernel: Tensor) -> None:
+        units, ends = kernel.shape[1], self._ends_of(rows)
+        made = f"sum_of_rows({self.pointer(into)} + r * {units}, {units}, {self.pointer(kernel)}, {ends.list});"
+        self.lines.append(f"for (long r = FROM({rows.size}); r < TO({rows.size}); r++) {{ {ends.line} {made} }}")
+
+    def _list_gradient(self, into: Tensor, rows: Resident, slope: Tensor) -> None:
+        """A thread does some columns of the lists, which are rows of the gradient."""
+        units, ends, cuts, sums = slope.shape[1], self._ends_of(rows), self.pointer(rows.cuts()), self.pointer(into)
         part = f"long low = {cuts}[FROM({CUTS})], high = {cuts}[TO({CUTS})];"
-        zeros = f"memset({at} + low * {units}, 0, {4 * units} * (high - low));"
-        made = f"add_to_rows({at}, {units}, {read} + r * {units}, {own}, {count}, low, high);"
-        self.lines.append(f"{{ {part} {zeros} for (long r = 0; r < {size}; r++) {{ {row} {made} }} }}")
+        zeros = f"memset({sums} + low * {units}, 0, {4 * units} * (high - low));"
+        add = f"add_to_rows({sums}, {units}, {self.pointer(slope)} + r * {units}, {ends.list}, low, high);"
+        self.lines.append(f"{{ {part} {zeros} for (long r = 0; r < {rows.size}; r++) {{ {ends.line} {add} }} }}")
+
+    def _ends_of(self, rows: Resident) -> Ends:
+        line = f"const unsigned *ends = {self.pointer(rows.offsets)} + rows[s * {rows.size} + r];"
+        return Ends(line, f"{self.pointer(rows.places)} + ends[0], ends[1] - ends[0]")
 
     def _reverse(self, operation: Reverse) -> None:
         into, sequence = operation
