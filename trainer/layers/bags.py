@@ -34,10 +34,11 @@ class Bags:
         places, ends = [np.zeros(0, "int32")], np.zeros(rows + 1, "int32")
         for start in range(0, rows, step):
             begins = offsets[start : min(start + step, rows) + 1]
-            row = np.repeat(np.arange(len(begins) - 1), np.diff(begins))
+            count = len(begins) - 1
+            row = np.repeat(np.arange(count), np.diff(begins))
             there[row, values[begins[0] : begins[-1]]] = True
             found = np.flatnonzero(there)
-            ends[start + 1 : start + len(begins)] = np.count_nonzero(there[: len(begins) - 1], axis=1)
+            ends[start + 1 : start + len(begins)] = np.diff(np.searchsorted(found, np.arange(count + 1) * width))
             places.append((found % width).astype("int32"))
             there.reshape(-1)[found] = False
         np.cumsum(ends, out=ends)

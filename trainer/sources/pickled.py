@@ -31,10 +31,19 @@ SPARE_BYTES = 256 << 20
 _NUMBER = rb"(?:K.|M..|J....)"
 _KEPT = rb"(?:q.|r...\x00|\x94)"
 "An entry of the memo, among its first 2^24."
-_ROW = re.compile(
-    rb"\](" + _KEPT + rb"?+)((?:\(" + _NUMBER + rb"*+e)*+(?:" + _NUMBER + rb"a)?+)(?=[])aehjltb])", re.DOTALL
-)
-"A list of whole numbers to which nothing is added later: how it is kept, and its numbers."
+_FRAMES = rb"(?:\x95.{8})*+"
+"How many bytes follow in one piece, which nothing depends on; may stand between any two opcodes."
+
+
+def _rows_with(between: bytes) -> re.Pattern[bytes]:
+    """A list of whole numbers to which nothing is added later: how it is kept, and its numbers."""
+    numbers = rb"(?:" + _NUMBER + between + rb")"
+    parts = (rb"\]", rb"(" + _KEPT + rb"?+)", rb"((?:\(", numbers + rb"*+e", rb")*+(?:" + numbers + rb"a", rb")?+)")
+    return re.compile(between.join(parts) + rb"(?=[])aehjltb])", re.DOTALL)
+
+
+_ROW, _FRAMED_ROW = _rows_with(b""), _rows_with(_FRAMES)
+_UNFRAMED = re.compile(rb"(" + _NUMBER + rb"|[(ea])|\x95.{8}", re.DOTALL)
 _RUN = re.compile(rb"(?:M..|[Kh\x80].|[()laetRbN\x85-\x89\x93]|J....|j...\x00|" + _KEPT + rb")++", re.DOTALL)
 "Opcodes of fixed length: whole numbers, tuples, a call, a state, entries of the memo; and lists that are no row."
 _LENGTHS = {**dict.fromkeys(b"\x8aUC\x8c", 1), **dict.fromkeys(b"TBX", 4)}
@@ -42,7 +51,7 @@ _LENGTHS = {**dict.fromkeys(b"\x8aUC\x8c", 1), **dict.fromkeys(b"TBX", 4)}
 _LINES = re.compile(rb"c[^\n]*+\n[^\n]*+\n")
 "A name."
 _FRAME = 9
-"Bytes that say how many follow in one piece, which nothing depends on."
+"Bytes of a frame's beginning."
 
 
 class _Array:
@@ -125,14 +134,18 @@ class _Parts:
                 raise pickle.UnpicklingError("the end is missing")
             code = data[at]
             # The first list is the one of all rows.
-            at = (self.opened and self._row(_ROW.match(data, at))) or self._other(data, at, code)
+            at = (self.opened and self._row(data, at)) or self._other(data, at, code)
 
-    def _row(self, found: re.Match[bytes] | None) -> int:
-        """Where a row ends; 0 where there is none."""
+    def _row(self, data: bytes | memoryview, at: int) -> int:
+        """Where the row that stands here ends; 0 where there is none."""
+        found, framed = _ROW.match(data, at), False
+        if found is None:
+            found, framed = _FRAMED_ROW.match(data, at), True
         if found is None:
             return 0
+        numbers = _UNFRAMED.sub(rb"\1", found[2]) if framed else found[2]
         self.rest += b"J" + struct.pack("<i", len(self.ends) - 1) + b"Q" + found[1]
-        self.add(pickle.loads(b"]" + found[2] + b"."))
+        self.add(pickle.loads(b"]" + numbers + b"."))
         return found.end()
 
     def _other(self, data: bytes | memoryview, at: int, code: int) -> int:
