@@ -44,7 +44,11 @@ def log_probabilities(y_pred: Tensor, from_logits: bool, axis: int) -> Tensor:
     """Logarithms of probabilities, which are made to sum to 1 and kept from 1e-7 to 1 - 1e-7."""
     if from_logits:
         return F.log_softmax(y_pred, axis)
-    return torch.clip(y_pred / y_pred.sum(axis, keepdim=True), EPSILON, 1.0 - EPSILON).log()
+    made = y_pred / y_pred.sum(axis, keepdim=True)
+    if made.requires_grad:
+        return made.clip(EPSILON, 1.0 - EPSILON).log()
+    # In place: with thousands of classes it is the largest thing there is.
+    return made.clip_(EPSILON, 1.0 - EPSILON).log_()
 
 
 def spread(y_true: Tensor, smoothing: float) -> Tensor:
