@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     import numpy
 
 
+LONG = 16
+"Values of a row from which on rows are copied one by one, instead of all by the places of their values."
+
+
 @dataclass(frozen=True)
 class Ragged:
     """Rows of unequal length, end to end: row i is values[offsets[i]:offsets[i + 1]]."""
@@ -38,7 +42,16 @@ class Ragged:
             return Ragged(self.values[ends[0] : ends[-1]], ends - ends[0])
         starts, lengths = self.offsets[:-1][index], self.lengths()[index]
         offsets = np.concatenate([[0], np.cumsum(lengths)])
-        return Ragged(self.values[places_of(starts, offsets, lengths)], offsets)
+        if offsets[-1] < LONG * len(lengths):
+            return Ragged(self.values[_places_of(starts, offsets, lengths)], offsets)
+        made = np.empty(offsets[-1], self.values.dtype)
+        self.copy(starts, lengths, made, offsets[:-1])
+        return Ragged(made, offsets)
+
+    def copy(self, starts: numpy.ndarray, lengths: numpy.ndarray, made: numpy.ndarray, places: numpy.ndarray) -> None:
+        """Copy so many values from each start on to its place in `made`."""
+        for start, length, place in zip(starts.tolist(), lengths.tolist(), places.tolist(), strict=True):
+            made[place : place + length] = self.values[start : start + length]
 
     @classmethod
     def of(cls, rows: Any, dtype: str = "int64") -> Ragged:
@@ -48,7 +61,7 @@ class Ragged:
         return cls(values, offsets)
 
 
-def places_of(starts: numpy.ndarray, offsets: numpy.ndarray, lengths: numpy.ndarray) -> numpy.ndarray:
+def _places_of(starts: numpy.ndarray, offsets: numpy.ndarray, lengths: numpy.ndarray) -> numpy.ndarray:
     """starts[i], starts[i] + 1, … for each of `lengths`, end to end, where row i begins at offsets[i]."""
     whole = "int32" if starts.max(initial=0) + offsets[-1] < 1 << 31 else "int64"
     made = np.repeat((starts - offsets[:-1]).astype(whole), lengths)

@@ -11,7 +11,7 @@ from trainer.lazy import np
 from trainer.options import NonNegativeInt, PositiveInt, ProperFraction
 from trainer.sources.arrays import read_npz
 from trainer.sources.base import LoaderSeed, Places, Source
-from trainer.sources.columns import Field, Ragged, Rows, Table, places_of
+from trainer.sources.columns import Field, Ragged, Rows, Table
 from trainer.sources.downloading import Published, digest
 from trainer.sources.finding import find
 
@@ -69,13 +69,10 @@ class WordSet(Source, abstract=True):
                 raise DataError(f"no text is shorter than maxlen {self.maxlen}", hint="a larger maxlen")
             order, lengths = order[kept], lengths[kept]
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype("int64")
-        # The place before a text's first word becomes its mark; there is always a number to take.
-        known = words.values if len(words.values) else np.zeros(1, "int32")
         # Half the memory of int64 where every number fits.
         most = max(MOST_WORDS + self.index_from, self.start_char or 0, self.oov_char or 0)
-        whole = "int32" if most < 1 << 31 else "int64"
-        taken = known.take(places_of(words.offsets[order] - mark, offsets, lengths), mode="clip")
-        values = taken.astype(whole, copy=False)
+        values = np.empty(offsets[-1], "int32" if most < 1 << 31 else "int64")
+        words.copy(words.offsets[order], lengths - mark, values, offsets[:-1] + mark)
         values += self.index_from
         if mark:
             values[offsets[:-1]] = self.start_char
