@@ -22,6 +22,7 @@ SWITCHES = {
     "tiles": "products of bfloat16 by tiles of the processor",
     "recorded": "steps on a GPU recorded as a graph of kernels",
     "lookup": "what an embedding's vectors give a recurrent layer made once for each word of a batch",
+    "padding": "steps that sequences are filled up with computed once for many rows, masked ones not at all",
     "sums": "loss and metrics added up many batches at a time",
     "folds": "folds of small models trained by several processes",
     "together": "folds of small models trained side by side, in one process",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from trainer.lazy import torch
 from trainer.native.calls import BothWays, Call
+from trainer.switches import on
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,10 +26,11 @@ LANES = 16
 STATES = ("states", "carries")
 MOST_SPARE = 8
 "Layers whose room is kept for later ones."
-_SIZES = ("batch", "time", "features", "units", "every", "backwards", "keeps", "relu", "words", "rounds")
+_SIZES = ("batch", "time", "features", "units", "every", "backwards", "keeps", "relu", "words", "rounds", "spares")
 _TENSORS = (
     *("x", "kernel", "recurrent", "bias", "recurrent_bias", "first_h", "first_c"),
-    *("x_drops", "h_drops", "counts", "ids", "table", "places", "own", "counted", "given", "table_slopes"),
+    *("x_drops", "h_drops", "counts", "ids", "table", "places", "own", "counted", "spans", "shares"),
+    *("given", "table_slopes"),
     *("panels", "turned", "gates", "states", "carries", "outputs", "slopes", "last_h_slopes", "last_c_slopes"),
     *("x_slopes", "first_h_slopes", "first_c_slopes", "sums", "kernel_slopes", "recurrent_slopes", "bias_slopes"),
 )
@@ -227,6 +229,9 @@ def _room(key: _Key) -> Room:
     padded = -(-units // LANES) * LANES
     width = kind.slots * padded
     return {
+        # The order of rows, from and up to which step each is computed, and what is idle at a row's ends.
+        "spans": torch.empty(5, batch, dtype=torch.int32),
+        "shares": torch.empty(1, dtype=torch.int32),
         # What no step writes must be zero.
         "panels": torch.zeros(features + units, width),
         "turned": torch.zeros(width, -(-features // LANES) * LANES + padded),
@@ -264,7 +269,7 @@ class _Layer(BothWays):
         (batch, time), features, units = x.shape[:2], len(kernel), len(recurrent)
         known = 0 if words is None else len(words.table)
         rounds = words is not None and words.rounded
-        numbers = (batch, time, features, units, every, backwards, keeps, kind.relu, known, rounds)
+        numbers = (batch, time, features, units, every, backwards, keeps, kind.relu, known, rounds, on("padding"))
         sizes = zip(_SIZES, numbers, strict=True)
         call = Call(kind.header, dict(sizes), _TENSORS)
         outputs = torch.empty((batch, time, units) if every else (batch, units))
@@ -292,7 +297,9 @@ class _Layer(BothWays):
 
     def last_states(self) -> list[Tensor]:
         """Copies of the states (batch, units) after the last step."""
-        return [self._room[name][self._last, :, : self._units].clone() for name in STATES[: self._kind.states]]
+        order = self._room["spans"][0].long()
+        lie = [self._room[name][self._last, :, : self._units] for name in STATES[: self._kind.states]]
+        return [torch.empty_like(state).index_copy_(0, order, state) for state in lie]
 
     def let_go(self) -> Tensor:
         """The outputs, no longer held: what autograd keeps for the way back must not hold what came of it."""

@@ -28,43 +28,48 @@ void gru_forward_share(struct work *work, long me, long all) {
     const struct sequence *q = (struct sequence *)work->p;
     long f = q->features, u = q->units, both = f + u, padded = upward(u), width = width_of(q);
     float biases[width] ALIGNED, z[MOST_ROWS * width] ALIGNED, seen[MOST_ROWS * (both + LANES)];
+    float x[MOST_ROWS * f] ALIGNED;
     lay(q, &GRU, 0, me, all);
     lay_biases(q, &GRU, biases);
-    MEET;
+    BEGIN;
     if (q->words) take_words(q, biases, me, all);
     EACH_BLOCK {
         take_states(q, q->states + row * padded, padded, q->first_h, row, rows);
-        for (long t = 0; t < q->time; t++) {
+        for (long t = 0, n = 0; t < q->time; t++) {
             AT_STEP;
-            const float *x = q->x + (row * q->time + read_by(q, t)) * f;
-            if (q->words) take_given(q, z, row, rows, t, me, all);
-            for (long r = 0; r < rows && !q->words; r++) memcpy(z + r * width, biases, 4 * width);
+            long now = computed_of(q, row, rows, n, t);
+            join(q, h, n, now, padded);
+            n = now;
+            if (!q->words) take_input(q, x, f, row, n, t);
+            if (q->words) take_given(q, z, row, n, t, share, shares);
+            for (long r = 0; r < n && !q->words; r++) memcpy(z + r * width, biases, 4 * width);
             EACH_PART(q->x_drops) {
                 if (q->words) break;
-                long slot = q->x_drops ? GRU.slots[0][gate] : 0, apart = q->x_drops ? f : q->time * f;
-                if (q->x_drops) drop(q, seen, f, x, q->time * f, q->x_drops, f, gate, row, rows, 0);
+                long slot = q->x_drops ? GRU.slots[0][gate] : 0;
+                if (q->x_drops) drop(q, seen, f, x, f, q->x_drops, f, gate, row, n, 0);
                 for (long at = slot * LANES; at < width; at += WIDTH)
-                    rows_of_product(z + at, width, rows, columns, 0, q->x_drops ? seen : x, apart, 1,
+                    rows_of_product(z + at, width, n, columns, 0, q->x_drops ? seen : x, f, 1,
                                     q->panels + at / WIDTH * WIDTH * both + at % WIDTH, WIDTH, f, 1);
             }
             EACH_PART(q->h_drops) {
                 long slot = q->h_drops ? GRU.slots[1][gate] : 1;
                 if (!t && !q->first_h) break;
-                if (q->h_drops) drop(q, seen, padded, h, padded, q->h_drops, u, gate, row, rows, 0);
+                if (q->h_drops) drop(q, seen, padded, h, padded, q->h_drops, u, gate, row, n, 0);
                 for (long at = slot * LANES; at < width; at += WIDTH)
-                    rows_of_product(z + at, width, rows, columns, 0, q->h_drops ? seen : h, padded, 1,
+                    rows_of_product(z + at, width, n, columns, 0, q->h_drops ? seen : h, padded, 1,
                                     q->panels + (at / WIDTH * both + f) * WIDTH + at % WIDTH, WIDTH, u, 1);
             }
-            for (long r = 0; r < rows; r++) {
+            keep_states(q, new_h, h, n, rows, padded);
+            for (long r = 0; r < n; r++) {
                 if (!goes_on(q, row + r, t)) keep_state(new_h, h, r, padded);
                 for (long j = 0; j < width && goes_on(q, row + r, t); j += WIDTH)
                     gru_gates(z + r * width + j, gates + r * width + j);
             }
-            for (long r = 0; r < rows; r++)
+            for (long r = 0; r < n; r++)
                 for (long j = 0; j < padded && goes_on(q, row + r, t); j += LANES)
                     gru_states(z + r * width + j * SLOTS, gates + r * width + j * SLOTS, h + r * padded + j,
                                new_h + r * padded + j);
-            put_output(q, new_h, padded, row, rows, t);
+            put_output(q, new_h, padded, row, rows, n, t);
         }
     }
     if (q->words) forget_words(q, me, all);
@@ -89,52 +94,56 @@ void gru_backward_share(struct work *work, long me, long all) {
     long f = q->features, u = q->units, padded = upward(u), width = width_of(q);
     long of_x = upward(f), apart = of_x + padded;
     float dh[MOST_ROWS * padded] ALIGNED, dx[MOST_ROWS * of_x] ALIGNED, dz[MOST_ROWS * width] ALIGNED;
+    float x[MOST_ROWS * f] ALIGNED;
     float seen[MOST_ROWS * apart] ALIGNED, of_gate[MOST_ROWS * apart] ALIGNED, *sums = sums_of(q, me);
     lay(q, &GRU, 1, me, all);
     memset(sums, 0, 4 * (f + u + 1) * width);
     MEET;
-    if (q->words) await_words(q, me, all);
+    EACH_SHARE(q->words) await_words(q, share, *q->shares);
     EACH_BLOCK {
         take_states(q, dh, padded, q->last_h_slopes, row, rows);
-        for (long t = q->time - 1; t >= 0; t--) {
+        for (long t = q->time - 1, n = rows; t >= 0; t--) {
             AT_STEP;
-            const float *x = q->x + (row * q->time + read_by(q, t)) * f;
-            take_slopes(q, dh, padded, row, rows, t);
-            set_aside(q, dz, width, 0, dh, padded, row, rows, t);
-            for (long r = 0; r < rows; r++) {
+            long now = computed_of(q, row, rows, n, t);
+            leave(q, dh, padded, n, now);
+            n = now;
+            if (!q->words) take_input(q, x, f, row, n, t);
+            take_slopes(q, dh, padded, row, rows, n, t);
+            set_aside(q, dz, width, 0, dh, padded, row, n, t);
+            for (long r = 0; r < n; r++) {
                 foresee(q, gates + r * width, h + r * padded, 0, row + r, t);
                 for (long j = 0; j < padded && goes_on(q, row + r, t); j += LANES)
                     gru_slopes(gates + r * width + j * SLOTS, h + r * padded + j, dh + r * padded + j,
                                dz + r * width + j * SLOTS);
             }
-            if (q->words) add_given(q, dz, row, rows, t, me, all);
-            else add_rows(sums + (f + u) * width, dz, rows, width);
-            if (q->x_slopes) memset(dx, 0, sizeof dx);
+            if (q->words) add_given(q, dz, row, n, t, share, shares);
+            else add_rows(sums + (f + u) * width, dz, n, width);
+            if (q->x_slopes) memset(dx, 0, 4 * n * of_x);
             EACH_PART(q->x_drops) {
                 if (q->words) break;
-                long slot = q->x_drops ? GRU.slots[0][gate] : 0, x_apart = q->x_drops ? f : q->time * f;
-                if (q->x_drops) drop(q, seen, f, x, q->time * f, q->x_drops, f, gate, row, rows, 0);
+                long slot = q->x_drops ? GRU.slots[0][gate] : 0;
+                if (q->x_drops) drop(q, seen, f, x, f, q->x_drops, f, gate, row, n, 0);
                 for (long at = slot * LANES; at < width; at += WIDTH)
-                    rows_of_product(sums + at, width, f, columns, 0, q->x_drops ? seen : x, 1, x_apart, dz + at, width,
-                                    rows, 1);
+                    rows_of_product(sums + at, width, f, columns, 0, q->x_drops ? seen : x, 1, f, dz + at, width, n,
+                                    1);
                 for (long at = slot * LANES; at < width && q->x_slopes; at += WIDTH)
-                    rows_of_product(q->x_drops ? of_gate : dx, of_x, rows, of_x, 0, dz + at, width, 1,
+                    rows_of_product(q->x_drops ? of_gate : dx, of_x, n, of_x, 0, dz + at, width, 1,
                                     q->turned + at * apart, apart, columns, !q->x_drops || at >= WIDTH);
-                if (q->x_drops && q->x_slopes) drop(q, dx, of_x, of_gate, of_x, q->x_drops, f, gate, row, rows, 1);
+                if (q->x_drops && q->x_slopes) drop(q, dx, of_x, of_gate, of_x, q->x_drops, f, gate, row, n, 1);
             }
             EACH_PART(q->h_drops) {
                 long slot = q->h_drops ? GRU.slots[1][gate] : 1;
                 if (!t && !q->first_h) break;
-                if (q->h_drops) drop(q, seen, padded, h, padded, q->h_drops, u, gate, row, rows, 0);
+                if (q->h_drops) drop(q, seen, padded, h, padded, q->h_drops, u, gate, row, n, 0);
                 for (long at = slot * LANES; at < width; at += WIDTH)
                     rows_of_product(sums + f * width + at, width, u, columns, 0, q->h_drops ? seen : h, 1, padded,
-                                    dz + at, width, rows, 1);
+                                    dz + at, width, n, 1);
                 for (long at = slot * LANES; at < width; at += WIDTH)
-                    rows_of_product(q->h_drops ? of_gate : dh, padded, rows, padded, 0, dz + at, width, 1,
+                    rows_of_product(q->h_drops ? of_gate : dh, padded, n, padded, 0, dz + at, width, 1,
                                     q->turned + at * apart + of_x, apart, columns, !q->h_drops || at >= WIDTH);
-                if (q->h_drops) drop(q, dh, padded, of_gate, padded, q->h_drops, u, gate, row, rows, 1);
+                if (q->h_drops) drop(q, dh, padded, of_gate, padded, q->h_drops, u, gate, row, n, 1);
             }
-            if (q->x_slopes) put_input_slopes(q, dx, of_x, row, rows, t);
+            if (q->x_slopes) put_input_slopes(q, dx, of_x, row, rows, n, t);
         }
         put_states(q, q->first_h_slopes, dh, padded, row, rows);
     }

@@ -28,25 +28,31 @@ void lstm_forward_share(struct work *work, long me, long all) {
     float biases[width] ALIGNED, z[MOST_ROWS * width] ALIGNED, seen[MOST_ROWS * both], dropped[MOST_ROWS * both];
     lay(q, &LSTM, 0, me, all);
     lay_biases(q, &LSTM, biases);
-    MEET;
+    BEGIN;
     if (q->words) take_words(q, biases, me, all);
     EACH_BLOCK {
         take_states(q, q->states + row * padded, padded, q->first_h, row, rows);
         take_states(q, q->carries + row * padded, padded, q->first_c, row, rows);
-        for (long t = 0; t < q->time; t++) {
+        for (long t = 0, n = 0; t < q->time; t++) {
             AT_STEP;
             float *c = q->carries + (state_at(q, t) * q->batch + row) * padded;
             float *new_c = q->carries + (state_at(q, t + 1) * q->batch + row) * padded;
-            if (q->words) take_given_and_state(q, z, h, row, rows, t, me, all);
-            else take_both(q, seen, h, row, rows, t);
+            long now = computed_of(q, row, rows, n, t);
+            join(q, h, n, now, padded);
+            join(q, c, n, now, padded);
+            n = now;
+            if (q->words) take_given_and_state(q, z, h, row, n, t, share, shares);
+            else take_both(q, seen, h, row, n, t);
             for (long gate = 0; gate < SLOTS && !q->words; gate += gates_at_once) {
-                if (drops) drop_both(q, dropped, seen, gate, row, rows);
+                if (drops) drop_both(q, dropped, seen, gate, row, n);
                 for (long at = gate * LANES; at < width; at += WIDTH)
-                    rows_of_product(z + at, width, rows, columns, biases + at, drops ? dropped : seen, both, 1,
+                    rows_of_product(z + at, width, n, columns, biases + at, drops ? dropped : seen, both, 1,
                                     q->panels + at / WIDTH * WIDTH * both + gate * LANES, WIDTH,
                                     t || q->first_h ? both : f, 0);
             }
-            for (long r = 0; r < rows; r++) {
+            keep_states(q, new_c, c, n, rows, padded);
+            keep_states(q, new_h, h, n, rows, padded);
+            for (long r = 0; r < n; r++) {
                 if (!goes_on(q, row + r, t)) {
                     keep_state(new_c, c, r, padded);
                     keep_state(new_h, h, r, padded);
@@ -55,10 +61,10 @@ void lstm_forward_share(struct work *work, long me, long all) {
                     lstm_gates(z + r * width + j * SLOTS, gates + r * width + j * SLOTS, c + r * padded + j,
                                new_c + r * padded + j);
             }
-            for (long r = 0; r < rows; r++)
+            for (long r = 0; r < n; r++)
                 for (long j = 0; j < padded && goes_on(q, row + r, t); j += LANES)
                     lstm_states(gates + r * width + j * SLOTS, new_c + r * padded + j, new_h + r * padded + j);
-            put_output(q, new_h, padded, row, rows, t);
+            put_output(q, new_h, padded, row, rows, n, t);
         }
     }
     if (q->words) forget_words(q, me, all);
@@ -90,45 +96,49 @@ void lstm_backward_share(struct work *work, long me, long all) {
     lay(q, &LSTM, 1, me, all);
     memset(sums, 0, 4 * (both + 1) * width);
     MEET;
-    if (q->words) await_words(q, me, all);
+    EACH_SHARE(q->words) await_words(q, share, *q->shares);
     EACH_BLOCK {
         take_states(q, dh, apart, q->last_h_slopes, row, rows);
         take_states(q, dc, padded, q->last_c_slopes, row, rows);
-        for (long t = q->time - 1; t >= 0; t--) {
+        for (long t = q->time - 1, n = rows; t >= 0; t--) {
             AT_STEP;
+            long now = computed_of(q, row, rows, n, t);
+            leave(q, dh, apart, n, now);
+            leave(q, dc, padded, n, now);
+            n = now;
             const float *c = q->carries + (t * q->batch + row) * padded;
-            take_slopes(q, dh, apart, row, rows, t);
-            set_aside(q, dz, width, passed, dh, apart, row, rows, t);
-            for (long r = 0; r < rows; r++) {
+            take_slopes(q, dh, apart, row, rows, n, t);
+            set_aside(q, dz, width, passed, dh, apart, row, n, t);
+            for (long r = 0; r < n; r++) {
                 foresee(q, gates + r * width, h + r * padded, c + r * padded, row + r, t);
                 for (long j = 0; j < padded && goes_on(q, row + r, t); j += LANES)
                     lstm_slopes(gates + r * width + j * SLOTS, c + r * padded + j, new_h + r * padded + j,
                                 dh + r * apart + j, dc + r * padded + j, dz + r * width + j * SLOTS);
             }
             if (q->words) {
-                add_given_and_state(q, sums, dz, h, row, rows, t, me, all);
+                add_given_and_state(q, sums, dz, h, row, n, t, share, shares);
             } else {
-                take_both(q, seen, h, row, rows, t);
-                add_rows(sums + both * width, dz, rows, width);
+                take_both(q, seen, h, row, n, t);
+                add_rows(sums + both * width, dz, n, width);
             }
-            if (drops) memset(slopes, 0, sizeof slopes);
+            if (drops) memset(slopes, 0, 4 * n * apart);
             for (long gate = 0; gate < SLOTS && !q->words; gate += gates_at_once) {
-                if (drops) drop_both(q, dropped, seen, gate, row, rows);
+                if (drops) drop_both(q, dropped, seen, gate, row, n);
                 for (long at = gate * LANES; at < width; at += WIDTH)
                     rows_of_product(sums + at, width, t || q->first_h ? both : f, columns, 0, drops ? dropped : seen, 1,
-                                    both, dz + at, width, rows, 1);
+                                    both, dz + at, width, n, 1);
                 if (!drops) break;
                 for (long at = gate * LANES; at < width; at += WIDTH)
-                    rows_of_product(of_gate + skipped, apart, rows, apart - skipped, 0, dz + at, width, 1,
+                    rows_of_product(of_gate + skipped, apart, n, apart - skipped, 0, dz + at, width, 1,
                                     q->turned + at * apart + skipped, apart, LANES, at >= WIDTH);
-                if (q->x_slopes) drop(q, slopes, apart, of_gate, apart, q->x_drops, f, gate, row, rows, 1);
-                drop(q, dh, apart, of_gate + of_x, apart, q->h_drops, u, gate, row, rows, 1);
+                if (q->x_slopes) drop(q, slopes, apart, of_gate, apart, q->x_drops, f, gate, row, n, 1);
+                drop(q, dh, apart, of_gate + of_x, apart, q->h_drops, u, gate, row, n, 1);
             }
             if (!drops)
-                rows_of_product(slopes + skipped, apart, rows, apart - skipped, 0, dz, width, 1, q->turned + skipped,
+                rows_of_product(slopes + skipped, apart, n, apart - skipped, 0, dz, width, 1, q->turned + skipped,
                                 apart, width, 0);
-            put_back(q, dh, apart, passed, row, rows, t);
-            if (q->x_slopes) put_input_slopes(q, slopes, apart, row, rows, t);
+            put_back(q, dh, apart, passed, row, n, t);
+            if (q->x_slopes) put_input_slopes(q, slopes, apart, row, rows, n, t);
         }
         put_states(q, q->first_h_slopes, dh, apart, row, rows);
         put_states(q, q->first_c_slopes, dc, padded, row, rows);

@@ -28,16 +28,18 @@
    Kept for the way back, if it `keeps`: gates (time, batch, slots), states and carries (time + 1, batch, units up to a
    multiple of 16); otherwise there is room for the gates of one step and the states of two.
    With `words` there is no x but ids (batch, time) of vectors in a table (words, features), whose slopes are wanted or
-   not; they are read as bfloat16 where the layer `rounds` them. A thread has words of its own, those of its rows: `counted` of them, in `own`, and their places there by word,
-   (threads, words), -1 for all others and between calls; `given` is what they give the gates (own words of all
-   threads, slots), and on the way back the slopes of that. */
+   not; they are read as bfloat16 where the layer `rounds` them. A share of the rows has words of its own: `counted` of
+   them, in `own`, and their places there by word, (shares, words), -1 for all others and between calls; `given` is what
+   they give the gates (own words of all shares, slots), and on the way back the slopes of that.
+   Rows are taken in an order that `spares` steps which they are filled up with, see `put_in_order`; gates, states and
+   carries lie in it, all else by rows. */
 struct sequence {
-    long batch, time, features, units, every, backwards, keeps, relu, words, rounds;
+    long batch, time, features, units, every, backwards, keeps, relu, words, rounds, spares;
     const float *x, *kernel, *recurrent, *bias, *recurrent_bias, *first_h, *first_c, *x_drops, *h_drops;
     const unsigned char *counts;
     const whole *ids;
     const float *table;
-    int *places, *own, *counted;
+    int *places, *own, *counted, *spans, *shares;
     float *given, *table_slopes;
     float *panels, *turned, *gates, *states, *carries, *outputs;
     const float *slopes, *last_h_slopes, *last_c_slopes;
@@ -87,9 +89,23 @@ static void lay_biases(const struct sequence *q, const struct kind *kind, float 
                 to[place_of(j, kind->slots[which][gate])] += given[which][gate * q->units + j];
 }
 
+/* The row at a place of the order. */
+INLINE long row_at(const struct sequence *q, long place) { return q->spans[place]; }
+
+/* From which step on the row at a place is computed, and up to which. */
+INLINE int *begins_of(const struct sequence *q) { return q->spans + q->batch; }
+INLINE int *ends_of(const struct sequence *q) { return q->spans + 2 * q->batch; }
+
+/* How many steps of a row, by rows, need no computing where it begins, and where it ends. */
+INLINE int *leads_of(const struct sequence *q) { return q->spans + 3 * q->batch; }
+INLINE int *tails_of(const struct sequence *q) { return q->spans + 4 * q->batch; }
+
+INLINE const float *input_at(const struct sequence *q, long place, long t) {
+    return q->x + (row_at(q, place) * q->time + read_by(q, t)) * q->features;
+}
+
 INLINE void take_input(const struct sequence *q, float *to, long apart, long row, long rows, long t) {
-    const float *x = q->x + (row * q->time + read_by(q, t)) * q->features;
-    for (long r = 0; r < rows; r++) memcpy(to + r * apart, x + r * q->time * q->features, 4 * q->features);
+    for (long r = 0; r < rows; r++) memcpy(to + r * apart, input_at(q, row + r, t), 4 * q->features);
 }
 
 /* Input and state side by side, as their kernels lie one below the other. */
@@ -106,7 +122,7 @@ INLINE void drop(const struct sequence *q, float *to, long to_apart, const float
                  long n, long gate, long row, long rows, int add) {
     for (long r = 0; r < rows; r++)
         for (long i = 0; i < n; i++) {
-            float seen = from[r * apart + i] * (drops ? drops[(gate * q->batch + row + r) * n + i] : 1);
+            float seen = from[r * apart + i] * (drops ? drops[(gate * q->batch + row_at(q, row + r)) * n + i] : 1);
             to[r * to_apart + i] = add ? to[r * to_apart + i] + seen : seen;
         }
 }
@@ -118,25 +134,47 @@ INLINE void drop_both(const struct sequence *q, float *to, const float *from, lo
     drop(q, to + f, both, from + f, both, q->h_drops, u, gate, row, rows, 0);
 }
 
-/* Rows of outputs, or of their slopes, that step t has; none where only the last step has some. */
-INLINE long output_of(const struct sequence *q, long row, long t) {
+/* Whether a row goes on at step t. */
+INLINE int goes_on(const struct sequence *q, long place, long t) {
+    return !q->counts || q->counts[row_at(q, place) * q->time + read_by(q, t)];
+}
+
+/* Whether rows that begin with the same ids have the same states until these end: one of them then goes first, and
+   stands for those that have not yet joined it. */
+INLINE int led(const struct sequence *q) {
+    return q->words && !q->counts && !q->first_h && !q->x_drops && !q->h_drops;
+}
+
+/* The row of a block whose numbers those of row r are, where the first n are computed. */
+INLINE long stands_for(const struct sequence *q, long r, long n) { return r < n || !led(q) ? r : 0; }
+
+/* Where the output of step t, or its slopes, lie; nowhere where only the last step has one. */
+INLINE long output_of(const struct sequence *q, long place, long t) {
+    long row = row_at(q, place);
     return q->every ? (row * q->time + t) * q->units : t == q->time - 1 ? row * q->units : -1;
 }
 
-INLINE void put_output(const struct sequence *q, const float *h, long apart, long row, long rows, long t) {
+INLINE void put_output(const struct sequence *q, const float *h, long apart, long row, long rows, long n, long t) {
     for (long r = 0; r < rows && output_of(q, row, t) >= 0; r++)
-        memcpy(q->outputs + output_of(q, row + r, t), h + r * apart, 4 * q->units);
+        memcpy(q->outputs + output_of(q, row + r, t), h + stands_for(q, r, n) * apart, 4 * q->units);
 }
 
 /* The slope of a state: what came back from the step after it, and what arrives at this step's output. */
-INLINE void take_slopes(const struct sequence *q, float *dh, long apart, long row, long rows, long t) {
-    for (long r = 0; r < rows && q->slopes && output_of(q, row, t) >= 0; r++)
-        for (long j = 0; j < q->units; j++) dh[r * apart + j] += q->slopes[output_of(q, row + r, t) + j];
+INLINE void take_slopes(const struct sequence *q, float *dh, long apart, long row, long rows, long n, long t) {
+    for (long r = 0; r < rows && q->slopes && output_of(q, row, t) >= 0; r++) {
+        float *to = dh + stands_for(q, r, n) * apart;
+        for (long j = 0; j < q->units; j++) to[j] += q->slopes[output_of(q, row + r, t) + j];
+    }
 }
 
-INLINE void put_input_slopes(const struct sequence *q, const float *slopes, long apart, long row, long rows, long t) {
-    float *to = q->x_slopes + (row * q->time + read_by(q, t)) * q->features;
-    for (long r = 0; r < rows; r++) memcpy(to + r * q->time * q->features, slopes + r * apart, 4 * q->features);
+/* A row that is not computed sends nothing back to its input. */
+INLINE void put_input_slopes(const struct sequence *q, const float *slopes, long apart, long row, long rows, long n,
+                             long t) {
+    for (long r = 0; r < rows; r++) {
+        float *to = q->x_slopes + (row_at(q, row + r) * q->time + read_by(q, t)) * q->features;
+        if (r < n) memcpy(to, slopes + r * apart, 4 * q->features);
+        else memset(to, 0, 4 * q->features);
+    }
 }
 
 /* Sums of the weights' slopes of one thread: kernel, recurrent kernel, biases. */
@@ -151,38 +189,121 @@ INLINE void add_rows(float *sum, const float *slopes, long rows, long width) {
 
 INLINE long block_of(long rows) { return rows < MOST_ROWS ? rows : MOST_ROWS; }
 
-INLINE int *places_of(const struct sequence *q, long me) { return q->places + me * q->words; }
+/* The first place of a share. */
+INLINE long share_from(const struct sequence *q, long share, long shares) { return q->batch * share / shares; }
 
-/* Where a thread's own words begin among those of all: as many may be its own as its rows have ids, or as there are. */
-INLINE long own_from(const struct sequence *q, long me, long all) {
-    return q->batch * q->time < all * q->words ? FROM(q->batch) * q->time : me * q->words;
+INLINE int *places_of(const struct sequence *q, long share) { return q->places + share * q->words; }
+
+/* Where a share's own words begin among those of all: as many may be its own as its rows have ids, or as there are. */
+INLINE long own_from(const struct sequence *q, long share, long shares) {
+    return q->batch * q->time < shares * q->words ? share_from(q, share, shares) * q->time : share * q->words;
 }
 
-INLINE float *given_of(const struct sequence *q, long me, long all) {
-    return q->given + own_from(q, me, all) * width_of(q);
+INLINE float *given_of(const struct sequence *q, long share, long shares) {
+    return q->given + own_from(q, share, shares) * width_of(q);
+}
+
+/* Steps at either end of rows that change no state, and those where a row reads id 0 from the first step on, which it
+   does in step with all that do; the last step is computed for each. */
+static void find_ends(const struct sequence *q, long me, long all) {
+    long time = q->time;
+    for (long row = FROM(q->batch); row < TO(q->batch); row++) {
+        const unsigned char *counts = q->counts + row * time;
+        long lead = 0, tail = 0;
+        if (q->spares && q->counts) {
+            while (lead < time && !counts[read_by(q, lead)]) lead++;
+            while (tail < time && !counts[read_by(q, time - 1 - tail)]) tail++;
+        } else if (q->spares && led(q)) {
+            while (lead < time - 1 && !q->ids[row * time + read_by(q, lead)]) lead++;
+        }
+        leads_of(q)[row] = lead;
+        tails_of(q)[row] = tail;
+    }
+}
+
+/* The place in a share of the row that is the rank-th in length, or -1: each share in turn is dealt one, and at last
+   those that have one more. */
+INLINE long dealt(const struct sequence *q, long rank, long share, long shares) {
+    long from = share_from(q, share, shares), to = share_from(q, share + 1, shares), each = q->batch / shares;
+    if (rank < each * shares) return rank % shares == share ? from + rank / shares : -1;
+    return to - from > each && rank - each * shares == from - share * each ? to - 1 : -1;
+}
+
+/* Rows of a share in the order of what can be left out at their beginnings, or at their ends where that is more: those
+   that are computed at a step are then the first ones of a block. As they come where nothing can be. */
+static void put_in_order(const struct sequence *q, long share, long shares) {
+    long from = share_from(q, share, shares), to = share_from(q, share + 1, shares), before = 0, behind = 0;
+    for (long row = 0; row < q->batch; row++) before += leads_of(q)[row], behind += tails_of(q)[row];
+    const int *idle = behind > before ? tails_of(q) : leads_of(q);
+    int first[q->time + 2];
+    memset(first, 0, sizeof first);
+    for (long row = 0; row < q->batch; row++) first[idle[row] + 1]++;
+    for (long n = 1; n <= q->time; n++) first[n] += first[n - 1];
+    for (long row = 0; row < q->batch; row++) {
+        long place = before + behind ? dealt(q, first[idle[row]]++, share, shares) : row;
+        if (from <= place && place < to) q->spans[place] = row;
+    }
+    for (long row = from, rows; rows = block_of(to - row), rows; row += rows) {
+        int last = row_at(q, row + rows - 1), leads = led(q) && idle[last];
+        if (leads) {
+            memmove(q->spans + row + 1, q->spans + row, sizeof(int) * (rows - 1));
+            q->spans[row] = last;
+        }
+        for (long place = row; place < row + rows; place++) {
+            int out = leads && place == row ? 0 : idle[row_at(q, place)];
+            begins_of(q)[place] = behind > before ? 0 : out;
+            ends_of(q)[place] = q->time - (behind > before ? out : 0);
+        }
+    }
+}
+
+INLINE int computed(const struct sequence *q, long place, long t) {
+    return begins_of(q)[place] <= t && t < ends_of(q)[place];
+}
+
+/* How many rows of a block are computed at step t, after n were at the step next to it. */
+INLINE long computed_of(const struct sequence *q, long row, long rows, long n, long t) {
+    while (n < rows && computed(q, row + n, t)) n++;
+    while (n && !computed(q, row + n - 1, t)) n--;
+    return n;
+}
+
+/* Rows from `n` up to `now` join the one that stood for them, with a copy of its state. */
+INLINE void join(const struct sequence *q, float *states, long n, long now, long padded) {
+    for (long r = n > 1 ? n : 1; r < now && led(q); r++) memcpy(states + r * padded, states, 4 * padded);
+}
+
+/* And on the way back they leave their slopes to it. */
+INLINE void leave(const struct sequence *q, float *slopes, long apart, long n, long now) {
+    for (long r = now; r < n && led(q); r++)
+        for (long j = 0; j < q->units; j++) slopes[j] += slopes[r * apart + j];
 }
 
 /* What a word gives the gates at step t of a row of the batch; on the way back, the slopes of that. */
-INLINE float *given_at(const struct sequence *q, long row, long t, long me, long all) {
-    return given_of(q, me, all) + places_of(q, me)[q->ids[row * q->time + read_by(q, t)]] * width_of(q);
+INLINE float *given_at(const struct sequence *q, long place, long t, long share, long shares) {
+    long word = q->ids[row_at(q, place) * q->time + read_by(q, t)];
+    return given_of(q, share, shares) + places_of(q, share)[word] * width_of(q);
 }
 
-/* A thread finds its own words: how many they are. */
-static long find_words(const struct sequence *q, long me, long all) {
-    int *places = places_of(q, me), *own = q->own + own_from(q, me, all);
+/* A share's own words are found: how many they are. */
+static long find_words(const struct sequence *q, long share, long shares) {
+    int *places = places_of(q, share), *own = q->own + own_from(q, share, shares);
     long count = 0;
-    for (long i = FROM(q->batch) * q->time; i < TO(q->batch) * q->time; i++)
-        if (places[q->ids[i]] < 0) {
-            own[count] = q->ids[i];
-            places[q->ids[i]] = count++;
-        }
-    return q->counted[me] = count;
+    for (long place = share_from(q, share, shares); place < share_from(q, share + 1, shares); place++) {
+        const whole *ids = q->ids + row_at(q, place) * q->time;
+        for (long i = 0; i < q->time; i++)
+            if (places[ids[i]] < 0) {
+                own[count] = ids[i];
+                places[ids[i]] = count++;
+            }
+    }
+    return q->counted[share] = count;
 }
 
-/* And forgets them, as the next call begins without; who then takes which rows may be another one. */
-static void forget_words(const struct sequence *q, long me, long all) {
-    const int *own = q->own + own_from(q, me, all);
-    for (long i = 0; i < q->counted[me]; i++) places_of(q, me)[own[i]] = -1;
+/* And forgotten, as the next call begins without; its shares may have other rows. */
+static void forget_words(const struct sequence *q, long share, long shares) {
+    const int *own = q->own + own_from(q, share, shares);
+    for (long i = 0; i < q->counted[share]; i++) places_of(q, share)[own[i]] = -1;
 }
 
 /* The vector of a word, as the layer reads it. */
@@ -191,11 +312,11 @@ INLINE void take_vector(const struct sequence *q, float *to, long word) {
     for (long i = 0; q->rounds && i < q->features; i++) to[i] = wide(narrow(to[i]));
 }
 
-/* Each word that a thread's rows have is taken to the gates once, with the biases, however often it comes. */
-static void take_words(const struct sequence *q, const float *biases, long me, long all) {
-    long f = q->features, width = width_of(q), count = find_words(q, me, all);
-    const int *own = q->own + own_from(q, me, all);
-    float vectors[MOST_ROWS * f], *given = given_of(q, me, all);
+/* Each word that a share's rows have is taken to the gates once, with the biases, however often it comes. */
+static void take_words(const struct sequence *q, const float *biases, long share, long shares) {
+    long f = q->features, width = width_of(q), count = find_words(q, share, shares);
+    const int *own = q->own + own_from(q, share, shares);
+    float vectors[MOST_ROWS * f], *given = given_of(q, share, shares);
     for (long from = 0, rows; rows = block_of(count - from), rows; from += rows) {
         for (long r = 0; r < rows; r++) take_vector(q, vectors + r * f, own[from + r]);
         for (long at = 0; at < width; at += WIDTH)
@@ -204,51 +325,51 @@ static void take_words(const struct sequence *q, const float *biases, long me, l
     }
 }
 
-INLINE void take_given(const struct sequence *q, float *z, long row, long rows, long t, long me, long all) {
-    for (long r = 0; r < rows; r++) memcpy(z + r * width_of(q), given_at(q, row + r, t, me, all), 4 * width_of(q));
+INLINE void take_given(const struct sequence *q, float *z, long row, long rows, long t, long share, long shares) {
+    for (long r = 0; r < rows; r++) memcpy(z + r * width_of(q), given_at(q, row + r, t, share, shares), 4 * width_of(q));
 }
 
 /* And the state's part, where all gates see the same state. */
 INLINE void take_given_and_state(const struct sequence *q, float *z, const float *h, long row, long rows, long t,
-                                 long me, long all) {
+                                 long share, long shares) {
     long f = q->features, both = f + q->units, width = width_of(q);
-    take_given(q, z, row, rows, t, me, all);
+    take_given(q, z, row, rows, t, share, shares);
     for (long at = 0; at < width && (t || q->first_h); at += WIDTH)
         rows_of_product(z + at, width, rows, WIDTH, 0, h, upward(q->units), 1, q->panels + at * both + f * WIDTH, WIDTH,
                         q->units, 1);
 }
 
-/* On the way back a thread begins with no slopes for its words. */
-static void await_words(const struct sequence *q, long me, long all) {
-    long count = find_words(q, me, all);
-    memset(given_of(q, me, all), 0, 4 * count * width_of(q));
+/* On the way back a share begins with no slopes for its words. */
+static void await_words(const struct sequence *q, long share, long shares) {
+    long count = find_words(q, share, shares);
+    memset(given_of(q, share, shares), 0, 4 * count * width_of(q));
 }
 
-INLINE void add_given(const struct sequence *q, const float *dz, long row, long rows, long t, long me, long all) {
+INLINE void add_given(const struct sequence *q, const float *dz, long row, long rows, long t, long share, long shares) {
     long width = width_of(q);
     for (long r = 0; r < rows; r++) {
-        float *to = given_at(q, row + r, t, me, all);
+        float *to = given_at(q, row + r, t, share, shares);
         for (long i = 0; i < width; i++) to[i] += dz[r * width + i];
     }
 }
 
 INLINE void add_given_and_state(const struct sequence *q, float *sums, const float *dz, const float *h, long row,
-                                long rows, long t, long me, long all) {
+                                long rows, long t, long share, long shares) {
     long width = width_of(q), of_h = q->features * width;
-    add_given(q, dz, row, rows, t, me, all);
+    add_given(q, dz, row, rows, t, share, shares);
     if (t || q->first_h)
         rows_of_product(sums + of_h, width, q->units, width, 0, h, 1, upward(q->units), dz, width, rows, 1);
 }
 
-/* What all rows' gates send back to a word, added to `dz`; none where another thread's words had it before. */
-INLINE int sent_back(const struct sequence *q, float *dz, long word, long first, long all) {
+/* What all rows' gates send back to a word, added to `dz`; none where another share's words had it before. */
+INLINE int sent_back(const struct sequence *q, float *dz, long word, long first, long shares) {
     long width = width_of(q);
     for (long other = 0; other < first; other++)
         if (places_of(q, other)[word] >= 0) return 0;
     memset(dz, 0, 4 * width);
-    for (long other = first; other < all; other++) {
+    for (long other = first; other < shares; other++) {
         long place = places_of(q, other)[word];
-        for (long i = 0; place >= 0 && i < width; i++) dz[i] += given_of(q, other, all)[place * width + i];
+        for (long i = 0; place >= 0 && i < width; i++) dz[i] += given_of(q, other, shares)[place * width + i];
     }
     return 1;
 }
@@ -265,20 +386,20 @@ static void words_on(const struct sequence *q, float *sums, const float *dz, con
     for (long r = 0; r < rows; r++) memcpy(q->table_slopes + words[r] * f, slopes + r * of_x, 4 * f);
 }
 
-/* A thread takes every so many of each thread's words. */
+/* A thread takes every so many of each share's words. */
 static void words_back(const struct sequence *q, float *sums, long me, long all) {
     long width = width_of(q), held = 0, words[MOST_ROWS];
     float dz[MOST_ROWS * width] ALIGNED;
-    for (long other = 0; other < all; other++)
+    for (long other = 0; other < *q->shares; other++)
         for (long i = me; i < q->counted[other]; i += all) {
-            words[held] = q->own[own_from(q, other, all) + i];
-            held += sent_back(q, dz + held * width, words[held], other, all);
+            words[held] = q->own[own_from(q, other, *q->shares) + i];
+            held += sent_back(q, dz + held * width, words[held], other, *q->shares);
             if (held == MOST_ROWS) words_on(q, sums, dz, words, held), held = 0;
         }
     words_on(q, sums, dz, words, held);
 }
 
-/* Every thread's slopes are there, and the table's are none, before words are taken back; and sums before they are
+/* Every share's slopes are there, and the table's are none, before words are taken back; and sums before they are
    gathered. */
 #define WORDS_BACK                                                                                                    \
     if (q->words) {                                                                                                   \
@@ -288,7 +409,7 @@ static void words_back(const struct sequence *q, float *sums, long me, long all)
         words_back(q, sums, me, all);                                                                                 \
     }                                                                                                                 \
     MEET;                                                                                                             \
-    if (q->words) forget_words(q, me, all)
+    EACH_SHARE(q->words) forget_words(q, share, *q->shares)
 
 /* All threads' sums as one, each thread some rows of it. */
 static void gather_sums(const struct sequence *q, const struct kind *kind, long me, long all) {
@@ -312,32 +433,32 @@ static void gather_sums(const struct sequence *q, const struct kind *kind, long 
 INLINE void take_states(const struct sequence *q, float *to, long apart, const float *given, long row, long rows) {
     for (long r = 0; r < rows; r++) {
         memset(to + r * apart, 0, 4 * upward(q->units));
-        if (given) memcpy(to + r * apart, given + (row + r) * q->units, 4 * q->units);
+        if (given) memcpy(to + r * apart, given + row_at(q, row + r) * q->units, 4 * q->units);
     }
 }
 
 INLINE void put_states(const struct sequence *q, float *to, const float *from, long apart, long row, long rows) {
-    for (long r = 0; r < rows && to; r++) memcpy(to + (row + r) * q->units, from + r * apart, 4 * q->units);
-}
-
-/* Whether a row goes on at step t. */
-INLINE int goes_on(const struct sequence *q, long row, long t) {
-    return !q->counts || q->counts[row * q->time + read_by(q, t)];
+    for (long r = 0; r < rows && to; r++) memcpy(to + row_at(q, row + r) * q->units, from + r * apart, 4 * q->units);
 }
 
 /* The way back goes against the order that caches foresee: a row's numbers of step t - 1 are asked for, where those of
    step t lie here (carries where there are some). */
 INLINE void foresee(const struct sequence *q, const float *gates, const float *h, const float *c, long row, long t) {
-    long width = width_of(q), padded = upward(q->units), x = (row * q->time + read_by(q, t - 1)) * q->features;
+    long width = width_of(q), padded = upward(q->units);
     for (long j = 0; t && j < width; j += LANES) __builtin_prefetch(gates - q->batch * width + j);
     for (long j = 0; t && j < padded; j += LANES) __builtin_prefetch(h - q->batch * padded + j);
     for (long j = 0; t && c && j < padded; j += LANES) __builtin_prefetch(c - q->batch * padded + j);
-    for (long j = 0; t && !q->words && j < q->features; j += LANES) __builtin_prefetch(q->x + x + j);
+    for (long j = 0; t && !q->words && j < q->features; j += LANES) __builtin_prefetch(input_at(q, row, t - 1) + j);
 }
 
 /* What a row that does not go on has behind a step: the state that it had. */
 INLINE void keep_state(float *to, const float *from, long r, long padded) {
     memcpy(to + r * padded, from + r * padded, 4 * padded);
+}
+
+/* So do rows that are not computed, where none stands for them. */
+INLINE void keep_states(const struct sequence *q, float *to, const float *from, long n, long rows, long padded) {
+    for (long r = n; r < rows && !led(q); r++) keep_state(to, from, r, padded);
 }
 
 /* On the way back such a row has no slopes at its gates, and the slopes of its state pass the step by: they are set
@@ -357,8 +478,21 @@ INLINE void put_back(const struct sequence *q, float *dh, long apart, const floa
         if (!goes_on(q, row + r, t)) memcpy(dh + r * apart, passed + r * upward(q->units), 4 * upward(q->units));
 }
 
-/* A thread's rows, at most MOST_ROWS at a time. */
-#define EACH_BLOCK for (long row = FROM(q->batch), rows; rows = block_of(TO(q->batch) - row), rows; row += rows)
+/* A thread's shares, one if as many threads take part as went there. */
+#define EACH_SHARE(WHERE) for (long share = me; (WHERE) && share < *q->shares; share += all)
+
+/* Their rows, at most MOST_ROWS at a time. */
+#define EACH_BLOCK                                                                                                    \
+    EACH_SHARE(1)                                                                                                     \
+    for (long shares = *q->shares, row = share_from(q, share, shares), rows;                                          \
+         rows = block_of(share_from(q, share + 1, shares) - row), rows; row += rows)
+
+/* On the way there each thread has a share, whose rows it puts in order when the ends of all are found. */
+#define BEGIN                                                                                                         \
+    find_ends(q, me, all);                                                                                            \
+    ALONE *q->shares = all;                                                                                           \
+    MEET;                                                                                                             \
+    put_in_order(q, me, all)
 
 /* Where the state before step t lies. */
 INLINE long state_at(const struct sequence *q, long t) { return q->keeps ? t : t % 2; }
