@@ -21,6 +21,14 @@ FUSED INLINE void gru_states(const float *z, float *gate, const float *h, float 
     }
 }
 
+/* Input as it lies where rows are taken as they come, and a copy elsewhere; none for words. */
+INLINE const float *inputs_at(const struct sequence *q, float *taken, long *apart, long row, long rows, long t) {
+    *apart = q->counts ? q->features : q->time * q->features;
+    if (q->words || !q->counts) return q->words ? 0 : input_at(q, row, t);
+    take_input(q, taken, *apart, row, rows, t);
+    return taken;
+}
+
 /* Columns of a part of the state or the input, all at once or by their gates; see `drop`. */
 #define EACH_PART(DROPS) for (long gate = 0, columns = DROPS ? LANES : 3 * LANES; gate < (DROPS ? 3 : 1); gate++)
 
@@ -28,7 +36,7 @@ void gru_forward_share(struct work *work, long me, long all) {
     const struct sequence *q = (struct sequence *)work->p;
     long f = q->features, u = q->units, both = f + u, padded = upward(u), width = width_of(q);
     float biases[width] ALIGNED, z[MOST_ROWS * width] ALIGNED, seen[MOST_ROWS * (both + LANES)];
-    float x[MOST_ROWS * f] ALIGNED;
+    float taken[q->counts ? MOST_ROWS * f : 1] ALIGNED;
     lay(q, &GRU, 0, me, all);
     lay_biases(q, &GRU, biases);
     BEGIN;
@@ -40,15 +48,16 @@ void gru_forward_share(struct work *work, long me, long all) {
             long now = computed_of(q, row, rows, n, t);
             join(q, h, n, now, padded);
             n = now;
-            if (!q->words) take_input(q, x, f, row, n, t);
+            long x_apart;
+            const float *x = inputs_at(q, taken, &x_apart, row, n, t);
             if (q->words) take_given(q, z, row, n, t, share, shares);
             for (long r = 0; r < n && !q->words; r++) memcpy(z + r * width, biases, 4 * width);
             EACH_PART(q->x_drops) {
                 if (q->words) break;
                 long slot = q->x_drops ? GRU.slots[0][gate] : 0;
-                if (q->x_drops) drop(q, seen, f, x, f, q->x_drops, f, gate, row, n, 0);
+                if (q->x_drops) drop(q, seen, f, x, x_apart, q->x_drops, f, gate, row, n, 0);
                 for (long at = slot * LANES; at < width; at += WIDTH)
-                    rows_of_product(z + at, width, n, columns, 0, q->x_drops ? seen : x, f, 1,
+                    rows_of_product(z + at, width, n, columns, 0, q->x_drops ? seen : x, q->x_drops ? f : x_apart, 1,
                                     q->panels + at / WIDTH * WIDTH * both + at % WIDTH, WIDTH, f, 1);
             }
             EACH_PART(q->h_drops) {
@@ -94,7 +103,7 @@ void gru_backward_share(struct work *work, long me, long all) {
     long f = q->features, u = q->units, padded = upward(u), width = width_of(q);
     long of_x = upward(f), apart = of_x + padded;
     float dh[MOST_ROWS * padded] ALIGNED, dx[MOST_ROWS * of_x] ALIGNED, dz[MOST_ROWS * width] ALIGNED;
-    float x[MOST_ROWS * f] ALIGNED;
+    float taken[q->counts ? MOST_ROWS * f : 1] ALIGNED;
     float seen[MOST_ROWS * apart] ALIGNED, of_gate[MOST_ROWS * apart] ALIGNED, *sums = sums_of(q, me);
     lay(q, &GRU, 1, me, all);
     memset(sums, 0, 4 * (f + u + 1) * width);
@@ -107,7 +116,8 @@ void gru_backward_share(struct work *work, long me, long all) {
             long now = computed_of(q, row, rows, n, t);
             leave(q, dh, padded, n, now);
             n = now;
-            if (!q->words) take_input(q, x, f, row, n, t);
+            long x_apart;
+            const float *x = inputs_at(q, taken, &x_apart, row, n, t);
             take_slopes(q, dh, padded, row, rows, n, t);
             set_aside(q, dz, width, 0, dh, padded, row, n, t);
             for (long r = 0; r < n; r++) {
@@ -122,10 +132,10 @@ void gru_backward_share(struct work *work, long me, long all) {
             EACH_PART(q->x_drops) {
                 if (q->words) break;
                 long slot = q->x_drops ? GRU.slots[0][gate] : 0;
-                if (q->x_drops) drop(q, seen, f, x, f, q->x_drops, f, gate, row, n, 0);
+                if (q->x_drops) drop(q, seen, f, x, x_apart, q->x_drops, f, gate, row, n, 0);
                 for (long at = slot * LANES; at < width; at += WIDTH)
-                    rows_of_product(sums + at, width, f, columns, 0, q->x_drops ? seen : x, 1, f, dz + at, width, n,
-                                    1);
+                    rows_of_product(sums + at, width, f, columns, 0, q->x_drops ? seen : x, 1, q->x_drops ? f : x_apart,
+                                    dz + at, width, n, 1);
                 for (long at = slot * LANES; at < width && q->x_slopes; at += WIDTH)
                     rows_of_product(q->x_drops ? of_gate : dx, of_x, n, of_x, 0, dz + at, width, 1,
                                     q->turned + at * apart, apart, columns, !q->x_drops || at >= WIDTH);
