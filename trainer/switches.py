@@ -24,6 +24,7 @@ SWITCHES = {
     "lookup": "what an embedding's vectors give a recurrent layer made once for each word of a batch",
     "padding": "steps that sequences are filled up with computed once for many rows, masked ones not at all",
     "sums": "loss and metrics added up many batches at a time",
+    "behind": "small models that callbacks save written while the training goes on",
     "folds": "folds of small models trained by several processes",
     "together": "folds of small models trained side by side, in one process",
     "seeds": "seeds of small models trained by several processes",

@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainer.errors import RunError, nearest
+from trainer.runs.behind import SMALL, Behind
 from trainer.runs.checkpoints import Checkpoints
 from trainer.runs.files import fault, make_directory, make_directory_in, write_atomic
+from trainer.switches import on
 
 if TYPE_CHECKING:
     from trainer.runs.files import Data
@@ -37,6 +39,7 @@ class RunDirectory:
     def __init__(self, path: Path):
         self.path = Path(path)
         self.checkpoints = Checkpoints(self.path / "checkpoints")
+        self._behind = Behind()
 
     def __repr__(self) -> str:
         return f"RunDirectory({str(self.path)!r})"
@@ -120,7 +123,32 @@ class RunDirectory:
         """
         path = self._inside(name)
         self._make(path.parent)
+        self.settle()
         write_atomic(path, data)
+
+    def write_soon(self, name: str, data: Data) -> None:
+        """The same, but a small file may be there only when the next `write`, `save_checkpoint` or `settle` is done.
+
+        It is left out where the same one follows before its turn to be written.
+
+        Raises:
+            RunError: the path leads out of the directory.
+            EnvironmentFault: the system refuses, or refused an earlier file of this kind; or the run is gone.
+        """
+        if len(data) > SMALL or not on("behind"):
+            self.write(name, data)
+            return
+        path = self._inside(name)
+        self._make(path.parent)
+        self._behind.write(path, bytes(data))
+
+    def settle(self) -> None:
+        """Wait until all that was to be written soon is there.
+
+        Raises:
+            EnvironmentFault: the system refused.
+        """
+        self._behind.wait()
 
     def folder(self, name: str) -> Path:
         """A folder under the directory, given by its relative path; made if it is not there.
@@ -136,8 +164,10 @@ class RunDirectory:
         return path
 
     def _inside(self, name: str) -> Path:
-        path, home = self.path / name, self.path.resolve()
-        if not name or not path.parent.resolve().is_relative_to(home) or path.resolve() == home or path.name == "..":
+        path, home = self.path / name, os.path.realpath(self.path)
+        folder = os.path.realpath(path.parent)
+        within = folder == home or folder.startswith(f"{home}{os.sep}")
+        if not name or not within or path.name == ".." or os.path.realpath(path) == home:
             raise RunError(f"expected a path within the run directory, found {name!r}")
         return path
 
@@ -176,6 +206,7 @@ class RunDirectory:
     def save_checkpoint(self, data: Data, epoch: int, batch: int) -> None:
         """Write and commit a checkpoint (see `Checkpoints.save`)."""
         self._refuse_remains()
+        self.settle()
         self.checkpoints.save(data, epoch, batch)
 
     def load_checkpoint(self) -> tuple[bytes | None, str]:

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -47,12 +47,25 @@ class ModelFile:
     "Release of Keras that the file names."
 
 
+class Description(NamedTuple):
+    """What a file says of a model and its training: the same for as long as this lasts."""
+
+    model: bytes
+    training: bytes | None
+
+
+def described(network: Network, training_config: dict[str, Any] | None) -> Description:
+    """Keras's `model_config` and `training_config` as texts."""
+    training = None if training_config is None else json.dumps(training_config).encode()
+    return Description(json.dumps(model_config(network.graph)).encode(), training)
+
+
 def model_bytes(network: Network, training_config: dict[str, Any] | None, extra: dict[str, Any] | None) -> bytes:
     """The whole of `model_pieces`."""
-    return bytes(model_pieces(network, training_config, extra))
+    return bytes(model_pieces(network, described(network, training_config), extra))
 
 
-def model_pieces(network: Network, training_config: dict[str, Any] | None, extra: dict[str, Any] | None) -> Image:
+def model_pieces(network: Network, description: Description, extra: dict[str, Any] | None) -> Image:
     """A Keras whole-model file that real Keras loads, evaluates and trains on; equal content gives equal bytes.
 
     Its pieces are read from the arrays as they are: they are to stay so until it is written.
@@ -62,9 +75,9 @@ def model_pieces(network: Network, training_config: dict[str, Any] | None, extra
     listing = Listing()
     listing.words("", "keras_version", KERAS_VERSION)
     listing.words("", "backend", "torch")
-    listing.words("", "model_config", json.dumps(model_config(network.graph)).encode())
-    if training_config is not None:
-        listing.words("", "training_config", json.dumps(training_config).encode())
+    listing.words("", "model_config", description.model)
+    if description.training is not None:
+        listing.words("", "training_config", description.training)
     _list_layers(listing, "model_weights", network)
     if extra is not None:
         _list_extra(listing, "trainer", extra)

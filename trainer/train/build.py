@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,8 @@ from trainer.recipe.features import column_path
 from trainer.recipe.loss_check import LossCheck
 from trainer.recipe.outline import Known, Outline
 from trainer.recipe.schema import Recipe
+from trainer.runs.keras_config import training_config
+from trainer.runs.model_file import Description, described
 from trainer.shapes import Shape, clash, text
 from trainer.sources.columns import Column, Ragged, Rows, Table
 from trainer.switches import on
@@ -143,6 +146,12 @@ class Built:
             raise RecipeError("no layer has weights to train", path=("model", "layers"))
         weights = [(spec, tensor) for spec, _, tensor, _ in rows]
         return updater_of(self.optimizer, weights, [path for _, path, _, _ in rows])
+
+    @cached_property
+    def description(self) -> Description:
+        """What this model's files say of it and its training."""
+        goals = list(self.objective.goals.values())
+        return described(self.network, training_config(self.optimizer, goals, self.graph.name))
 
     @property
     def optimizer(self) -> Optimizer:

@@ -20,7 +20,6 @@ from trainer.recipe.schema import Recipe
 from trainer.report.model_graph import of_graph
 from trainer.runs.directory import RunDirectory
 from trainer.runs.image import Image
-from trainer.runs.keras_config import training_config
 from trainer.runs.model_file import ModelFile, model_pieces
 from trainer.runs.weights_image import weights_pieces
 from trainer.sources.columns import Table
@@ -163,7 +162,11 @@ class Job:
         self.memory.hand_to(training, fresh=before is None)
         if self.recipe.phases:
             self.log.say(phase_line(self.recipe, self.stage, stage))
-        training.run()
+        try:
+            training.run()
+        finally:
+            # Whoever looks now finds what callbacks have saved.
+            self.directory.settle()
         if training.stop_reason and self.stage < len(self.stages) - 1:
             self.log.say(f"{phase_name(self.recipe.phases, self.stage)} ends: {training.stop_reason}")
         return built, training
@@ -270,12 +273,11 @@ class Job:
             "memory": self.memory.state(built.recipe.callbacks),
             "training": training.state(live=True) if training is not None else None,
         }
-        described = training_config(built.optimizer, list(built.objective.goals.values()), built.graph.name)
-        return model_pieces(built.network, described, state)
+        return model_pieces(built.network, built.description, state)
 
     def _save_model(self, built: Built, path: str, weights_only: bool) -> None:
         data = weights_pieces(built.network) if weights_only else self._model_pieces(built, None)
-        self.directory.write(path if self.fold is None else f"folds/{self.fold + 1}/{path}", data)
+        self.directory.write_soon(path if self.fold is None else f"folds/{self.fold + 1}/{path}", data)
 
     def _finish(
         self, built: Built | None, training: Training | None, sets: Sets, folds: list[dict[str, Any]]
