@@ -26,6 +26,8 @@ PIECE = 1 << 12
 "Numbers of a long sum that one thread adds up."
 CUTS = 64
 "Parts that the columns of lists are cut into, each of which stands in them as often as any other."
+COUNTED = 1 << 16
+"Places of lists that are counted at once."
 UNKNOWN = 2
 "What C answers where an id is in no table; where a label is no class, it is 1."
 
@@ -112,7 +114,9 @@ class Resident(NamedTuple):
 
     def cuts(self) -> Tensor:
         """The first column of each part (`CUTS`), and their number."""
-        found = np.cumsum(np.bincount(self.places.numpy(), minlength=self.width))
+        # Some at a time, since numpy makes 64 bits of each place that it counts.
+        pieces = np.split(self.places.numpy(), range(COUNTED, len(self.places), COUNTED))
+        found = np.cumsum(sum(np.bincount(piece, minlength=self.width) for piece in pieces))
         parts = np.searchsorted(found, np.linspace(0, found[-1], CUTS + 1)[1:-1], side="right")
         return torch.from_numpy(np.array([0, *parts, self.width], "int32"))
 

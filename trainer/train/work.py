@@ -197,8 +197,6 @@ class Job:
             self.note(threads=threads, state="running")
         train = built.training_feed(sets.train)
         validation = built.feed(sets.validation) if sets.validation is not None else None
-        # What it took to make them is of no use to steps.
-        return_heap()
         made = Training if self.profile is None else partial(Profiled, profile=self.profile)
         training = made(
             built.network,
@@ -216,6 +214,8 @@ class Job:
             engine=self.record.get("engine", "plain"),
             jit_compile=jit_compile(self.record, self.recipe, self.stage),
         )
+        # What it took to make all that is of no use to steps.
+        return_heap()
         changes = steps_noted(self.record, self.recipe, self.stage, training)
         if changes:
             self.note(**changes, state="running")
